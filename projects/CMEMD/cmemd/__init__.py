@@ -1,0 +1,1 @@
+"""CM-EMD: visible-thermal person re-identification with fast-reid."""

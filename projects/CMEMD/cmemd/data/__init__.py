@@ -1,0 +1,1 @@
+"""Data sets, their stand-ins, sampling and transforms."""

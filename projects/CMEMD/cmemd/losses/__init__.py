@@ -1,0 +1,1 @@
+"""Transport and the losses built on it."""
