@@ -1,0 +1,33 @@
+"""``cmemd <command>``: finds the command, parses its arguments, shows its errors."""
+
+import argparse
+import importlib
+from collections.abc import Sequence
+
+from cmemd import __version__
+from cmemd.errors import readable_errors
+
+__all__ = ["main"]
+
+COMMANDS = ("synth", "compare")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; bad input is one line on stderr and exit status 2.
+
+    Each command is a module of this package with ``HELP``, ``add_arguments(parser)`` and
+    ``run(args)``, which returns the exit status.
+    """
+    parser = argparse.ArgumentParser(
+        prog="cmemd", description="Visible-thermal person re-identification with CM-EMD."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name in COMMANDS:
+        module = importlib.import_module(f"cmemd.cli.{name}")
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    with readable_errors():
+        return args.run(args)

@@ -1,0 +1,203 @@
+"""Makes fast-reid 1.4.0 run on current Python and PyTorch, and on machines without CUDA.
+
+Importing this module applies every adaptation that this machine needs, and no other. Each says
+why it is there and when it can go. fast-reid is adapted from outside and never edited; what is
+adapted is either broken without it or, as noted, silently does nothing.
+
+Modules that face fast-reid import this one before ``fastreid``.
+"""
+
+import collections
+import collections.abc
+import functools
+import importlib.util
+import os
+import re
+import sys
+import types
+import warnings
+from collections.abc import Callable
+
+import torch
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from cmemd.errors import MissingDependencyError
+
+_KEPT_ALIVE: list[torch.library.Library] = []  # a schema goes away with its library object
+
+
+def _require_fastreid() -> None:
+    """fast-reid is not a dependency that pip could install: its pins contradict ours."""
+    if importlib.util.find_spec("fastreid") is None:
+        raise MissingDependencyError(
+            "cmemd extends fast-reid, which is not installed: "
+            "run `pip install --no-deps fastreid==1.4.0`, or put a fast-reid checkout on PYTHONPATH"
+        )
+
+
+def _provide_collections_mapping() -> None:
+    """fast-reid imports ``collections.Mapping``, which Python 3.10 removed.
+
+    Goes away when fast-reid imports it from ``collections.abc``.
+    """
+    if not hasattr(collections, "Mapping"):
+        collections.Mapping = collections.abc.Mapping
+
+
+def _provide_torch_six() -> None:
+    """fast-reid imports ``torch._six.string_classes``; PyTorch 2 has no such module.
+
+    Goes away when fast-reid uses ``(str, bytes)``.
+    """
+    if importlib.util.find_spec("torch._six") is None:
+        six = types.ModuleType("torch._six")
+        six.string_classes = (str, bytes)
+        sys.modules["torch._six"] = six
+
+
+def _import_torchvision() -> None:
+    """torchvision refuses to import where its compiled operators do not load.
+
+    So it is with its PyPI wheel beside a CPU build of torch. fast-reid needs its transforms alone,
+    so the schemas of the operators that the import looks up are declared, without a kernel.
+    Goes away when torchvision imports without its operators.
+    """
+    schema = "{}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+    for _ in range(3):  # the import asks for one operator after the other: nms, then qnms
+        try:
+            importlib.import_module("torchvision")
+            return
+        except RuntimeError as error:
+            missing = re.search(r"operator torchvision::(q?nms) does not exist", str(error))
+            if missing is None:
+                raise
+            library = torch.library.Library("torchvision", "FRAGMENT")
+            library.define(schema.format(missing[1]))
+            _KEPT_ALIVE.append(library)
+            for name in [n for n in sys.modules if n.split(".")[0] == "torchvision"]:
+                del sys.modules[name]
+    importlib.import_module("torchvision")
+
+
+class _HostDataLoader(DataLoader):
+    """A plain DataLoader that takes, and ignores, DataLoaderX's device number."""
+
+    def __init__(self, local_rank: int, **kwargs: object) -> None:
+        kwargs["pin_memory"] = False
+        super().__init__(**kwargs)
+
+
+def _load_without_cuda_stream() -> None:
+    """DataLoaderX creates a CUDA stream, which fails on a machine without CUDA.
+
+    Goes away when fast-reid chooses its loader by the device.
+    """
+    if not torch.cuda.is_available():
+        from fastreid.data import build
+
+        build.DataLoaderX = _HostDataLoader
+
+
+class _HostDataParallel(DistributedDataParallel):
+    """DistributedDataParallel that ignores the device number it is given."""
+
+    def __init__(self, module: torch.nn.Module, device_ids: object, **kwargs: object) -> None:
+        super().__init__(module, **kwargs)
+
+
+def _distribute_without_cuda() -> None:
+    """DefaultTrainer gives DistributedDataParallel a CUDA device, which a CPU module refuses.
+
+    Goes away when fast-reid does so for CUDA modules only.
+    """
+    if not torch.cuda.is_available():
+        from fastreid.engine import defaults
+
+        defaults.DistributedDataParallel = _HostDataParallel
+
+
+def _zero_gradients_in_place() -> None:
+    """Without this fast-reid's optimizers silently stop updating anything on PyTorch 2.
+
+    ``build_optimizer`` hands the optimizer one flat buffer whose ``.grad`` is a buffer too, into
+    which the parameters' gradients are views. Since PyTorch 2.0 ``zero_grad()`` drops ``.grad``
+    instead of zeroing it: the optimizer then sees no gradient, and the views add up for ever.
+    Goes away when fast-reid calls ``zero_grad(set_to_none=False)``.
+    """
+    from fastreid import solver
+    from fastreid.engine import defaults
+    from fastreid.utils.params import ContiguousParams
+
+    original = solver.build_optimizer
+    if getattr(original, "zeroes_in_place", False):
+        return
+
+    @functools.wraps(original)
+    def build_optimizer(*args: object, **kwargs: object) -> tuple:
+        optimizer, params = original(*args, **kwargs)
+        if isinstance(params, ContiguousParams):
+            optimizer.zero_grad = functools.partial(optimizer.zero_grad, set_to_none=False)
+        return optimizer, params
+
+    build_optimizer.zeroes_in_place = True
+    solver.build_optimizer = defaults.build_optimizer = build_optimizer
+
+
+def _compile_with_this_python() -> None:
+    """ReidEvaluator runs ``make``, which runs ``python3``: not this one unless PATH says so.
+
+    Without Cython it ends the process. Goes away when fast-reid ships its extension compiled.
+    """
+    from fastreid.evaluation import reid_evaluation
+
+    original: Callable[[], None] = reid_evaluation.compile_helper
+    if getattr(original, "uses_this_python", False):
+        return
+
+    @functools.wraps(original)
+    def compile_helper() -> None:
+        if importlib.util.find_spec("Cython") is None:
+            raise MissingDependencyError(
+                "fast-reid's ReidEvaluator compiles a Cython module: run `pip install cython`"
+            )
+        path = os.environ.get("PATH", "")
+        os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + path
+        try:
+            original()
+        finally:
+            os.environ["PATH"] = path
+
+    compile_helper.uses_this_python = True
+    reid_evaluation.compile_helper = compile_helper
+
+
+def _silence_known_warnings() -> None:
+    """fast-reid's use of deprecated names would hide warnings that matter; matched by message.
+
+    Each goes away with the line of fast-reid that causes it.
+    """
+    for message in (
+        r".*torch\.cuda\.amp\.(GradScaler|autocast)\(.*\)` is deprecated",
+        r".*TypedStorage is deprecated",
+        r"Cython rank evaluation \(very fast so highly recommended\)",
+        r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\)`",  # steps are in the right order
+        r".*'pin_memory' argument is set as true but no accelerator",
+        r"Failed to load image Python extension",  # torchvision.io, which nothing here uses
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _apply() -> None:
+    _silence_known_warnings()
+    _require_fastreid()
+    _provide_collections_mapping()
+    _provide_torch_six()
+    _import_torchvision()
+    _load_without_cuda_stream()
+    _distribute_without_cuda()
+    _zero_gradients_in_place()
+    _compile_with_this_python()
+
+
+_apply()

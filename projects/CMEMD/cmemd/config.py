@@ -1,0 +1,180 @@
+"""Every key that this plugin adds to fast-reid's configuration, and how one is loaded.
+
+Each key says where its meaning comes from: [P] the paper, [S] the first author's follow-up,
+[C] chosen by this project, not from the paper.
+"""
+
+import difflib
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import cmemd.compat  # noqa: F401  before fastreid
+
+import torch
+import yaml
+from fastreid.config import CfgNode, get_cfg
+
+from cmemd.errors import InputError
+
+__all__ = ["add_cmemd_config", "check_config", "load_config"]
+
+
+def add_cmemd_config(cfg: CfgNode) -> None:
+    """Adds this plugin's keys, with their defaults, to a fast-reid configuration, in place."""
+    # Seed of all random numbers; -1 takes one from the clock, as fast-reid does. On a CPU the
+    # same seed repeats a run bit by bit.
+    cfg.SEED = -1
+
+    # ---- Backbone -------------------------------------------------------------------------
+    # Factor on all channel counts; 1 is ResNet [P]. Less is for CPUs and small data [C].
+    cfg.MODEL.BACKBONE.WIDTH = 1.0
+
+    # ---- Heads ----------------------------------------------------------------------------
+    # S, number of horizontal stripes: 6 was best in the follow-up's study [S].
+    cfg.MODEL.HEADS.STRIPES = 6
+    # How the positive local weights of the holistic feature [P] are learned [C]: "model", one per
+    # stripe; "image", from each image's local features. They sum to 1.
+    cfg.MODEL.HEADS.LOCAL_WEIGHTS = "model"
+    # beta, share of the local part in the test feature; 1 - beta is the global part's [S].
+    cfg.MODEL.HEADS.TEST_BETA = 0.6
+    # Whether accumulated features join the test feature's local part [C].
+    cfg.MODEL.HEADS.TEST_ACCUMULATED = False
+
+    # ---- Losses ---------------------------------------------------------------------------
+    # CM-EMD [P] on global, local and accumulated features.
+    cfg.MODEL.LOSSES.EMD = CfgNode()
+    # lambda_emd; the terms of all features are summed. 0 leaves the loss out [C].
+    cfg.MODEL.LOSSES.EMD.WEIGHT = 0.1
+    # d, ground distance: "sqeuclidean", "euclidean" or "cosine" [C].
+    cfg.MODEL.LOSSES.EMD.DISTANCE = "sqeuclidean"
+    # Whether features are L2-normalised before distances are taken [C].
+    cfg.MODEL.LOSSES.EMD.NORMALIZE = True
+    # CM-DL [P] on the holistic feature.
+    cfg.MODEL.LOSSES.DL = CfgNode()
+    # lambda_dl; 0 leaves the loss out [C].
+    cfg.MODEL.LOSSES.DL.WEIGHT = 0.1
+    # Bound 1 / EPS on the ratio, relative to the total variance [C].
+    cfg.MODEL.LOSSES.DL.EPS = 1e-6
+
+    # ---- Data -----------------------------------------------------------------------------
+    # K_v, K_t: visible and thermal images of each identity in a batch. The number of identities is
+    # P = SOLVER.IMS_PER_BATCH / (K_v + K_t). fast-reid's NUM_INSTANCE is not read. 8 + 8 [S].
+    cfg.DATALOADER.NUM_VISIBLE = 8
+    cfg.DATALOADER.NUM_THERMAL = 8
+    cfg.DATASETS.SYSUMM01 = CfgNode()
+    # Folder of the data set below fast-reid's root ($FASTREID_DATASETS, default "datasets").
+    cfg.DATASETS.SYSUMM01.FOLDER = "SYSU-MM01"
+    # Train on the 99 validation identities too, as the field does [C].
+    cfg.DATASETS.SYSUMM01.TRAIN_WITH_VAL = True
+
+    # ---- Test -----------------------------------------------------------------------------
+    # What is reported; the first gives the "metric" that checkpoints carry.
+    cfg.TEST.PROTOCOLS = ("sysu-all-1shot", "sysu-indoor-1shot")
+    # Gallery draw: "official" (needs exp/rand_perm_cam.mat), "python", or "auto": the official one
+    # where its file is there.
+    cfg.TEST.DRAW = "auto"
+    # Number of queries in OUTPUT_DIR/ranked_gallery.png; 0 for no picture.
+    cfg.TEST.RANKED_GALLERY = 6
+
+
+def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> CfgNode:
+    """A frozen configuration: fast-reid's defaults, ours, a yaml with its bases, then overrides.
+
+    Args:
+        config_file: path of a yaml; "" for the defaults alone.
+        opts: KEY VALUE pairs, flat.
+
+    Raises:
+        InputError: for a missing or malformed file, an unknown key or a value of a wrong type.
+    """
+    cfg = get_cfg()
+    add_cmemd_config(cfg)
+    if config_file and not Path(config_file).is_file():
+        raise InputError(f"no config file at {config_file}: --config-file names a yaml")
+    if len(opts) % 2:
+        raise InputError(f"overrides come as KEY VALUE pairs, got an odd number: {' '.join(opts)}")
+    try:
+        if config_file:
+            cfg.merge_from_file(str(config_file))
+        cfg.merge_from_list(list(opts))
+    except (KeyError, AssertionError, ValueError, AttributeError, OSError, yaml.YAMLError) as error:
+        raise InputError(f"in the configuration: {_explain(error, cfg)}") from None
+    cfg.freeze()
+    return cfg
+
+
+def _explain(error: Exception, cfg: CfgNode) -> str:
+    """yacs's complaint in one line, with the nearest key if one is misspelt."""
+    message = " ".join(str(error.args[0] if error.args else error).split())
+    word = message.rsplit(" ", 1)[-1]
+    near = difflib.get_close_matches(word, _keys(cfg), 1)
+    return f"{message} (did you mean {near[0]}?)" if near and near[0] != word else message
+
+
+def _keys(cfg: CfgNode, prefix: str = "") -> list[str]:
+    keys = []
+    for name, value in cfg.items():
+        keys.append(prefix + name)
+        if isinstance(value, CfgNode):
+            keys += _keys(value, f"{prefix}{name}.")
+    return keys
+
+
+def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) -> None:
+    """Finds what would fail only after work has been done.
+
+    Raises:
+        InputError: for CUDA without CUDA, a batch that is not P x (K_v + K_t) over whole ranks,
+            weights that are not there, or an OUTPUT_DIR that cannot be written.
+    """
+    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but PyTorch finds no CUDA device: "
+            "append `MODEL.DEVICE cpu` to the command"
+        )
+    if (
+        cfg.MODEL.WEIGHTS
+        and "://" not in cfg.MODEL.WEIGHTS
+        and not Path(cfg.MODEL.WEIGHTS).is_file()
+    ):
+        raise InputError(
+            f"no weights at {cfg.MODEL.WEIGHTS}: MODEL.WEIGHTS names a checkpoint file"
+        )
+    if cfg.TEST.EVAL_PERIOD < 1:
+        raise InputError(
+            f"expected TEST.EVAL_PERIOD of at least 1 epoch, got {cfg.TEST.EVAL_PERIOD}: "
+            "fast-reid's evaluation hook divides by it; SOLVER.MAX_EPOCH evaluates at the end only"
+        )
+    if training:
+        _check_batch(cfg, world_size)
+    _check_writable(Path(cfg.OUTPUT_DIR))
+
+
+def _check_batch(cfg: CfgNode, world_size: int) -> None:
+    visible, thermal = cfg.DATALOADER.NUM_VISIBLE, cfg.DATALOADER.NUM_THERMAL
+    if visible < 1 or thermal < 1:
+        raise InputError(
+            "expected DATALOADER.NUM_VISIBLE and NUM_THERMAL of at least 1, "
+            f"got {visible} and {thermal}"
+        )
+    each, batch = visible + thermal, cfg.SOLVER.IMS_PER_BATCH
+    if batch < 1 or batch % (each * world_size):
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH {batch} is not P identities x ({visible} visible + {thermal} "
+            f"thermal) images on each of {world_size} process(es): use a multiple of "
+            f"{each * world_size}"
+        )
+
+
+def _check_writable(folder: Path) -> None:
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"cannot write to OUTPUT_DIR {folder} ({error.strerror} at {existing}): "
+            "set OUTPUT_DIR to a folder of yours"
+        ) from None

@@ -1,0 +1,43 @@
+"""Items of a data set as batches that carry their modality."""
+
+from collections.abc import Callable, Sequence
+
+import cmemd.compat  # noqa: F401  before fastreid
+
+from fastreid.data import CommDataset
+from PIL import Image
+
+from cmemd.data.images import read_rgb
+from cmemd.data.sysu_mm01 import ImageItem
+
+__all__ = ["VisibleThermalDataset"]
+
+
+class VisibleThermalDataset(CommDataset):
+    """fast-reid's data set, with "modalities" in each item beside its own keys.
+
+    Args:
+        items: images of both modalities.
+        transform: from an RGB image to what the batch holds.
+        relabel: number identities and cameras from 0, as training needs.
+    """
+
+    def __init__(
+        self, items: Sequence[ImageItem], transform: Callable[[Image.Image], object], relabel: bool
+    ) -> None:
+        super().__init__(items, transform, relabel)
+
+    def __getitem__(self, index: int) -> dict[str, object]:
+        """One image with its labels.
+
+        Raises:
+            InputError: if the file is truncated or no image.
+        """
+        item = self.img_items[index]
+        return {
+            "images": self.transform(read_rgb(item.path)),
+            "targets": self.pid_dict[item.pid] if self.relabel else item.pid,
+            "camids": self.cam_dict[item.camid] if self.relabel else item.camid,
+            "modalities": int(item.modality),
+            "img_paths": item.path,
+        }

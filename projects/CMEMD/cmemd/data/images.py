@@ -1,0 +1,68 @@
+"""Image files: which there are, whether they are whole, and reading one."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from PIL import Image
+
+from cmemd.errors import InputError
+
+__all__ = ["check_images", "list_images", "read_rgb"]
+
+_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+_JPEG_END = b"\xff\xd9"
+_TAIL = 64  # bytes in which a whole JPEG ends; some cameras pad behind the marker
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files of a folder, sorted by name; hidden files and others (Thumbs.db) left out."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def check_images(paths: Iterable[Path | str]) -> None:
+    """Finds files that are no image, or cut short, without decoding the whole ones.
+
+    Raises:
+        InputError: names the first such file.
+    """
+    for path in paths:
+        try:
+            with open(path, "rb") as file, Image.open(file) as image:
+                if image.format != "JPEG" or not _ends_like_a_jpeg(file):
+                    image.load()
+        except OSError as error:
+            raise _unreadable(path, error) from None
+
+
+def read_rgb(path: Path | str) -> Image.Image:
+    """An image in RGB; the three channels of a grey or thermal one are equal.
+
+    Raises:
+        InputError: if the file is missing, truncated or no image; names it.
+    """
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _ends_like_a_jpeg(file) -> bool:
+    """Whether the end-of-image marker is in the file's last bytes; leaves the position alone."""
+    position = file.tell()
+    file.seek(0, 2)
+    file.seek(max(0, file.tell() - _TAIL))
+    tail = file.read()
+    file.seek(position)
+    return _JPEG_END in tail
+
+
+def _unreadable(path: Path | str, error: OSError) -> InputError:
+    return InputError(
+        f"expected an image in {path}, got a file that is truncated, missing or no image "
+        f"({' '.join(str(error).split())}): restore it from the data set"
+    )

@@ -1,0 +1,55 @@
+"""A batch seen as identities: which rows are whose, by modality.
+
+Shape legend: N images, P identities, K_v visible and K_t thermal images of each.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from cmemd.data.modality import Modality
+from cmemd.errors import InputError
+
+__all__ = ["IdentityRows", "group_by_identity"]
+
+
+class IdentityRows(NamedTuple):
+    """Row numbers of a batch; identities in increasing order of their label."""
+
+    visible: Tensor  # (P, K_v)
+    thermal: Tensor  # (P, K_t)
+
+    @property
+    def both(self) -> Tensor:
+        """All rows of each identity, (P, K_v + K_t)."""
+        return torch.cat((self.visible, self.thermal), 1)
+
+
+def group_by_identity(targets: Tensor, modalities: Tensor) -> IdentityRows:
+    """Rows of each identity and modality.
+
+    Args:
+        targets: (N,) integer identity labels.
+        modalities: (N,) values of ``Modality``.
+
+    Raises:
+        InputError: if not every identity has the same number K_v >= 1 of visible images and
+            the same number K_t >= 1 of thermal ones.
+    """
+    identities = targets.unique(sorted=True)
+    return IdentityRows(
+        *(_rows(targets, modalities, identities, modality) for modality in Modality)
+    )
+
+
+def _rows(targets: Tensor, modalities: Tensor, identities: Tensor, modality: Modality) -> Tensor:
+    member = (targets == identities[:, None]) & (modalities == modality)  # (P, N)
+    counts = member.sum(1)
+    if counts.min() != counts.max() or counts.min() == 0:
+        raise InputError(
+            f"a training batch needs the same number of {modality.name.lower()} images, at least "
+            f"one, of every identity; got {counts.tolist()}: draw batches with "
+            "DATALOADER.SAMPLER_TRAIN CrossModalitySampler"
+        )
+    return member.nonzero()[:, 1].view(len(identities), -1)

@@ -1,0 +1,262 @@
+"""Multi-Granularity Structure: global, local and accumulated local features.
+
+Shape legend: N images, C channels of the backbone, S stripes, F features of one granularity
+(global 1, local S, accumulated S - 1), D channels of a feature, M identities to classify.
+"""
+
+from typing import NamedTuple
+
+import cmemd.compat  # noqa: F401  before fastreid
+
+import torch
+from fastreid.config import configurable
+from fastreid.layers import get_norm, pooling
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cmemd.errors import InputError
+
+__all__ = [
+    "Granularity",
+    "GranularityOutput",
+    "MultiGranularityHead",
+    "accumulate_stripes",
+    "weighted_concatenation",
+]
+
+_POWER_MEAN_POOLS = ("GeneralizedMeanPooling", "GeneralizedMeanPoolingP", "GlobalAvgPool")
+_LOCAL_WEIGHTS = ("model", "image")
+
+
+def accumulate_stripes(stripes: Tensor, power: Tensor | float) -> Tensor:
+    """Pools stripes 1..k together, for k = 2..S, cumulatively from the top.
+
+    The power mean of the union of equally high stripes is the power mean of their power means, so
+    nothing is pooled twice. What "accumulated" means is chosen, not from the paper.
+
+    Args:
+        stripes: (N, C, S) power means, positive unless the power is 1.
+        power: the exponent they were pooled with; 1 is the average.
+
+    Returns:
+        (N, C, S - 1).
+    """
+    count = torch.arange(1, stripes.shape[-1] + 1, device=stripes.device)
+    return (stripes.pow(power).cumsum(-1) / count).pow(1 / power)[..., 1:]
+
+
+def weighted_concatenation(local: Tensor, weights: Tensor) -> Tensor:
+    """Holistic feature: the local features, each L2-normalised and weighted, one after another.
+
+    Args:
+        local: (N, S, D).
+        weights: (N, S) or (S,), positive.
+
+    Returns:
+        (N, S * D), of norm sqrt(sum of squared weights).
+    """
+    return (functional.normalize(local, dim=-1) * weights[..., None]).flatten(1)
+
+
+class GranularityOutput(NamedTuple):
+    """What one granularity makes of an image."""
+
+    features: Tensor  # (N, F, D), before the BNNeck: what metric losses see
+    neck: Tensor  # (N, F, D), after it: what is classified and searched with
+
+
+class Granularity(nn.Module):
+    """F features side by side, each with its own reduction, BNNeck and classifier.
+
+    One BatchNorm over F * D channels is F BatchNorms over D, and one matrix per feature is a
+    batched product, so there is no loop over parts.
+
+    Args:
+        features: F.
+        in_dim: C.
+        embedding_dim: D; 0 leaves the C channels as they are.
+        num_classes: M.
+        norm: fast-reid's name of the BNNeck's norm, its bias frozen at 0; "" for no neck.
+    """
+
+    def __init__(
+        self, *, features: int, in_dim: int, embedding_dim: int, num_classes: int, norm: str
+    ) -> None:
+        super().__init__()
+        dim = embedding_dim or in_dim
+        self.reduction = nn.Parameter(torch.empty(features, dim, in_dim)) if embedding_dim else None
+        self.bottleneck = get_norm(norm, features * dim, bias_freeze=True) if norm else None
+        self.classifier = nn.Parameter(torch.empty(features, num_classes, dim))
+        if self.reduction is not None:
+            # Kaiming's fan-out, as fast-reid initialises a 1x1 reduction
+            nn.init.normal_(self.reduction, std=(2 / dim) ** 0.5)
+        nn.init.normal_(self.classifier, std=0.01)
+
+    def forward(self, pooled: Tensor) -> GranularityOutput:
+        """Features of (N, F, C) pooled activations."""
+        features = pooled
+        if self.reduction is not None:
+            features = torch.einsum("nfc,fdc->nfd", pooled, self.reduction)
+        neck = features
+        if self.bottleneck is not None:
+            neck = self.bottleneck(features.flatten(1)[..., None, None]).view_as(features)
+        return GranularityOutput(features, neck)
+
+    def classify(self, neck: Tensor) -> Tensor:
+        """Logits (N, F, M) of features (N, F, D)."""
+        return torch.einsum("nfd,fmd->nfm", neck, self.classifier)
+
+
+class MultiGranularityHead(nn.Module):
+    """MGS: pools both streams into three granularities and makes the test feature.
+
+    Paper, Fig. 2: one global, several local, several accumulated local features; the holistic
+    feature concatenates the weighted local ones. Follow-up: six stripes, generalised-mean pooling,
+    a BNNeck and a classifier for each, the test feature's beta. Chosen, not from the paper: what
+    accumulates, how the weights are learned, and that parts are L2-normalised.
+
+    Args:
+        feat_dim: C.
+        num_classes: M.
+        stripes: S, at least 1; 1 leaves no accumulated features.
+        embedding_dim: channels of each local and accumulated feature; 0 keeps C.
+        pool_type: fast-reid's name of a power-mean pooling.
+        norm: norm of the BNNecks; "" for none.
+        local_weights: "model" learns one weight per stripe, "image" computes them from the image's
+            local features; both are positive and sum to 1.
+        test_beta: share of the holistic part in the test feature; 1 - beta is the global part's.
+        test_accumulated: whether accumulated features join the test feature's local part.
+
+    Raises:
+        InputError: for a value outside these.
+    """
+
+    @configurable
+    def __init__(
+        self,
+        *,
+        feat_dim: int,
+        num_classes: int,
+        stripes: int,
+        embedding_dim: int,
+        pool_type: str,
+        norm: str,
+        local_weights: str,
+        test_beta: float,
+        test_accumulated: bool,
+    ) -> None:
+        super().__init__()
+        if pool_type not in _POWER_MEAN_POOLS:
+            raise InputError(
+                f"expected MODEL.HEADS.POOL_LAYER one of {_POWER_MEAN_POOLS}, got {pool_type!r}"
+            )
+        if local_weights not in _LOCAL_WEIGHTS:
+            raise InputError(
+                f"expected MODEL.HEADS.LOCAL_WEIGHTS one of {_LOCAL_WEIGHTS}, got {local_weights!r}"
+            )
+        if stripes < 1 or not 0 <= test_beta <= 1:
+            raise InputError(
+                "expected MODEL.HEADS.STRIPES >= 1 and MODEL.HEADS.TEST_BETA in [0, 1], "
+                f"got {stripes} and {test_beta}"
+            )
+        pool = getattr(pooling, pool_type)
+        self.global_pool = pool()
+        self.stripe_pool = pool(output_size=(stripes, 1))
+        shared = {"in_dim": feat_dim, "num_classes": num_classes, "norm": norm}
+        self.granularities = nn.ModuleDict(
+            {
+                "global": Granularity(features=1, embedding_dim=0, **shared),
+                "local": Granularity(features=stripes, embedding_dim=embedding_dim, **shared),
+            }
+        )
+        if stripes > 1:
+            self.granularities["accumulated"] = Granularity(
+                features=stripes - 1, embedding_dim=embedding_dim, **shared
+            )
+        self.weigh = (
+            _ModelWeights(stripes)
+            if local_weights == "model"
+            else _ImageWeights(embedding_dim or feat_dim)
+        )
+        self.test_beta = test_beta
+        self.test_accumulated = test_accumulated
+
+    @classmethod
+    def from_config(cls, cfg) -> dict[str, object]:
+        """Reads ``cfg.MODEL.HEADS``."""
+        heads = cfg.MODEL.HEADS
+        if heads.CLS_LAYER != "Linear":
+            raise InputError(
+                f"MultiGranularityHead classifies linearly: set MODEL.HEADS.CLS_LAYER to Linear, "
+                f"got {heads.CLS_LAYER!r}"
+            )
+        return {
+            "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
+            "num_classes": heads.NUM_CLASSES,
+            "stripes": heads.STRIPES,
+            "embedding_dim": heads.EMBEDDING_DIM,
+            "pool_type": heads.POOL_LAYER,
+            "norm": heads.NORM if heads.WITH_BNNECK else "",
+            "local_weights": heads.LOCAL_WEIGHTS,
+            "test_beta": heads.TEST_BETA,
+            "test_accumulated": heads.TEST_ACCUMULATED,
+        }
+
+    def forward(self, global_map: Tensor, local_map: Tensor) -> dict[str, GranularityOutput]:
+        """Granularity -> its features, from two maps (N, C, h, w)."""
+        stripes = self.stripe_pool(local_map)[..., 0]  # (N, C, S)
+        power = getattr(self.stripe_pool, "p", 1.0)
+        pooled = {
+            "global": self.global_pool(global_map)[..., 0],
+            "local": stripes,
+            "accumulated": accumulate_stripes(stripes, power),
+        }
+        return {
+            name: granularity(pooled[name].mT) for name, granularity in self.granularities.items()
+        }
+
+    def classify(self, outputs: dict[str, GranularityOutput]) -> dict[str, Tensor]:
+        """Granularity -> logits (N, F, M)."""
+        return {
+            name: granularity.classify(outputs[name].neck)
+            for name, granularity in self.granularities.items()
+        }
+
+    def holistic(self, local: Tensor) -> Tensor:
+        """Concatenation of the weighted local features, (N, S, D) -> (N, S * D)."""
+        return weighted_concatenation(local, self.weigh(local))
+
+    def embed(self, outputs: dict[str, GranularityOutput]) -> Tensor:
+        """Test feature [beta * local part, (1 - beta) * global part], each part of norm 1."""
+        parts = [self.holistic(outputs["local"].neck)]
+        if self.test_accumulated and "accumulated" in outputs:
+            parts.append(functional.normalize(outputs["accumulated"].neck, dim=-1).flatten(1))
+        local = functional.normalize(
+            torch.cat([functional.normalize(part, dim=-1) for part in parts], 1), dim=-1
+        )
+        overall = functional.normalize(outputs["global"].neck.flatten(1), dim=-1)
+        return torch.cat((self.test_beta * local, (1 - self.test_beta) * overall), 1)
+
+
+class _ModelWeights(nn.Module):
+    """One positive weight per stripe, summing to 1, the same for all images."""
+
+    def __init__(self, stripes: int) -> None:
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(stripes))
+
+    def forward(self, local: Tensor) -> Tensor:
+        """(S,), whatever the local features (N, S, D)."""
+        return self.logits.softmax(0)
+
+
+class _ImageWeights(nn.Module):
+    """Positive weights per stripe, summing to 1, scored from each image's local features."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.score = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, local: Tensor) -> Tensor:
+        """(N, S) of local features (N, S, D)."""
+        return (functional.normalize(local, dim=-1) @ self.score).softmax(-1)

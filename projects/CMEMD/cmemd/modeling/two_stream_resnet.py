@@ -1,0 +1,161 @@
+"""Two-stream ResNet: modality-specific shallow stages, then a global and a local stream.
+
+Shape legend: N images of H x W, C channels of the last stage, h x w its feature map.
+"""
+
+import copy
+
+import cmemd.compat  # noqa: F401  before fastreid
+
+import torch
+from fastreid.layers import get_norm
+from fastreid.modeling.backbones.resnet import BasicBlock, Bottleneck, ResNet
+from torch import Tensor, nn
+
+from cmemd.data.modality import Modality
+from cmemd.errors import InputError
+from cmemd.modeling.pretrained import load_imagenet_weights
+
+__all__ = ["NarrowResNet", "TwoStreamResNet", "build_two_stream_resnet_backbone"]
+
+# depth: block, blocks per stage, non-local layers per stage; as in fast-reid
+_DEPTHS = {
+    "18x": (BasicBlock, (2, 2, 2, 2), (0, 0, 0, 0)),
+    "34x": (BasicBlock, (3, 4, 6, 3), (0, 0, 0, 0)),
+    "50x": (Bottleneck, (3, 4, 6, 3), (0, 2, 3, 0)),
+    "101x": (Bottleneck, (3, 4, 23, 3), (0, 2, 9, 0)),
+}
+
+
+class NarrowResNet(ResNet):
+    """fast-reid's ResNet with every channel count multiplied by ``width``.
+
+    For CPUs and small data; a chosen option, not from the paper. Takes fast-reid's arguments.
+    """
+
+    def __init__(self, width: float, last_stride: int, bn_norm: str, *args: object) -> None:
+        self.width = width  # read by _make_layer while fast-reid's constructor runs
+        super().__init__(last_stride, bn_norm, *args)
+        self.conv1 = nn.Conv2d(3, self._scaled(64), 7, stride=2, padding=3, bias=False)
+        self.bn1 = get_norm(bn_norm, self._scaled(64))
+        self.random_init()
+
+    def _scaled(self, channels: int) -> int:
+        return max(8, round(channels * self.width))
+
+    def _make_layer(self, block: type[nn.Module], planes: int, *args: object, **kwargs: object):
+        if planes == 64:
+            self.inplanes = self._scaled(64)  # the first stage follows the scaled stem
+        return super()._make_layer(block, self._scaled(planes), *args, **kwargs)
+
+
+class TwoStreamResNet(nn.Module):
+    """Routes images through their modality's stem, then through both shared streams.
+
+    Paper, Fig. 2: conv1, layer1 and layer2 are specific to the modality; layer3 and layer4 are
+    shared by the modalities, and held once by the global and once by the local stream. All copies
+    of a stage start from the same weights (chosen, not from the paper).
+
+    Args:
+        resnet: fast-reid's ResNet whose stages are copied.
+    """
+
+    def __init__(self, *, resnet: ResNet) -> None:
+        super().__init__()
+        self.stems = nn.ModuleList(copy.deepcopy(_stem(resnet)) for _ in Modality)
+        self.global_stream = _stream(resnet)
+        self.local_stream = copy.deepcopy(self.global_stream)
+        self.feat_dim: int = resnet.inplanes
+
+    def forward(self, images: Tensor, modalities: Tensor) -> tuple[Tensor, Tensor]:
+        """Feature maps of the global and of the local stream, in the order of the input.
+
+        Args:
+            images: (N, 3, H, W), normalised.
+            modalities: (N,) values of ``Modality``, in any order. One of them may be absent, but
+                not in training mode, where batch statistics and losses need both.
+
+        Returns:
+            Two tensors (N, C, h, w).
+
+        Raises:
+            InputError: in training mode, if a modality is absent.
+        """
+        modalities = modalities.to(images.device)
+        rows = [(modalities == modality).nonzero()[:, 0] for modality in Modality]
+        if self.training and any(len(own) == 0 for own in rows):
+            counts = {m.name.lower(): len(own) for m, own in zip(Modality, rows, strict=True)}
+            raise InputError(
+                f"a training batch needs images of both modalities, got {counts}: draw batches "
+                "with DATALOADER.SAMPLER_TRAIN CrossModalitySampler"
+            )
+        shallow = torch.cat(
+            [stem(images[own]) for stem, own in zip(self.stems, rows, strict=True) if len(own)]
+        )
+        shallow = shallow[torch.cat(rows).argsort()]
+        return self.global_stream(shallow), self.local_stream(shallow)
+
+
+def _stem(resnet: ResNet) -> nn.Sequential:
+    """conv1 to layer2 of a ResNet."""
+    return nn.Sequential(
+        resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool, _stage(resnet, 1), _stage(resnet, 2)
+    )
+
+
+def _stream(resnet: ResNet) -> nn.Sequential:
+    """layer3 and layer4 of a ResNet."""
+    return nn.Sequential(_stage(resnet, 3), _stage(resnet, 4))
+
+
+def _stage(resnet: ResNet, number: int) -> nn.Sequential:
+    """A stage's blocks, each followed by the non-local layer that fast-reid puts behind it."""
+    blocks = list(getattr(resnet, f"layer{number}"))
+    non_local = dict(
+        zip(getattr(resnet, f"NL_{number}_idx"), getattr(resnet, f"NL_{number}", ()), strict=False)
+    )
+    return nn.Sequential(
+        *(m for i, block in enumerate(blocks) for m in (block, non_local.get(i)) if m is not None)
+    )
+
+
+def build_two_stream_resnet_backbone(cfg) -> TwoStreamResNet:
+    """Builds the backbone from ``cfg.MODEL.BACKBONE``; fast-reid's keys keep their meaning.
+
+    Raises:
+        InputError: for an unknown depth, a FEAT_DIM that is not the network's, a narrow network
+            with non-local layers or ImageNet weights, or weights that cannot be had.
+    """
+    backbone = cfg.MODEL.BACKBONE
+    if backbone.DEPTH not in _DEPTHS:
+        raise InputError(
+            f"expected MODEL.BACKBONE.DEPTH one of {sorted(_DEPTHS)}, got {backbone.DEPTH!r}"
+        )
+    block, blocks, non_local = _DEPTHS[backbone.DEPTH]
+    arguments = (
+        backbone.LAST_STRIDE,
+        backbone.NORM,
+        backbone.WITH_IBN,
+        backbone.WITH_SE,
+        backbone.WITH_NL,
+        block,
+        blocks,
+        non_local,
+    )
+    if backbone.WIDTH == 1:
+        resnet = ResNet(*arguments)
+    elif backbone.WITH_NL or backbone.PRETRAIN:
+        raise InputError(
+            f"MODEL.BACKBONE.WIDTH {backbone.WIDTH} goes with neither WITH_NL nor PRETRAIN: "
+            "those are made for width 1"
+        )
+    else:
+        resnet = NarrowResNet(backbone.WIDTH, *arguments)
+    if resnet.inplanes != backbone.FEAT_DIM:
+        raise InputError(
+            f"MODEL.BACKBONE.FEAT_DIM is {backbone.FEAT_DIM}, but depth {backbone.DEPTH} of width "
+            f"{backbone.WIDTH} yields {resnet.inplanes} channels: set it to {resnet.inplanes}"
+        )
+    if backbone.PRETRAIN:
+        load_imagenet_weights(resnet, backbone.PRETRAIN_PATH, backbone.DEPTH)
+    return TwoStreamResNet(resnet=resnet)

@@ -1,0 +1,35 @@
+"""Registers everything with fast-reid; importing it does so, any number of times."""
+
+import cmemd.compat  # noqa: F401  before fastreid
+
+from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+from fastreid.utils.registry import Registry
+
+from cmemd.data.sysu_mm01 import SYSUMM01
+from cmemd.modeling.cmemd_net import CMEMDNet
+from cmemd.modeling.multi_granularity import MultiGranularityHead
+from cmemd.modeling.two_stream_resnet import build_two_stream_resnet_backbone
+
+__all__ = ["register"]
+
+_REGISTERED: tuple[tuple[Registry, object], ...] = (
+    (META_ARCH_REGISTRY, CMEMDNet),
+    (BACKBONE_REGISTRY, build_two_stream_resnet_backbone),
+    (REID_HEADS_REGISTRY, MultiGranularityHead),
+    (DATASET_REGISTRY, SYSUMM01),
+)
+
+
+def register() -> None:
+    """Adds what is not there yet; fast-reid's registries refuse a name twice."""
+    for registry, entry in _REGISTERED:
+        try:
+            registry.get(entry.__name__)
+        except KeyError:
+            registry.register(entry)
+
+
+register()

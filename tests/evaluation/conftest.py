@@ -1,0 +1,102 @@
+"""Golden features with their official figures, and builders of small samples."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cmemd.data.modality import SYSU_CAMERAS
+from cmemd.data.splits import RandPermCam, read_rand_perm_cam
+from cmemd.evaluation.samples import Samples
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "sysu_small"
+
+
+@pytest.fixture(scope="session")
+def golden_samples() -> Samples:
+    stored = np.load(GOLDEN / "features.npz")
+    return Samples(
+        features=stored["feats"],
+        pids=stored["pids"],
+        camids=stored["camids"],
+        modalities=[SYSU_CAMERAS[camera] for camera in stored["camids"]],
+        frames=stored["frames"],
+        paths=stored["paths"],
+    )
+
+
+@pytest.fixture(scope="session")
+def golden_perm() -> RandPermCam:
+    return read_rand_perm_cam(GOLDEN / "rand_perm_cam.mat")
+
+
+@pytest.fixture(scope="session")
+def golden_perm_path() -> Path:
+    return GOLDEN / "rand_perm_cam.mat"
+
+
+@pytest.fixture(scope="session")
+def golden_expected() -> dict:
+    return json.loads((GOLDEN / "expected.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def golden_expected_python() -> dict:
+    return json.loads((GOLDEN / "expected_python_protocol.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def make_samples():
+    """Samples from rows (pid, camera, frame, feature)."""
+
+    def make(rows, folder: str = "") -> Samples:
+        pids, camids, frames, features = zip(*rows, strict=True)
+        return Samples(
+            features=np.array(features, dtype=np.float64).reshape(len(rows), -1),
+            pids=pids,
+            camids=camids,
+            modalities=[SYSU_CAMERAS[camera] for camera in camids],
+            frames=frames,
+            paths=[
+                f"{folder}cam{camera}/{pid:04d}/{frame:04d}.jpg" for pid, camera, frame, _ in rows
+            ],
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def random_samples(make_samples):
+    """Samples of six cameras without equal distances; ids miss under some cameras."""
+
+    def make(seed: int, ids: int = 8, images: int = 3) -> Samples:
+        rng = np.random.default_rng(seed)
+        return make_samples(
+            [
+                (pid, camera, frame, rng.normal(size=4))
+                for pid in range(1, ids + 1)
+                for camera in range(1, 7)
+                if (pid + camera) % 5
+                for frame in range(1, images + 1)
+            ]
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def shuffled_perm():
+    """Permutations that fit given samples."""
+
+    def make(samples: Samples, seed: int = 0) -> RandPermCam:
+        rng = np.random.default_rng(seed)
+
+        def cell(camera: int, pid: int) -> np.ndarray:
+            count = int(np.sum((samples.camids == camera) & (samples.pids == pid)))
+            return np.array([rng.permutation(count) + 1 for _ in range(10)]).reshape(10, count)
+
+        ids = range(1, int(samples.pids.max()) + 1)
+        return RandPermCam([[cell(camera, pid) for pid in ids] for camera in range(1, 7)])
+
+    return make

@@ -1,0 +1,109 @@
+import random
+
+import numpy as np
+import pytest
+
+from cmemd.data.splits import RandPermCam
+from cmemd.errors import InputError
+from cmemd.evaluation.draws import gallery_rows, ignored, query_rows
+from cmemd.evaluation.protocols import get_protocol
+from cmemd.evaluation.samples import Samples
+
+ALL = get_protocol("sysu-all-1shot")
+
+
+def test_queries_are_all_images_of_cameras_3_and_6(random_samples):
+    samples = random_samples(0)
+    rows = query_rows(samples, ALL)
+    assert sorted(rows) == sorted(np.flatnonzero(np.isin(samples.camids, (3, 6))))
+    keys = list(zip(samples.pids[rows], samples.camids[rows], samples.frames[rows], strict=True))
+    assert keys == sorted(keys)
+
+
+def test_official_draw_takes_the_first_images_of_the_trials_row(make_samples):
+    samples = make_samples(
+        [(1, 1, frame, 0.0) for frame in (3, 1, 2)] + [(1, 2, 1, 0.0), (1, 3, 1, 0.0)]
+    )
+    orders = np.array([[(trial + k) % 3 + 1 for k in range(3)] for trial in range(10)])
+    one, none = np.ones((10, 1), dtype=int), np.empty((10, 0), dtype=int)
+    perm = RandPermCam([[orders], [one], [one], [none], [none], [none]])
+    drawn = gallery_rows(samples, ALL, "official", perm)
+    # Trial 0 takes image 1, trial 1 image 2, ...; camera 2 has one image.
+    assert [samples.frames[rows].tolist() for rows in drawn[:4]] == [[1, 1], [2, 1], [3, 1], [1, 1]]
+    assert samples.camids[drawn[0]].tolist() == [1, 2]
+    ten = gallery_rows(samples, get_protocol("sysu-indoor-10shot"), "official", perm)
+    assert samples.frames[ten[1]].tolist() == [2, 3, 1, 1]  # all three, then camera 2
+
+
+def test_python_draw_is_that_of_the_released_code(golden_samples, golden_expected_python):
+    for setting in ("all", "indoor"):
+        protocol = get_protocol(f"sysu-{setting}-1shot")
+        drawn = gallery_rows(golden_samples, protocol, "python")
+        first = golden_expected_python[f"sysu_python_{setting}_1shot"]["first_gallery_paths_trial0"]
+        assert golden_samples.paths[drawn[0][: len(first)]].tolist() == first
+
+
+def test_python_draw_chooses_as_the_seeded_global_generator_and_leaves_it_alone(random_samples):
+    samples = random_samples(1)
+    before = random.getstate()
+    drawn = gallery_rows(samples, ALL, "python")
+    assert random.getstate() == before
+    for trial, rows in enumerate(drawn):
+        random.seed(trial)
+        files = [
+            sorted(samples.paths[(samples.pids == pid) & (samples.camids == camera)])
+            for pid in range(1, 9)
+            for camera in (1, 2, 4, 5)
+        ]
+        assert samples.paths[rows].tolist() == [random.choice(paths) for paths in files if paths]
+    random.setstate(before)
+
+
+def test_a_folder_named_like_a_camera_above_the_data_does_no_harm(make_samples):
+    rows = [(pid, camera, 1, float(pid)) for pid in (1, 2) for camera in (1, 3)]
+    plain, nested = make_samples(rows), make_samples(rows, folder="/data/cam1/0002/")
+    for draw in (gallery_rows(plain, ALL, "python"), gallery_rows(nested, ALL, "python")):
+        assert draw[0].tolist() == [0, 2]
+    assert query_rows(nested, ALL).tolist() == query_rows(plain, ALL).tolist() == [1, 3]
+
+
+def test_a_cam3_query_ignores_all_of_cam2_and_nothing_else():
+    mask = ignored(ALL, np.array([3, 6]), np.array([1, 2, 4, 5, 2]))
+    assert mask.tolist() == [[False, True, False, False, True], [False] * 5]
+
+
+@pytest.mark.parametrize("missing", [1, 3])
+def test_official_draw_refuses_an_incomplete_camera_folder(random_samples, shuffled_perm, missing):
+    samples = random_samples(0)
+    perm = shuffled_perm(samples)
+    gone = (samples.pids == 2) & (samples.camids == 1) & (samples.frames == missing)
+    fields = ("features", "pids", "camids", "modalities", "frames", "paths")
+    rest = Samples(**{name: getattr(samples, name)[~gone] for name in fields})
+    with pytest.raises(InputError, match=r"images 1..3 of id 2 under camera 1.*got 2 images"):
+        gallery_rows(rest, ALL, "official", perm)
+
+
+def test_official_draw_refuses_an_identity_whose_whole_folder_is_gone(make_samples):
+    samples = make_samples([(1, 1, 1, 0.0), (1, 3, 1, 0.0)])
+    one, none = np.ones((10, 1), dtype=int), np.empty((10, 0), dtype=int)
+    perm = RandPermCam([[one], [one], [one], [none], [none], [none]])
+    with pytest.raises(InputError, match="id 1 under camera 2.*got 0 images"):
+        gallery_rows(samples, ALL, "official", perm)
+
+
+def test_renumbered_cameras_are_refused(make_samples):
+    good = make_samples([(1, camera, 1, 0.0) for camera in range(1, 7)])
+    renumbered = Samples(
+        good.features, good.pids, good.camids - 1, good.modalities, good.frames, good.paths
+    )
+    with pytest.raises(InputError, match="relabel=False"):
+        query_rows(renumbered, ALL)
+    with pytest.raises(InputError, match="relabel=False"):
+        gallery_rows(renumbered, ALL, "python")
+
+
+def test_no_query_and_no_gallery_are_refused(make_samples):
+    with pytest.raises(InputError, match="expected queries from cameras"):
+        query_rows(make_samples([(1, 1, 1, 0.0)]), ALL)
+    with pytest.raises(InputError, match="expected gallery images from cameras"):
+        gallery_rows(make_samples([(1, 3, 1, 0.0)]), ALL, "python")

@@ -1,0 +1,188 @@
+import json
+import logging
+import pickle
+import subprocess
+import sys
+from collections import OrderedDict
+
+import cmemd.compat  # noqa: F401  # adapts Python and PyTorch to fast-reid
+
+import numpy as np
+import pytest
+import torch
+from fastreid.evaluation import inference_on_dataset, print_csv_format
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from cmemd.errors import InputError
+from cmemd.evaluation.evaluator import VisibleThermalEvaluator
+from cmemd.evaluation.protocols import get_protocol
+from cmemd.evaluation.scoring import score
+
+
+@pytest.fixture
+def make_evaluator(tmp_path):
+    def make(**changed):
+        arguments = {
+            "protocols": ["sysu-all-1shot", "sysu-indoor-1shot"],
+            "rand_perm_cam": None,
+            "draw": "auto",
+            "metric": "euclidean",
+            "output_dir": str(tmp_path / "out"),
+            "ranked_gallery_queries": 0,
+        }
+        return VisibleThermalEvaluator(**arguments | changed)
+
+    return make
+
+
+def items(samples, rows=None):
+    rows = range(len(samples.pids)) if rows is None else rows
+    return [
+        {
+            "images": torch.tensor(samples.features[row], dtype=torch.float32),
+            "targets": int(samples.pids[row]),
+            "camids": int(samples.camids[row]),
+            "modalities": int(samples.modalities[row]),
+            "img_paths": str(samples.paths[row]),
+        }
+        for row in rows
+    ]
+
+
+class Identity(torch.nn.Module):
+    """The images are the features."""
+
+    def forward(self, batch):
+        return batch["images"]
+
+
+def run(evaluator, batch_items):
+    return inference_on_dataset(Identity(), DataLoader(batch_items, batch_size=7), evaluator)
+
+
+def test_from_loader_to_results(
+    golden_samples, golden_expected, golden_perm_path, make_evaluator, tmp_path
+):
+    protocols = ["sysu-indoor-1shot", "sysu-all-10shot"]
+    evaluator = make_evaluator(protocols=protocols, rand_perm_cam=golden_perm_path)
+    shuffled = np.random.default_rng(0).permutation(len(golden_samples.pids))
+    results = run(evaluator, items(golden_samples, shuffled))
+    assert isinstance(results, OrderedDict)
+    figures = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP")
+    assert list(results) == [f"{p}/{f}" for p in protocols for f in figures] + ["metric"]
+    assert {type(value) for value in results.values()} == {float}
+    expected = golden_expected["indoor_1shot"]
+    assert results["sysu-indoor-1shot/Rank-1"] == pytest.approx(100 * expected["cmc_mean"][0])
+    assert results["metric"] == pytest.approx(50 * (expected["cmc_mean"][0] + expected["map_mean"]))
+    stored = json.loads((tmp_path / "out" / "results.json").read_text())["protocols"]
+    assert stored["sysu-all-10shot"]["mAP"] == results["sysu-all-10shot/mAP"]
+    assert stored["sysu-all-10shot"]["draw"] == "official"
+    assert not (tmp_path / "out" / "ranked_gallery.png").exists()
+
+
+def test_results_go_through_fastreids_printer_and_checkpoints(random_samples, make_evaluator):
+    results = run(make_evaluator(), items(random_samples(0)))
+    assert pickle.loads(pickle.dumps(results["metric"])) == results["metric"]
+    results["dataset"] = "SYSUMM01"  # as DefaultTrainer.test does
+    print_csv_format(results)
+
+
+def test_the_table_and_the_draw_are_logged(random_samples, make_evaluator, caplog):
+    with caplog.at_level(logging.INFO, logger="cmemd.evaluation.evaluator"):
+        run(make_evaluator(), items(random_samples(0)))
+    assert "Rank-1" in caplog.text
+    assert "python" in caplog.text
+    assert "sysu-indoor-1shot: 39 queries, 9 of them without a positive" in caplog.text
+
+
+def test_an_image_seen_twice_counts_once(random_samples, make_evaluator):
+    samples = random_samples(0)
+    rows = [*range(len(samples.pids)), 0, 1, 8, 8]
+    results = run(make_evaluator(), items(samples, rows))
+    assert results == run(make_evaluator(), items(samples))
+
+
+def test_reset_forgets(random_samples, make_evaluator):
+    evaluator = make_evaluator()
+    run(evaluator, items(random_samples(1)))
+    results = run(evaluator, items(random_samples(0)))
+    alone = score(random_samples(0), get_protocol("sysu-all-1shot"))
+    assert results["sysu-all-1shot/mAP"] == pytest.approx(100 * alone.mean()["mAP"], abs=1e-3)
+
+
+def test_ranked_gallery_is_drawn(make_samples, make_evaluator, tmp_path):
+    rows = [(pid, camera, 1, float(pid)) for pid in (1, 2) for camera in (1, 3)]
+    samples = make_samples(rows, folder=f"{tmp_path}/")
+    for path in samples.paths:
+        tmp_path.__class__(path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 16), 120).save(path)
+    run(make_evaluator(ranked_gallery_queries=2), items(samples))
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "results.json",
+        "ranked_gallery.png",
+    }
+
+
+def test_a_file_name_that_is_no_number_is_refused(random_samples, make_evaluator):
+    item = items(random_samples(0))[0] | {"img_paths": "cam1/0001/Thumbs.jpg"}
+    with pytest.raises(InputError, match="expected an image number as file name"):
+        run(make_evaluator(), [item])
+
+
+def test_no_image_and_diverged_features_are_refused(random_samples, make_evaluator):
+    with pytest.raises(InputError, match="expected test images; got none"):
+        make_evaluator().evaluate()
+    wrong = items(random_samples(0))
+    wrong[3]["images"] = torch.full((4,), torch.nan)
+    with pytest.raises(InputError, match="NaN or infinity for 1 of"):
+        run(make_evaluator(), wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"protocols": []}, "at least one protocol"),
+        ({"protocols": ["sysu-all"]}, "expected a protocol out of"),
+        ({"protocols": ["sysu-all-10shot"]}, "no rand_perm_cam.mat"),
+        ({"draw": "official"}, "expected rand_perm_cam.mat"),
+        ({"draw": "x"}, "expected a draw out of"),
+        ({"metric": "l1"}, "expected a metric out of"),
+        ({"rand_perm_cam": "/nowhere/rand_perm_cam.mat"}, "found no file"),
+    ],
+)
+def test_mistakes_show_before_any_image_is_looked_at(make_evaluator, wrong, message):
+    with pytest.raises(InputError, match=message):
+        make_evaluator(**wrong)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_images_of_all_processes_are_scored_on_the_main_one(
+    random_samples, make_evaluator, monkeypatch, rank, tmp_path
+):
+    samples = random_samples(0)
+    mine, other = make_evaluator(), make_evaluator()
+    half = len(samples.pids) // 2
+    for evaluator, part in ((mine, slice(0, half + 2)), (other, slice(half, None))):
+        for item in items(samples)[part]:
+            evaluator.process({name: [value] for name, value in item.items()}, item["images"][None])
+    comm = "cmemd.evaluation.evaluator.comm"
+    monkeypatch.setattr(f"{comm}.is_main_process", lambda: rank == 0)
+    monkeypatch.setattr(
+        f"{comm}.gather", lambda batches, dst: [batches, other._batches] if rank == 0 else []
+    )
+    results = mine.evaluate()
+    assert (tmp_path / "out" / "results.json").exists() == (rank == 0)
+    if rank:
+        assert results == {}
+    else:
+        assert results == run(make_evaluator(), items(samples))
+
+
+def test_all_but_the_evaluator_works_without_torch():
+    program = (
+        "import sys\n"
+        "import cmemd.data.splits, cmemd.evaluation.ranked_gallery, cmemd.cli.compare\n"
+        "assert not {'torch', 'fastreid', 'scipy', 'matplotlib.pyplot'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -1,0 +1,85 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from cmemd.errors import InputError
+from cmemd.evaluation.protocols import get_protocol
+from cmemd.evaluation.ranked_gallery import draw_ranked_gallery, spread_over_ap
+
+ALL = get_protocol("sysu-all-1shot")
+GREEN, RED = (18, 134, 74), (204, 51, 51)
+
+
+@pytest.fixture
+def samples(make_samples, tmp_path):
+    """Two ids on a line: id 1 at 0, id 2 at 10; images on disk, all blue.
+
+    The camera 3 query of id 1 finds its own image first, that of id 2 finds id 1's first.
+    """
+    rows = [(1, 1, 1, 1.0), (2, 4, 1, 10.0), (1, 3, 1, 0.0), (2, 3, 1, 2.0), (2, 2, 1, 2.0)]
+    made = make_samples(rows, folder=f"{tmp_path}/cam1/")
+    for path in made.paths:
+        folder = tmp_path.__class__(path).parent
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 50), (0, 0, 255)).save(path)
+    return made
+
+
+def share(image, colour):
+    return np.mean(np.all(np.asarray(image) == colour, axis=-1))
+
+
+def test_the_picture_has_its_size_and_both_frames(samples, tmp_path):
+    path = tmp_path / "out" / "ranked_gallery.png"
+    draw_ranked_gallery(samples, ALL, path, queries=2)
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        # Inches by 150: a gallery of at least 8 columns, two rows.
+        width = 2 * 0.45 + 0.9 + 0.42 + 7 * 1.06 + 0.9
+        height = 1.5 + 2 * 2.34 + 0.75
+        assert image.size == (int(width * 150), int(height * 150))
+        pixels = image.convert("RGB")
+    # Thick right frames outweigh the same number of thin wrong ones.
+    assert share(pixels, GREEN) > 1.5 * share(pixels, RED) > 0
+    assert share(pixels, (0, 0, 255)) > 0.05
+
+
+def test_ignored_images_are_not_shown(samples, tmp_path):
+    # Three gallery images; one query sees two of them, as camera 2 does not exist for camera 3.
+    draw_ranked_gallery(samples, ALL, tmp_path / "one.png", queries=1)
+    with Image.open(tmp_path / "one.png") as image:
+        blue = share(image.convert("RGB"), (0, 0, 255)) * image.width * image.height
+    tile = 0.9 * 1.8 * 150**2
+    assert 2.5 < blue / tile < 3  # the query and two; badges and rounding cover a little
+
+
+def test_the_same_picture_every_time(samples, tmp_path):
+    for name in ("a.png", "b.png"):
+        draw_ranked_gallery(samples, ALL, tmp_path / name, queries=2, top=1)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def test_queries_are_spread_from_best_to_worst():
+    ap = np.linspace(0, 1, 100)
+    assert ap[spread_over_ap(ap, 4)] == pytest.approx(
+        [87 / 99, 62 / 99, 37 / 99, 12 / 99], abs=0.02
+    )
+    assert spread_over_ap(ap, 1).tolist() == [49]
+    assert spread_over_ap(ap, 100).tolist() == list(range(99, -1, -1))
+    assert spread_over_ap(np.array([np.nan, 0.2, np.nan, 0.2]), 6).tolist() == [1, 3]
+
+
+def test_a_missing_image_and_one_that_is_none_are_refused(samples, tmp_path):
+    (tmp_path / "cam1/cam1/0001/0001.jpg").write_text("no image")
+    with pytest.raises(InputError, match="expected a readable image at .*cam1/0001/0001.jpg"):
+        draw_ranked_gallery(samples, ALL, tmp_path / "x.png")
+    (tmp_path / "cam1/cam1/0001/0001.jpg").unlink()
+    with pytest.raises(InputError, match="No such file"):
+        draw_ranked_gallery(samples, ALL, tmp_path / "x.png")
+    assert not (tmp_path / "x.png").exists()
+
+
+@pytest.mark.parametrize("wrong", [{"queries": 0}, {"top": 0}, {"trial": 10}, {"trial": -1}])
+def test_nothing_to_draw_is_refused(samples, tmp_path, wrong):
+    with pytest.raises(InputError, match="a trial from 0 to 9"):
+        draw_ranked_gallery(samples, ALL, tmp_path / "x.png", **wrong)
