@@ -10,10 +10,10 @@ FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 
 
 def write(path, value, protocols=("sysu-all-1shot",)):
-    entry = {name: value for name in FIGURES}
-    entry |= {"std": {name: 0.5 for name in FIGURES}, "draw": "official", "metric": "euclidean"}
+    entry = dict.fromkeys(FIGURES, value)
+    entry |= {"std": dict.fromkeys(FIGURES, 0.5), "draw": "official", "metric": "euclidean"}
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"protocols": {name: entry for name in protocols}}))
+    path.write_text(json.dumps({"protocols": dict.fromkeys(protocols, entry)}))
     return str(path)
 
 

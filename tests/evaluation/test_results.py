@@ -97,6 +97,10 @@ def test_comparison_keeps_the_rows_of_a_protocol_together(document):
     ]
 
 
+def test_a_name_that_looks_like_a_number_stays_a_name(document):
+    assert "1e5" in format_comparison({"1e5": document})
+
+
 def broken(document, key, value):
     copy = json.loads(json.dumps(document))
     copy["protocols"]["sysu-all-1shot"][key] = value

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cmemd.errors import InputError
 
-__all__ = ["check_weights"]
+__all__ = ["check_weights", "read_weights"]
 
 _CLASSIFIER = ".classifier"  # its size is the training set's, and no embedding depends on it
 
@@ -21,7 +21,7 @@ def check_weights(model: nn.Module, path: str | Path) -> None:
     Raises:
         InputError: if the file is missing, truncated, no checkpoint, or of another architecture.
     """
-    state = _read(Path(path))
+    state = read_weights(path)
     expected = model.state_dict()
     wrong = [
         name
@@ -37,7 +37,13 @@ def check_weights(model: nn.Module, path: str | Path) -> None:
         )
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """The network's tensors in a fast-reid checkpoint, by name.
+
+    Raises:
+        InputError: if the file is missing, truncated or no checkpoint.
+    """
+    path = Path(path)
     if not path.is_file():
         raise InputError(f"no weights at {path}: MODEL.WEIGHTS names a checkpoint file")
     try:

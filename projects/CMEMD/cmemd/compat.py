@@ -10,11 +10,12 @@ Modules that face fast-reid import this one before ``fastreid``.
 import collections
 import collections.abc
 import functools
+import importlib.machinery
 import importlib.util
+import logging
 import os
 import re
 import sys
-import types
 import warnings
 from collections.abc import Callable
 
@@ -23,6 +24,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from cmemd.errors import MissingDependencyError
+
+logger = logging.getLogger(__name__)
 
 _KEPT_ALIVE: list[torch.library.Library] = []  # a schema goes away with its library object
 
@@ -51,7 +54,7 @@ def _provide_torch_six() -> None:
     Goes away when fast-reid uses ``(str, bytes)``.
     """
     if importlib.util.find_spec("torch._six") is None:
-        six = types.ModuleType("torch._six")
+        six = importlib.util.module_from_spec(importlib.machinery.ModuleSpec("torch._six", None))
         six.string_classes = (str, bytes)
         sys.modules["torch._six"] = six
 
@@ -144,32 +147,55 @@ def _zero_gradients_in_place() -> None:
     solver.build_optimizer = defaults.build_optimizer = build_optimizer
 
 
-def _compile_with_this_python() -> None:
-    """ReidEvaluator runs ``make``, which runs ``python3``: not this one unless PATH says so.
+def _survive_failed_compilation() -> None:
+    """ReidEvaluator compiles an extension with ``make`` and ends the process where it cannot.
 
-    Without Cython it ends the process. Goes away when fast-reid ships its extension compiled.
+    It takes ``python3`` from PATH, Cython and a C compiler for granted. Its ranking has a Python
+    version too, so where compiling fails that is used. Goes away when fast-reid does so itself.
     """
     from fastreid.evaluation import reid_evaluation
 
     original: Callable[[], None] = reid_evaluation.compile_helper
-    if getattr(original, "uses_this_python", False):
+    if getattr(original, "survives", False):
         return
 
     @functools.wraps(original)
     def compile_helper() -> None:
-        if importlib.util.find_spec("Cython") is None:
-            raise MissingDependencyError(
-                "fast-reid's ReidEvaluator compiles a Cython module: run `pip install cython`"
-            )
         path = os.environ.get("PATH", "")
         os.environ["PATH"] = os.path.dirname(sys.executable) + os.pathsep + path
         try:
             original()
+        except (SystemExit, OSError):
+            logger.warning(
+                "fast-reid's ranking extension cannot be compiled (it takes Cython, make and a C "
+                "compiler): its Python version, slower but equal, is used"
+            )
         finally:
             os.environ["PATH"] = path
 
-    compile_helper.uses_this_python = True
+    compile_helper.survives = True
     reid_evaluation.compile_helper = compile_helper
+
+
+def _print_an_iteration_once() -> None:
+    """Runs of one or two iterations end in a division by zero in fast-reid's console writer.
+
+    It is asked to write after the last step and again after the epoch, and before the third
+    iteration it divides by the iterations in between. Goes away when fast-reid guards that.
+    """
+    from fastreid.utils.events import CommonMetricPrinter, get_event_storage
+
+    original = CommonMetricPrinter.write
+    if getattr(original, "prints_once", False):
+        return
+
+    @functools.wraps(original)
+    def write(self: CommonMetricPrinter) -> None:
+        if self._last_write is None or self._last_write[0] != get_event_storage().iter:
+            original(self)
+
+    write.prints_once = True
+    CommonMetricPrinter.write = write
 
 
 def _silence_known_warnings() -> None:
@@ -197,7 +223,8 @@ def _apply() -> None:
     _load_without_cuda_stream()
     _distribute_without_cuda()
     _zero_gradients_in_place()
-    _compile_with_this_python()
+    _survive_failed_compilation()
+    _print_an_iteration_once()
 
 
 _apply()

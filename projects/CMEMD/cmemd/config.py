@@ -16,6 +16,7 @@ import torch
 import yaml
 from fastreid.config import CfgNode, get_cfg
 
+from cmemd.checkpoint import read_weights
 from cmemd.errors import InputError
 
 __all__ = ["add_cmemd_config", "check_config", "load_config"]
@@ -127,7 +128,7 @@ def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) ->
 
     Raises:
         InputError: for CUDA without CUDA, a batch that is not P x (K_v + K_t) over whole ranks,
-            weights that are not there, or an OUTPUT_DIR that cannot be written.
+            weights that cannot be read, or an OUTPUT_DIR that cannot be written.
     """
     if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
         raise InputError(

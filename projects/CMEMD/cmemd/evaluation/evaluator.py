@@ -89,9 +89,9 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._batches.append(
             {
                 "features": outputs.detach().to("cpu", torch.float32).numpy(),
-                "pids": np.asarray(inputs["targets"]),
-                "camids": np.asarray(inputs["camids"]),
-                "modalities": np.asarray(inputs["modalities"]),
+                "pids": _column(inputs["targets"]),
+                "camids": _column(inputs["camids"]),
+                "modalities": _column(inputs["modalities"]),
                 "frames": np.array([_frame(path) for path in inputs["img_paths"]]),
                 "paths": np.array(inputs["img_paths"]),
             }
@@ -143,6 +143,10 @@ class VisibleThermalEvaluator(DatasetEvaluator):
                 entry["queries_without_positive"],
                 entry["gallery"],
             )
+
+
+def _column(values: torch.Tensor | Sequence[int]) -> np.ndarray:
+    return torch.as_tensor(values).cpu().numpy()  # fast-reid's loader puts labels on the GPU
 
 
 def _frame(path: str) -> int:

@@ -3,6 +3,7 @@
 Figures are in percent and never rounded in the document; tables show two decimals.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -103,7 +104,8 @@ def write_whole(path: Path, content: bytes) -> None:
         unfinished.write_bytes(content)
         os.replace(unfinished, path)
     except OSError as error:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the first error is the one to tell
+            unfinished.unlink()
         raise InputError(
             f"expected to write {path}; got: {error.strerror}; choose another output folder"
         ) from error

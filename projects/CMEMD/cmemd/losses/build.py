@@ -40,6 +40,6 @@ def build_losses(cfg) -> dict[str, WeightedLoss]:
         "dl": WeightedLoss(CMDLLoss(losses.DL.EPS), losses.DL.WEIGHT),
     }
     for name, loss in table.items():
-        if loss.weight < 0:
+        if not loss.weight >= 0:
             raise InputError(f"expected a weight >= 0 for loss {name!r}, got {loss.weight}")
     return {name: loss for name, loss in table.items() if loss.weight > 0 or name == "id"}

@@ -6,6 +6,7 @@ Shape legend: N images, P identities, K images of each (both modalities), D chan
 import torch
 from torch import Tensor, nn
 
+from cmemd.errors import InputError
 from cmemd.losses.grouping import IdentityRows
 
 __all__ = ["CMDLLoss", "cm_dl_loss"]
@@ -34,6 +35,9 @@ def cm_dl_loss(features: Tensor, eps: float = 1e-6) -> Tensor:
         features = features.float()
     if len(features) == 1:
         return 0.0 * features.sum()
+    # A shift changes nothing but rounding: without it, identical features could have a ratio of two
+    # rounding errors, up to 1/eps, instead of 0.
+    features = features - features[0, 0].detach()
     centres = features.mean(1)  # (P, D)
     intra = (features - centres[:, None]).square().sum(-1).mean()
     inter = (centres - centres.mean(0)).square().sum(-1).mean()
@@ -47,10 +51,15 @@ class CMDLLoss(nn.Module):
 
     Args:
         eps: see ``cm_dl_loss``.
+
+    Raises:
+        InputError: for an eps that is not positive.
     """
 
     def __init__(self, eps: float = 1e-6) -> None:
         super().__init__()
+        if not eps > 0:
+            raise InputError(f"expected MODEL.LOSSES.DL.EPS above 0, got {eps}")
         self.eps = eps
 
     def forward(self, holistic: Tensor, rows: IdentityRows) -> Tensor:

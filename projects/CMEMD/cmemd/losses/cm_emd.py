@@ -36,7 +36,9 @@ def ground_cost(visible: Tensor, thermal: Tensor, distance: str = "sqeuclidean")
     """
     visible, thermal = _at_least_float32(visible), _at_least_float32(thermal)
     if distance == "cosine":
-        return 1 - functional.normalize(visible, dim=-1) @ functional.normalize(thermal, dim=-1).mT
+        visible, thermal = (functional.normalize(x, dim=-1) for x in (visible, thermal))
+        # Not a matrix product: autocast would take it in half precision.
+        return 1 - (visible[..., :, None, :] * thermal[..., None, :, :]).sum(-1)
     if distance == "euclidean":
         # Pairwise differences, not the expanded square: exact at and near distance 0.
         return torch.cdist(visible, thermal, compute_mode="donot_use_mm_for_euclid_dist")

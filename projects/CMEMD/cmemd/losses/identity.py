@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cmemd.errors import InputError
+
 __all__ = ["IdentityLoss", "identity_loss"]
 
 
@@ -35,10 +37,15 @@ class IdentityLoss(nn.Module):
 
     Args:
         label_smoothing: see ``identity_loss``.
+
+    Raises:
+        InputError: for a label smoothing outside [0, 1].
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
+        if not 0 <= label_smoothing <= 1:
+            raise InputError(f"expected MODEL.LOSSES.CE.EPSILON in [0, 1], got {label_smoothing}")
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Mapping[str, Tensor], targets: Tensor) -> dict[str, Tensor]:

@@ -37,17 +37,19 @@ def exact_plan(cost: Tensor) -> Tensor:
     respect to the cost is the plan itself, wherever it is unique.
 
     Args:
-        cost: (B, n, m), any n, m >= 1 and B >= 0; finite.
+        cost: (B, n, m), any n, m >= 1 and B >= 0; floating-point, finite.
 
     Returns:
         Plans (B, n, m) on the cost's device, in its dtype (float32 for half precision).
 
     Raises:
-        InputError: for another shape, or, where looking costs no synchronisation (on the CPU), for
-            a cost that is not finite.
+        InputError: for another shape or whole numbers, or, where looking costs no synchronisation
+            (on the CPU), for a cost that is not finite.
     """
     if cost.dim() != 3 or 0 in cost.shape[1:]:
         raise InputError(f"exact_plan expects a cost (B, n, m) with n, m >= 1, got {cost.shape}")
+    if not cost.is_floating_point():
+        raise InputError(f"exact_plan expects a floating-point cost, got {cost.dtype}")
     cost = cost.detach()
     if cost.dtype in (torch.float16, torch.bfloat16):
         cost = cost.float()
@@ -113,5 +115,11 @@ def _simplex_plan(cost: Tensor) -> Tensor:
     """Plans by POT's network simplex, one problem at a time."""
     import ot  # only here: training sizes never need it, and it is slow to import
 
-    plans = [torch.from_numpy(ot.emd([], [], problem)) for problem in cost.cpu().double().numpy()]
+    # Its tolerances are absolute: costs of 1e-30 or around -1e6 would get plans that are not
+    # optimal. Neither this shift nor the scaling changes which plans are.
+    problems = cost.cpu().double()
+    problems = problems - problems.amin((1, 2), keepdim=True)
+    largest = problems.amax((1, 2), keepdim=True)
+    problems = problems / torch.where(largest > 0, largest, 1.0)
+    plans = [torch.from_numpy(ot.emd([], [], problem)) for problem in problems.numpy()]
     return torch.stack(plans).to(cost)

@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from urllib.error import URLError
 
 import cmemd.compat  # noqa: F401  before torchvision
 
@@ -63,17 +62,20 @@ def _wrong_architecture(source: str, depth: str) -> str:
 
 def _by_name(name: str) -> dict[str, Tensor]:
     try:
-        return get_weight(name).get_state_dict(progress=False, check_hash=True)
+        weight = get_weight(name)
     except (ValueError, AttributeError, KeyError):
         raise InputError(
             f"torchvision knows no weights named {name!r}: set {_KEY} to a name such as "
             f"{_DEFAULT_WEIGHTS['50x']!r} or to a file"
         ) from None
-    except (URLError, OSError) as error:
-        file = Path(torch.hub.get_dir(), "checkpoints", Path(get_weight(name).url).name)
+    try:
+        return weight.get_state_dict(progress=False, check_hash=True)
+    except Exception as error:  # noqa: BLE001  the network, the hash or bad bytes in its cache
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(weight.url).name)
         raise InputError(
-            f"could not download {name} to {file} ({error}): put the file there, or set {_KEY} to "
-            "a copy of it, or MODEL.BACKBONE.PRETRAIN False to start from random weights"
+            f"could not download {name} to {file}, or read it there ({error}): put the file there, "
+            f"or set {_KEY} to a copy of it, or MODEL.BACKBONE.PRETRAIN False to start from random "
+            "weights"
         ) from None
 
 

@@ -79,10 +79,16 @@ class TwoStreamResNet(nn.Module):
             Two tensors (N, C, h, w).
 
         Raises:
-            InputError: in training mode, if a modality is absent.
+            InputError: in training mode, if a modality is absent; in either, unless every image has
+                a modality.
         """
         modalities = modalities.to(images.device)
         rows = [(modalities == modality).nonzero()[:, 0] for modality in Modality]
+        if modalities.shape != images.shape[:1] or sum(map(len, rows)) != len(images):
+            raise InputError(
+                f"expected one of the modalities {[int(m) for m in Modality]} for each of "
+                f"{len(images)} images, got {modalities.tolist()}"
+            )
         if self.training and any(len(own) == 0 for own in rows):
             counts = {m.name.lower(): len(own) for m, own in zip(Modality, rows, strict=True)}
             raise InputError(

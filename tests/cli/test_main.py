@@ -1,0 +1,61 @@
+import subprocess
+import sys
+
+import pytest
+
+import cmemd
+from cmemd.cli import main as cli
+from cmemd.errors import InputError
+
+
+def test_help_lists_every_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "cmemd", "--help"], capture_output=True, text=True, check=True
+    )
+    assert all(name in done.stdout for name in cli.COMMANDS)
+
+
+def test_prints_its_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out.strip() == cmemd.__version__
+
+
+def test_starts_without_torch_and_fastreid():
+    code = (
+        "import sys; from cmemd.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: print({'torch', 'fastreid'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("set()\n")
+
+
+def test_bad_input_is_one_line_and_status_2(monkeypatch, capsys):
+    def fail(args):
+        raise InputError("expected this, got that: do so")
+
+    monkeypatch.setattr("cmemd.cli.compare.run", fail)
+    with pytest.raises(SystemExit) as end:
+        cli.main(["compare", "x.json"])
+    assert end.value.code == 2
+    assert capsys.readouterr().err == "error: expected this, got that: do so\n"
+
+
+def test_a_defect_keeps_its_traceback(monkeypatch):
+    def fail(args):
+        raise RuntimeError("ours")
+
+    monkeypatch.setattr("cmemd.cli.compare.run", fail)
+    with pytest.raises(RuntimeError, match="ours"):
+        cli.main(["compare", "x.json"])
+
+
+def test_an_error_from_a_loaders_worker_is_shown_without_its_traceback(monkeypatch, capsys):
+    def fail(args):
+        raise InputError("Caught InputError in worker 0.\nTraceback:\ncmemd.errors.InputError: bad")
+
+    monkeypatch.setattr("cmemd.cli.compare.run", fail)
+    with pytest.raises(SystemExit):
+        cli.main(["compare", "x.json"])
+    assert capsys.readouterr().err == "error: bad\n"

@@ -1,0 +1,79 @@
+"""Fixtures that several test folders use."""
+
+import logging
+import runpy
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cmemd.data.synthetic import draw_sysu
+
+REPOSITORY = Path(__file__).parents[1]
+CONFIGS = REPOSITORY / "projects/CMEMD/configs"
+
+# demo.yml on a handful of 32x16 images: two iterations an epoch, seconds in all
+TINY = {
+    "MODEL.BACKBONE.WIDTH": "0.125",
+    "MODEL.BACKBONE.FEAT_DIM": "64",
+    "MODEL.HEADS.EMBEDDING_DIM": "8",
+    "INPUT.SIZE_TRAIN": "[32, 16]",
+    "INPUT.SIZE_TEST": "[32, 16]",
+    "DATALOADER.NUM_VISIBLE": "2",
+    "DATALOADER.NUM_THERMAL": "2",
+    "DATALOADER.NUM_WORKERS": "0",
+    "SOLVER.IMS_PER_BATCH": "40",
+    "SOLVER.MAX_EPOCH": "1",
+    "SOLVER.WARMUP_ITERS": "1",
+    "TEST.EVAL_PERIOD": "1",
+    "TEST.IMS_PER_BATCH": "64",
+    "TEST.RANKED_GALLERY": "0",
+}
+
+
+@pytest.fixture(scope="session")
+def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A root with a tiny stand-in of SYSU-MM01: 20 identities, 3 images a camera."""
+    root = tmp_path_factory.mktemp("datasets")
+    draw_sysu(root / "SYSU-MM01", ids=20, per_camera=3, size=(48, 24), seed=0)
+    return root
+
+
+@pytest.fixture
+def train_net(
+    datasets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> Iterator[Callable[..., tuple[int, str]]]:
+    """Runs tools/train_net.py in this process: (exit status, what it wrote to stderr).
+
+    Takes further command-line words first, then configuration keys, which go over ``TINY``; the
+    default OUTPUT_DIR is ``tmp_path / "out"``.
+    """
+
+    def run(*words: str, config: Path = CONFIGS / "demo.yml", **keys: object) -> tuple[int, str]:
+        opts = TINY | {"OUTPUT_DIR": str(tmp_path / "out")}
+        opts |= {name.replace("__", "."): str(value) for name, value in keys.items()}
+        argv = ["train_net.py", "--config-file", str(config), *words]
+        argv += [word for pair in opts.items() for word in pair]
+        monkeypatch.setattr(sys, "argv", argv)
+        capsys.readouterr()
+        try:
+            runpy.run_path(str(REPOSITORY / "tools/train_net.py"), run_name="__main__")
+        except SystemExit as end:
+            return end.code, capsys.readouterr().err
+        finally:
+            _forget_log_handlers()
+        return 0, capsys.readouterr().err
+
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+    return run
+
+
+def _forget_log_handlers() -> None:
+    """fast-reid adds its handlers to its loggers once a process and an output folder."""
+    from fastreid.utils import logger
+
+    logger.setup_logger.cache_clear()
+    for name in ("fastreid", "cmemd"):
+        logging.getLogger(name).handlers.clear()
+        logging.getLogger(name).propagate = True

@@ -1,0 +1,59 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cmemd.data.images import check_images, list_images, read_rgb
+from cmemd.errors import InputError
+
+
+def jpeg(mode: str = "RGB") -> bytes:
+    noise = np.random.default_rng(0).integers(0, 256, (40, 20, 3), dtype=np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).convert(mode).save(buffer, "JPEG")
+    return buffer.getvalue()
+
+
+def test_lists_images_by_name_and_nothing_else(tmp_path):
+    for name in ("0010.jpg", "0002.JPG", "0003.bmp", "Thumbs.db", ".hidden.jpg", "notes.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert [path.name for path in list_images(tmp_path)] == ["0002.JPG", "0003.bmp", "0010.jpg"]
+
+
+def test_whole_images_pass_whatever_follows_the_end_marker(tmp_path):
+    (tmp_path / "whole.jpg").write_bytes(jpeg())
+    (tmp_path / "padded.jpg").write_bytes(jpeg() + b"\0" * 500)
+    Image.new("L", (4, 4)).save(tmp_path / "grey.bmp")
+    check_images(list_images(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content", [jpeg()[:-300], jpeg()[:30], b"", b"a text"], ids=["cut", "header", "empty", "text"]
+)
+def test_other_files_are_named(tmp_path, content):
+    path = tmp_path / "bad.jpg"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"bad\.jpg"):
+        check_images([path])
+    with pytest.raises(InputError, match=r"bad\.jpg"):
+        read_rgb(path)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"none\.jpg"):
+        check_images([tmp_path / "none.jpg"])
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_reads_every_mode_as_rgb(tmp_path, mode):
+    (tmp_path / "a.jpg").write_bytes(jpeg(mode))
+    image = read_rgb(tmp_path / "a.jpg")
+    assert (image.mode, image.size) == ("RGB", (20, 40))
+
+
+def test_grey_images_have_equal_channels(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(jpeg("L"))
+    red, green, blue = np.moveaxis(np.asarray(read_rgb(tmp_path / "a.jpg")), 2, 0)
+    assert (red == green).all()
+    assert (red == blue).all()

@@ -1,0 +1,109 @@
+from collections import Counter
+from itertools import islice
+
+import pytest
+
+from cmemd.data.modality import SYSU_CAMERAS, Modality
+from cmemd.data.sampler import CrossModalitySampler
+from cmemd.data.sysu_mm01 import ImageItem
+from cmemd.errors import InputError
+
+
+def items(counts: dict[int, dict[int, int]]) -> list[ImageItem]:
+    """Items of {pid: {camera: images}}."""
+    return [
+        ImageItem(f"{pid}-{camera}-{n}", pid, camera, SYSU_CAMERAS[camera])
+        for pid, cameras in counts.items()
+        for camera, images in cameras.items()
+        for n in range(images)
+    ]
+
+
+PEOPLE = items({pid: {1: 3, 2: 3, 4: 3, 3: 4, 6: 4} for pid in range(10)})
+
+
+def sampler(people=PEOPLE, identities=4, visible=3, thermal=2, seed=0, **ranks):
+    return CrossModalitySampler(
+        people, identities=identities, num_visible=visible, num_thermal=thermal, seed=seed, **ranks
+    )
+
+
+def batches(source: CrossModalitySampler, size: int, count: int) -> list[list[int]]:
+    stream = iter(source)
+    return [list(islice(stream, size)) for _ in range(count)]
+
+
+def test_a_batch_is_identities_of_visible_then_thermal_images():
+    for batch in batches(sampler(), 20, 50):
+        groups = [[PEOPLE[i] for i in batch[k : k + 5]] for k in range(0, 20, 5)]
+        assert len({group[0].pid for group in groups}) == 4
+        for group in groups:
+            assert len({item.pid for item in group}) == 1
+            assert [item.modality for item in group] == [Modality.VISIBLE] * 3 + [
+                Modality.THERMAL
+            ] * 2
+
+
+def test_no_image_twice_in_a_batch_where_there_are_enough():
+    for batch in batches(sampler(visible=8, thermal=8), 64, 50):
+        assert len(set(batch)) == 64
+
+
+def test_replacement_only_where_there_are_too_few():
+    people = items({0: {1: 2, 3: 8}, 1: {1: 9, 3: 9}})
+    for batch in batches(sampler(people, identities=2, visible=4, thermal=4), 16, 20):
+        seen = Counter(people[i].path for i in batch)
+        assert all(seen[path] == 2 for path in ("0-1-0", "0-1-1"))
+        assert sum(count > 1 for count in seen.values()) == 2
+
+
+def test_identities_are_gone_through_before_any_comes_again():
+    pids = [PEOPLE[i].pid for batch in batches(sampler(), 20, 25) for i in batch[::5]]
+    assert all(set(pids[k : k + 10]) == set(range(10)) for k in range(0, 100, 10))
+
+
+def test_every_image_is_used_before_any_comes_again_if_counts_divide():
+    people = items({pid: {1: 2, 2: 2, 3: 2, 6: 2} for pid in range(4)})
+    drawn = [i for batch in batches(sampler(people, 4, 2, 2), 16, 20) for i in batch]
+    assert all(sorted(drawn[k : k + 32]) == list(range(32)) for k in range(0, 320, 32))
+
+
+def test_cameras_vary_within_a_modality():
+    for batch in batches(sampler(visible=3, thermal=2), 20, 30):
+        for k in range(0, 20, 5):
+            assert len({PEOPLE[i].camid for i in batch[k : k + 3]}) == 3
+            assert len({PEOPLE[i].camid for i in batch[k + 3 : k + 5]}) == 2
+
+
+def test_identities_of_one_modality_are_never_drawn_and_counted_in_a_warning(caplog):
+    people = PEOPLE + items({77: {1: 5}, 78: {6: 5}})
+    drawn = {people[i].pid for batch in batches(sampler(people), 20, 50) for i in batch}
+    assert drawn == set(range(10))
+    assert "2 of 12 training identities" in caplog.text
+
+
+def test_the_seed_alone_decides():
+    assert batches(sampler(), 20, 9) == batches(sampler(), 20, 9)
+    assert batches(sampler(), 20, 9) != batches(sampler(seed=1), 20, 9)
+    source = sampler()
+    assert batches(source, 20, 3) == batches(source, 20, 3)
+
+
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_share_the_batches_of_one_process_by_whole_identities(world_size):
+    whole = batches(sampler(), 20, 12)
+    size = 20 // world_size
+    parts = [
+        batches(sampler(rank=rank, world_size=world_size), size, 12) for rank in range(world_size)
+    ]
+    assert [sum((part[k] for part in parts), []) for k in range(12)] == whole
+
+
+def test_too_few_identities():
+    with pytest.raises(InputError, match="needs as many with images of both modalities, got 10"):
+        sampler(identities=11)
+
+
+def test_identities_that_do_not_divide_by_the_processes():
+    with pytest.raises(InputError, match="divide by 3 processes"):
+        sampler(world_size=3)

@@ -1,0 +1,383 @@
+import math
+
+import ot
+import pytest
+import torch
+from generators import points_on_a_line, random_costs, seeded, shifted_clusters
+from torch.nn import functional
+from torch.testing import assert_close
+
+from cmemd.errors import InputError
+from cmemd.losses import cm_emd
+from cmemd.losses.cm_emd import (
+    GROUND_DISTANCES,
+    CMEMDLoss,
+    cm_emd_loss,
+    ground_cost,
+    plan_sharpness,
+)
+from cmemd.losses.grouping import IdentityRows
+from cmemd.losses.transport import exact_plan
+
+
+def clouds(identities=3, visible=4, thermal=4, dim=5, seed=0):
+    """Features of both modalities, (P, K, D) each, in float64."""
+    generator = seeded(seed)
+    shapes = (identities, visible, dim), (identities, thermal, dim)
+    return tuple(torch.randn(*s, dtype=torch.float64, generator=generator) for s in shapes)
+
+
+def loss_of(visible, thermal, distance="sqeuclidean"):
+    return cm_emd_loss(ground_cost(visible, thermal, distance))
+
+
+def pair_distance(v, t, distance):
+    """Distance of two vectors, as a textbook writes it."""
+    if distance == "cosine":
+        return 1 - float(v @ t) / (math.sqrt(float(v @ v)) * math.sqrt(float(t @ t)))
+    square = sum(float(x - y) ** 2 for x, y in zip(v, t, strict=True))
+    return square if distance == "sqeuclidean" else math.sqrt(square)
+
+
+# ---- ground distances
+
+
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+def test_ground_cost_is_the_distance_of_every_pair(distance):
+    visible, thermal = clouds(2, 3, 4)
+    cost = ground_cost(visible, thermal, distance)
+    expected = [
+        [[pair_distance(v, t, distance) for t in thermal[p]] for v in visible[p]] for p in range(2)
+    ]
+    assert_close(cost, torch.tensor(expected, dtype=torch.float64))
+
+
+def test_ground_cost_by_hand():
+    # v = (3, 0), t = (0, 4): |v - t|^2 = 9 + 16 = 25, |v - t| = 5, at a right angle.
+    # v = (3, 0), t = (3, 0): 0, 0, 0.   v = (3, 0), t = (-1, 0): 16, 4, opposite.
+    visible = torch.tensor([[3.0, 0.0]])
+    thermal = torch.tensor([[0.0, 4.0], [3.0, 0.0], [-1.0, 0.0]])
+    assert ground_cost(visible, thermal, "sqeuclidean").tolist() == [[25.0, 0.0, 16.0]]
+    assert ground_cost(visible, thermal, "euclidean").tolist() == [[5.0, 0.0, 4.0]]
+    assert ground_cost(visible, thermal, "cosine").tolist() == [[1.0, 0.0, 2.0]]
+
+
+@pytest.mark.parametrize("distance", ["manhattan", "", None])
+def test_an_unknown_distance_is_refused(distance):
+    visible, thermal = clouds()
+    with pytest.raises(InputError, match="ground distance"):
+        ground_cost(visible, thermal, distance)
+    with pytest.raises(InputError, match="ground distance"):
+        CMEMDLoss(distance)
+
+
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+def test_ground_cost_stays_in_float32_under_autocast(distance):
+    visible, thermal = (x.float() for x in clouds(dim=64))
+    plain = ground_cost(visible, thermal, distance)
+    with torch.autocast("cpu", torch.bfloat16):
+        cost = ground_cost(visible, thermal, distance)
+    assert cost.dtype == torch.float32
+    assert torch.equal(cost, plain)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+def test_half_precision_features_give_float32_results(distance, dtype):
+    visible, thermal = (x.to(dtype) for x in clouds())
+    cost = ground_cost(visible, thermal, distance)
+    assert cost.dtype == torch.float32
+    assert torch.equal(cost, ground_cost(visible.float(), thermal.float(), distance))
+    assert cm_emd_loss(cost).dtype == torch.float32
+    rows = IdentityRows(torch.tensor([[0, 1]]), torch.tensor([[2, 3]]))
+    features = {"global": visible[0][:, None].requires_grad_()}
+    losses, plan = CMEMDLoss(distance)(features, rows)
+    assert losses["global"].dtype == plan.dtype == torch.float32
+    losses["global"].backward()
+    assert features["global"].grad.isfinite().all()
+
+
+# ---- closed forms
+
+
+def test_one_image_a_modality_gives_the_distance_of_the_pair():
+    # identity 0: |(0, 0) - (3, 4)|^2 = 25; identity 1: |(1, 1) - (1, 3)|^2 = 4; mean 14.5
+    visible = torch.tensor([[[0.0, 0.0]], [[1.0, 1.0]]])
+    thermal = torch.tensor([[[3.0, 4.0]], [[1.0, 3.0]]])
+    assert loss_of(visible, thermal).item() == 14.5
+
+
+def test_two_images_a_modality_by_hand():
+    # identity 0: straight 1/2 (1 + 4) = 2.5, crossed 1/2 (2 + 2) = 2    -> 2
+    # identity 1: straight 1/2 (0 + 1) = 0.5, crossed 1/2 (5 + 3) = 4    -> 0.5
+    # mean 1/2 (2 + 0.5) = 1.25
+    cost = torch.tensor([[[1.0, 2.0], [2.0, 4.0]], [[0.0, 5.0], [3.0, 1.0]]])
+    assert cm_emd_loss(cost).item() == 1.25
+
+
+def test_one_image_against_many_by_hand():
+    # All of v goes to each t in equal shares: 1/3 (1 + 4 + 16) = 7.
+    visible = torch.zeros(1, 1, 1)
+    thermal = torch.tensor([[[1.0], [-2.0], [4.0]]])
+    assert_close(loss_of(visible, thermal), torch.tensor(7.0))
+
+
+def test_unequal_numbers_of_images_by_hand():
+    # v = 0, 10 hold 1/2 each; t = 0, 1, 2, 11 hold 1/4 each. v = 0 feeds two of t, v = 10 the
+    # others: {0, 1}: 1/4 (0 + 1) + 1/4 (64 + 1) = 66/4 = 16.5. Any other split costs more:
+    # {0, 2}: 1/4 (0 + 4 + 81 + 1) = 21.5, {1, 2}: 1/4 (1 + 4 + 100 + 1) = 26.5.
+    visible = torch.tensor([[[0.0], [10.0]]])
+    thermal = torch.tensor([[[0.0], [1.0], [2.0], [11.0]]])
+    assert loss_of(visible, thermal).item() == 16.5
+
+
+@pytest.mark.parametrize("n", [1, 4, 8, 9])
+def test_a_shifted_cloud_costs_the_squared_length_of_the_shift(n):
+    problem = shifted_clusters(n)
+    assert_close(cm_emd_loss(problem.cost), problem.value.mean())
+
+
+@pytest.mark.parametrize("n", [2, 8, 9])
+def test_points_on_a_line_are_matched_in_order(n):
+    problem = points_on_a_line(n)
+    assert_close(cm_emd_loss(problem.cost), problem.value.mean())
+
+
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+def test_coinciding_clouds_cost_nothing_in_whatever_order(distance):
+    cloud, _ = clouds(visible=6)
+    order = torch.randperm(6, generator=seeded(1))
+    loss = loss_of(cloud, cloud[:, order], distance)
+    assert_close(loss, torch.zeros_like(loss), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+def test_clouds_that_do_not_coincide_cost_something(distance):
+    assert loss_of(*clouds(), distance) > 0.1
+
+
+# ---- properties
+
+
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@pytest.mark.parametrize("counts", [(4, 4), (2, 6), (3, 4)])
+def test_the_modalities_can_change_roles(distance, counts):
+    visible, thermal = clouds(3, *counts)
+    assert_close(loss_of(visible, thermal, distance), loss_of(thermal, visible, distance))
+
+
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+def test_the_order_of_images_and_of_identities_does_not_matter(distance):
+    visible, thermal = clouds(visible=4, thermal=6)
+    images = torch.randperm(4, generator=seeded(1)), torch.randperm(6, generator=seeded(2))
+    identities = torch.tensor([2, 0, 1])
+    moved = loss_of(visible[identities][:, images[0]], thermal[identities][:, images[1]], distance)
+    assert_close(moved, loss_of(visible, thermal, distance))
+
+
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+def test_rotating_the_feature_space_does_not_matter(distance):
+    visible, thermal = clouds(dim=5)
+    rotation = torch.linalg.qr(clouds(1, 5, 5)[0][0]).Q
+    rotated = loss_of(visible @ rotation, thermal @ rotation, distance)
+    assert_close(rotated, loss_of(visible, thermal, distance))
+
+
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@pytest.mark.parametrize("seed", range(5))
+def test_it_is_at_most_the_uniform_plans_mean_distance(distance, seed):
+    cost = ground_cost(*clouds(seed=seed), distance)
+    assert cm_emd_loss(cost) < cost.mean()
+
+
+def test_leading_axes_are_separate_terms():
+    cost = random_costs(6, 4, 4).view(2, 3, 4, 4)
+    expected = torch.stack([cm_emd_loss(term) for term in cost])
+    assert expected.shape == (2,)
+    assert_close(cm_emd_loss(cost), expected)
+
+
+def test_a_given_plan_is_used():
+    cost = random_costs(3, 4, 4)
+    uniform = torch.full_like(cost, 1 / 16)
+    assert_close(cm_emd_loss(cost, uniform), cost.mean())
+
+
+# ---- gradients
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (4, 4), (2, 4), (3, 4), (9, 9)])
+def test_the_gradient_by_the_cost_is_the_plan_over_the_number_of_identities(n, m):
+    cost = random_costs(4, n, m).requires_grad_()
+    cm_emd_loss(cost).backward()
+    assert torch.equal(cost.grad, exact_plan(cost) / 4)
+
+
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@pytest.mark.parametrize("counts", [(1, 1), (4, 4), (2, 4), (3, 4)])
+def test_the_gradient_is_that_of_finite_differences_where_the_plan_is_unique(distance, counts):
+    visible, thermal = (x.requires_grad_() for x in clouds(2, *counts, dim=3))
+    assert torch.autograd.gradcheck(lambda v, t: loss_of(v, t, distance), (visible, thermal))
+
+
+def test_the_gradient_by_hand():
+    # One identity, matching v0 = 0 -> t0 = 1, v1 = 5 -> t1 = 3; L = 1/2 (1 + 4).
+    # dL/dv0 = 1/2 * 2 (0 - 1) = -1, dL/dv1 = 1/2 * 2 (5 - 3) = 2; for t the opposite.
+    visible = torch.tensor([[[0.0], [5.0]]], requires_grad=True)
+    thermal = torch.tensor([[[1.0], [3.0]]], requires_grad=True)
+    loss_of(visible, thermal).backward()
+    assert visible.grad.flatten().tolist() == [-1.0, 2.0]
+    assert thermal.grad.flatten().tolist() == [1.0, -2.0]
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1])
+@pytest.mark.parametrize("counts", [(1, 1), (1, 3), (4, 4), (3, 4)])
+def test_identical_features_cost_nothing_and_have_a_finite_gradient(
+    counts, value, distance, normalize
+):
+    visible, thermal = counts
+    features = torch.full((visible + thermal, 1, 6), value, requires_grad=True)
+    rows = IdentityRows(torch.arange(visible)[None], torch.arange(visible, visible + thermal)[None])
+    losses, _ = CMEMDLoss(distance, normalize)({"global": features}, rows)
+    losses["global"].backward()
+    zero_vectors_are_orthogonal = distance == "cosine" and value == 0
+    expected = torch.tensor(1.0 if zero_vectors_are_orthogonal else 0.0)
+    assert_close(losses["global"].detach(), expected, rtol=0, atol=1e-6)
+    assert features.grad.isfinite().all()
+
+
+def test_the_euclidean_gradient_at_distance_0_is_0():
+    visible, _ = (x.requires_grad_() for x in clouds())
+    loss_of(visible, visible.detach(), "euclidean").backward()
+    assert torch.equal(visible.grad, torch.zeros_like(visible))
+
+
+# ---- the module
+
+DIMS = {"global": (1, 6), "local": (3, 4), "accumulated": (2, 4)}  # F, D
+
+
+def batch_of_features(visible=4, thermal=4, identities=3):
+    """Features of every granularity for a shuffled batch, and its rows."""
+    generator = seeded(visible * 10 + thermal)
+    count = identities * (visible + thermal)
+    rows = torch.randperm(count, generator=generator)
+    own = rows.split([identities * visible, identities * thermal])
+    features = {
+        name: torch.randn(count, *dims, dtype=torch.float64, generator=generator)
+        for name, dims in DIMS.items()
+    }
+    return features, IdentityRows(*(r.view(identities, -1) for r in own))
+
+
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("counts", [(4, 4), (2, 3)])
+def test_the_module_is_a_plain_loop_over_features_and_identities(distance, normalize, counts):
+    features, rows = batch_of_features(*counts)
+    losses, plan = CMEMDLoss(distance, normalize)(features, rows)
+    assert list(losses) == list(DIMS)
+    assert plan.shape == (6, 3, *counts)
+    for name, (count, _) in DIMS.items():
+        total = 0.0
+        for f in range(count):
+            feature = features[name][:, f]
+            if normalize:
+                feature = torch.stack([x / x.square().sum().sqrt() for x in feature])
+            for own_visible, own_thermal in zip(*rows, strict=True):
+                cost = [
+                    [pair_distance(feature[i], feature[j], distance) for j in own_thermal]
+                    for i in own_visible
+                ]
+                total += ot.emd2([], [], torch.tensor(cost, dtype=torch.float64).numpy()) / 3
+        assert_close(losses[name].item(), float(total), rtol=1e-12, atol=1e-12)
+
+
+def test_all_plans_come_from_one_call_whatever_the_number_of_features(monkeypatch):
+    calls = []
+
+    def counted(cost):
+        calls.append(cost.shape)
+        return exact_plan(cost)
+
+    monkeypatch.setattr(cm_emd, "exact_plan", counted)
+    features, rows = batch_of_features()
+    CMEMDLoss()(features, rows)
+    assert calls == [(6 * 3, 4, 4)]  # (1 + 3 + 2) features x 3 identities
+
+
+def test_normalising_makes_the_loss_blind_to_the_lengths_of_features():
+    features, rows = batch_of_features()
+    scaled = {name: 7 * feature for name, feature in features.items()}
+    for distance in GROUND_DISTANCES:
+        loss = CMEMDLoss(distance, normalize=True)
+        assert_close(loss(scaled, rows)[0], loss(features, rows)[0])
+
+
+def test_not_normalising_leaves_lengths_in():
+    features, rows = batch_of_features()
+    scaled = {name: 7 * feature for name, feature in features.items()}
+    for distance, factor in (("sqeuclidean", 49), ("euclidean", 7), ("cosine", 1)):
+        loss = CMEMDLoss(distance, normalize=False)
+        expected = {name: factor * value for name, value in loss(features, rows)[0].items()}
+        assert_close(loss(scaled, rows)[0], expected)
+
+
+def test_of_normalised_features_the_squared_distance_is_twice_the_cosine_distance():
+    # |v - t|^2 = 1 + 1 - 2 cos = 2 (1 - cos)
+    features, rows = batch_of_features()
+    squared = CMEMDLoss("sqeuclidean")(features, rows)[0]
+    cosine = CMEMDLoss("cosine")(features, rows)[0]
+    assert_close(squared, {name: 2 * value for name, value in cosine.items()})
+
+
+def test_the_module_reaches_every_image_of_every_feature_and_changes_none():
+    features, rows = batch_of_features()
+    before = {name: feature.clone() for name, feature in features.items()}
+    leaves = {name: feature.requires_grad_() for name, feature in features.items()}
+    sum(CMEMDLoss()(leaves, rows)[0].values()).backward()
+    for name, leaf in leaves.items():
+        assert torch.equal(leaf.detach(), before[name])
+        assert (leaf.grad.norm(dim=-1) > 0).all()
+
+
+# ---- sharpness of plans
+
+
+@pytest.mark.parametrize(("n", "m"), [(2, 2), (4, 4), (2, 4), (3, 5)])
+def test_the_uniform_plan_has_sharpness_0(n, m):
+    plan = torch.full((3, n, m), 1 / (n * m), dtype=torch.float64)
+    assert_close(plan_sharpness(plan).item(), 0.0, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("n", [2, 4, 8])
+def test_a_permutation_has_sharpness_1(n):
+    assert_close(plan_sharpness(torch.eye(n).expand(2, 3, n, n) / n), torch.tensor(1.0))
+
+
+def test_shares_along_single_edges_have_sharpness_1():
+    # 2 x 4, each column fed by one row: 4 edges of 1/4.
+    plan = torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]]) / 4
+    assert_close(plan_sharpness(plan), torch.tensor(1.0))
+
+
+def test_sharpness_by_hand():
+    # 2 x 2 with 3/8, 1/8, 1/8, 3/8: sum of squares 20/64, uniform 16/64, permutation 32/64:
+    # (20 - 16) / (32 - 16) = 1/4; averaged with a uniform plan 1/8.
+    plan = torch.tensor([[[3.0, 1], [1, 3]], [[2.0, 2], [2, 2]]]) / 8
+    assert_close(plan_sharpness(plan), torch.tensor(1 / 8))
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 1, 5), (3, 5, 1)])
+def test_a_single_image_of_a_modality_has_sharpness_0(shape):
+    plan = torch.full(shape, 1 / (shape[1] * shape[2]))
+    assert plan_sharpness(plan).item() == 0.0
+
+
+def test_the_functional_and_the_module_agree_on_one_feature():
+    features, rows = batch_of_features()
+    feature = functional.normalize(features["global"][:, 0], dim=-1)
+    expected = loss_of(feature[rows.visible], feature[rows.thermal])
+    assert_close(CMEMDLoss()({"global": features["global"]}, rows)[0]["global"], expected)

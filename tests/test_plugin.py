@@ -1,0 +1,124 @@
+"""The plugin beside fast-reid: how it is imported, and that it leaves fast-reid as it was."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import cmemd
+
+
+def run(code: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs code in a fresh interpreter."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_importing_the_package_loads_neither_torch_nor_fastreid():
+    code = "import cmemd, sys; print({'torch', 'fastreid', 'numpy'} & set(sys.modules))"
+    assert run(code).stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from fastreid.config import get_cfg; import cmemd; cmemd.add_cmemd_config(get_cfg())",
+        "import cmemd; cmemd.add_cmemd_config; from fastreid.config import get_cfg",
+        "import fastreid, fastreid.config; import cmemd.plugin",
+        # fails by itself where fast-reid needs adapting, and must not have spoilt anything
+        "try: import fastreid.engine\nexcept Exception: pass\nimport cmemd.plugin",
+        "import cmemd.plugin; import fastreid.engine; import cmemd.plugin",
+        "import cmemd.plugin, importlib; importlib.reload(cmemd.plugin)",
+        "import cmemd.plugin, importlib; importlib.reload(cmemd.compat); cmemd.plugin.register()",
+        "from cmemd.data.sysu_mm01 import SYSUMM01; from cmemd import Trainer",
+    ],
+)
+def test_registers_in_any_order_and_twice(code):
+    names = (
+        "from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY as a\n"
+        "from fastreid.modeling.backbones import BACKBONE_REGISTRY as b\n"
+        "from fastreid.modeling.heads.build import REID_HEADS_REGISTRY as c\n"
+        "from fastreid.data.datasets import DATASET_REGISTRY as d\n"
+        "a.get('CMEMDNet'), c.get('MultiGranularityHead'), d.get('SYSUMM01')\n"
+        "b.get('build_two_stream_resnet_backbone'), a.get('Baseline'), d.get('SYSU_mm')\n"
+        "print('registered')"
+    )
+    done = run(f"{code}\n{names}")
+    assert done.stdout == "registered\n", done.stderr
+
+
+def test_without_fastreid_one_sentence_says_what_to_do():
+    """As if it were not installed: a finder that hides it."""
+    hide = (
+        "import importlib.util as u, sys\n"
+        "found = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'fastreid' else found(name, *a)\n"
+    )
+    done = run(f"{hide}\nimport cmemd\ncmemd.add_cmemd_config")
+    assert done.returncode == 1
+    assert "pip install --no-deps fastreid==1.4.0" in done.stderr.splitlines()[-1]
+    tool = Path(__file__).parents[1] / "tools/train_net.py"
+    done = run(f"{hide}\nimport runpy\nrunpy.run_path({str(tool)!r}, run_name='__main__')")
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("error: cmemd extends fast-reid, which is not installed")
+
+
+def test_an_unknown_attribute_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        cmemd.nonsense  # noqa: B018
+
+
+def market(root: Path) -> None:
+    """A few files in Market1501's layout."""
+    rng = np.random.default_rng(0)
+    for part in ("bounding_box_train", "query", "bounding_box_test"):
+        folder = root / "Market-1501-v15.09.15" / part
+        folder.mkdir(parents=True)
+        for pid in range(1, 5):
+            for camera in (1, 2):
+                for frame in range(2):
+                    pixels = rng.integers(0, 256, (32, 16, 3), dtype=np.uint8)
+                    name = f"{pid:04d}_c{camera}s1_{frame:06d}_00.jpg"
+                    Image.fromarray(pixels).save(folder / name)
+
+
+def test_a_plain_fastreid_model_builds_trains_and_evaluates(tmp_path):
+    """Baseline and bag of tricks on the CPU, by fast-reid's own trainer and evaluator."""
+    market(tmp_path)
+    code = f"""
+import cmemd.plugin
+import torch
+from fastreid.config import get_cfg
+from fastreid.engine import DefaultTrainer
+
+cfg = get_cfg()
+cfg.merge_from_list([
+    "MODEL.DEVICE", "cpu", "MODEL.BACKBONE.DEPTH", "18x", "MODEL.BACKBONE.FEAT_DIM", 512,
+    "MODEL.HEADS.WITH_BNNECK", True, "MODEL.LOSSES.NAME", ("CrossEntropyLoss", "TripletLoss"),
+    "DATALOADER.SAMPLER_TRAIN", "NaiveIdentitySampler", "DATALOADER.NUM_INSTANCE", 2,
+    "DATALOADER.NUM_WORKERS", 0, "INPUT.SIZE_TRAIN", [32, 16], "INPUT.SIZE_TEST", [32, 16],
+    "SOLVER.IMS_PER_BATCH", 8, "SOLVER.MAX_EPOCH", 1, "SOLVER.WARMUP_ITERS", 0,
+    "TEST.EVAL_PERIOD", 1, "OUTPUT_DIR", {str(tmp_path / "out")!r},
+])
+assert cfg.MODEL.META_ARCHITECTURE == "Baseline"
+import os; os.makedirs(cfg.OUTPUT_DIR)
+trainer = DefaultTrainer(cfg)
+before = trainer.model.heads.weight.detach().clone()
+results = trainer.train()
+assert trainer.iter == 2 == trainer.max_iter, trainer.iter
+assert not torch.equal(before, trainer.model.heads.weight)
+print("Rank-1", results["Rank-1"])
+"""
+    done = run(code, FASTREID_DATASETS=str(tmp_path))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Rank-1" in done.stdout.splitlines()[-1]
