@@ -74,6 +74,7 @@ def _forget_log_handlers() -> None:
     from fastreid.utils import logger
 
     logger.setup_logger.cache_clear()
+    logger._cached_log_stream.cache_clear()
     for name in ("fastreid", "cmemd"):
         logging.getLogger(name).handlers.clear()
         logging.getLogger(name).propagate = True

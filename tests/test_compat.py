@@ -2,11 +2,11 @@
 
 import logging
 
+import cmemd.compat
+
 import pytest
 import torch
 from torch import nn
-
-import cmemd.compat
 
 
 @pytest.mark.parametrize("optimizer", ["SGD", "Adam"])

@@ -2,14 +2,16 @@
 
 from pathlib import Path
 
+import cmemd.plugin  # noqa: F401  before fastreid
+
 import pytest
 from fastreid.config import CfgNode
 from fastreid.modeling import build_model
+from tests.conftest import CONFIGS, REPOSITORY
 
 import cmemd
 from cmemd.config import check_config
 from cmemd.errors import InputError
-from tests.conftest import CONFIGS, REPOSITORY
 
 YAMLS = sorted([*CONFIGS.rglob("*.yml"), *(REPOSITORY / "configs").glob("*.yml")])
 SMALL = ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False", "MODEL.HEADS.NUM_CLASSES", "3"]

@@ -123,7 +123,7 @@ def test_old_weights_without_batch_counters_are_taken(tmp_path):
 
 def test_a_missing_file_is_named(tmp_path):
     path = str(tmp_path / "missing.pth")
-    assert path in refusal(narrow(), path, "18x")
+    assert f"no ImageNet weights at {path}" in refusal(narrow(), path, "18x")
 
 
 @pytest.mark.parametrize("kept", [0, 100, 5000])

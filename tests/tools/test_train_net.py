@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-
 from tests.conftest import CONFIGS, REPOSITORY, TINY
 
 
@@ -32,7 +31,6 @@ def test_trains_evaluates_checkpoints_and_logs(train_net, tmp_path):
     logged = set().union(*scalars)
     terms = {f"loss_{t}_{g}" for t in ("id", "emd") for g in ("global", "local", "accumulated")}
     assert terms | {"loss_dl", "total_loss", "modality_gap", "plan_sharpness"} <= logged
-    assert {"sysu-all-1shot/Rank-1", "metric", "lr"} <= logged
     console = (out / "log.txt").read_text()
     for word in (*terms, "modality_gap", "plan_sharpness", "sysu-all-1shot"):
         assert word in console

@@ -19,11 +19,15 @@ import sys
 import warnings
 from collections.abc import Callable
 
-import torch
-from torch.nn.parallel import DistributedDataParallel
-from torch.utils.data import DataLoader
+# PyTorch's CPU threads spin at every barrier; beside one other busy process, a loader's worker
+# say, a step then takes up to thirty times as long. Read when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from cmemd.errors import MissingDependencyError
+import torch  # noqa: E402
+from torch.nn.parallel import DistributedDataParallel  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
+
+from cmemd.errors import MissingDependencyError  # noqa: E402
 
 logger = logging.getLogger(__name__)
 

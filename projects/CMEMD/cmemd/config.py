@@ -135,14 +135,8 @@ def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) ->
             f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but PyTorch finds no CUDA device: "
             "append `MODEL.DEVICE cpu` to the command"
         )
-    if (
-        cfg.MODEL.WEIGHTS
-        and "://" not in cfg.MODEL.WEIGHTS
-        and not Path(cfg.MODEL.WEIGHTS).is_file()
-    ):
-        raise InputError(
-            f"no weights at {cfg.MODEL.WEIGHTS}: MODEL.WEIGHTS names a checkpoint file"
-        )
+    if cfg.MODEL.WEIGHTS:
+        read_weights(cfg.MODEL.WEIGHTS)
     if cfg.TEST.EVAL_PERIOD < 1:
         raise InputError(
             f"expected TEST.EVAL_PERIOD of at least 1 epoch, got {cfg.TEST.EVAL_PERIOD}: "

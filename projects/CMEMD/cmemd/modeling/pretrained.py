@@ -45,9 +45,7 @@ def load_imagenet_weights(resnet: nn.Module, source: str, depth: str) -> None:
     except RuntimeError:
         raise InputError(_wrong_architecture(source, depth)) from None
     # Non-local layers are no part of ImageNet networks and start afresh.
-    missing = [
-        k for k in keys.missing_keys if not k.startswith("NL_") and "num_batches_tracked" not in k
-    ]
+    missing = [k for k in keys.missing_keys if not k.startswith("NL_")]
     if missing or keys.unexpected_keys:
         raise InputError(_wrong_architecture(source, depth))
     logger.info("Loaded ImageNet weights %s into both stems and both streams", source)
