@@ -10,6 +10,9 @@ DEMO_LOG := logs/demo
 TRAIN := FASTREID_DATASETS=datasets/demo $(BIN)/python tools/train_net.py \
 	--config-file projects/CMEMD/configs/demo.yml
 
+# PyTorch's threads spin at barriers otherwise, which one other busy process makes very slow.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: setup demo test test-slow lint
 
 setup: $(INSTALLED)

@@ -46,12 +46,14 @@ def train_net(
 ) -> Iterator[Callable[..., tuple[int, str]]]:
     """Runs tools/train_net.py in this process: (exit status, what it wrote to stderr).
 
-    Takes further command-line words first, then configuration keys, which go over ``TINY``; the
-    default OUTPUT_DIR is ``tmp_path / "out"``.
+    Takes further command-line words first, then configuration keys (dots or double underscores),
+    which go over ``TINY``; the default OUTPUT_DIR is ``tmp_path / "out"``.
     """
 
-    def run(*words: str, config: Path = CONFIGS / "demo.yml", **keys: object) -> tuple[int, str]:
-        opts = TINY | {"OUTPUT_DIR": str(tmp_path / "out")}
+    def run(
+        *words: str, config: Path = CONFIGS / "demo.yml", tiny: bool = True, **keys: object
+    ) -> tuple[int, str]:
+        opts = (TINY if tiny else {}) | {"OUTPUT_DIR": str(tmp_path / "out")}
         opts |= {name.replace("__", "."): str(value) for name, value in keys.items()}
         argv = ["train_net.py", "--config-file", str(config), *words]
         argv += [word for pair in opts.items() for word in pair]

@@ -133,7 +133,10 @@ def test_bad_files(tmp_path):
     ],
 )
 def test_bad_values_name_their_key(key, value, message):
-    with pytest.raises(InputError, match=message):
+    def start() -> None:
         cfg = cmemd.load_config(CONFIGS / "sysu.yml", [*SMALL, key, value])
         check_config(cfg)
         build_model(cfg)
+
+    with pytest.raises(InputError, match=message):
+        start()

@@ -69,9 +69,7 @@ def test_overlapping_lists(copy):
         SYSUMM01(root=copy)
 
 
-@pytest.mark.parametrize(
-    ("cameras", "modality"), [((3, 6), "thermal"), ((1, 2, 4, 5), "visible")]
-)
+@pytest.mark.parametrize(("cameras", "modality"), [((3, 6), "thermal"), ((1, 2, 4, 5), "visible")])
 def test_one_modality_only(copy, cameras, modality):
     for camera in cameras:
         shutil.rmtree(copy / f"SYSU-MM01/cam{camera}")

@@ -84,9 +84,10 @@ def test_eval_only_scores_a_checkpoint_as_training_did(train_net, tmp_path):
 def test_eval_only_without_weights_scores_the_untrained_network_and_warns(train_net, tmp_path):
     assert train_net("--eval-only")[0] == 0
     assert (tmp_path / "out/results.json").is_file()
-    assert "MODEL.WEIGHTS is empty: scoring the untrained network" in (
-        tmp_path / "out/log.txt"
-    ).read_text()
+    assert (
+        "MODEL.WEIGHTS is empty: scoring the untrained network"
+        in (tmp_path / "out/log.txt").read_text()
+    )
 
 
 def test_hooks_of_fastreid_work(train_net):

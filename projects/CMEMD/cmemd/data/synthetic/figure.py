@@ -119,10 +119,12 @@ class _Painter:
         if self.person.hair == "long":
             low = self.figure.shoulder + 0.05
             wide = 0.46 * size
-            self.easel.barrel(
-                hair, [(0.2 * size, 0.7 * wide, 0.4 * wide), (size, wide, 0.5 * wide), (low, wide, 0.5 * wide)],
-                forward=-0.035,
-            )  # fmt: skip
+            knots = (
+                (0.2 * size, 0.7 * wide, 0.4 * wide),
+                (size, wide, 0.5 * wide),
+                (low, wide, 0.5 * wide),
+            )
+            self.easel.barrel(hair, knots, forward=-0.035)
         elif self.person.hair == "ponytail":
             start, end = (
                 self.easel.point(0, -0.06, 0.3 * size),
