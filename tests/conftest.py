@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cmemd.compat  # noqa: F401  before torch and fastreid
+
 import pytest
 
 from cmemd.data.synthetic import draw_sysu

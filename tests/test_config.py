@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import cmemd.plugin  # noqa: F401  before fastreid
-
 import pytest
 from fastreid.config import CfgNode
 from fastreid.modeling import build_model

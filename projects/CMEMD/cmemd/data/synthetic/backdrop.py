@@ -22,7 +22,7 @@ def paint_backdrop(
         _panels(canvas[:horizon], paint, rng)
     else:
         _foliage(canvas[:horizon], paint, rng)
-    for _ in range(rng.integers(2, 6)):
+    for _ in range(rng.integers(1, 5)):
         wide, high = rng.uniform(0.08, 0.4) * width, rng.uniform(0.05, 0.3) * height
         x, y = rng.uniform(-0.1, 1.0) * width, rng.uniform(0.0, 0.95) * height
         _thing(canvas, (x, y, wide, high), paint.any(), rng)
@@ -32,14 +32,14 @@ def paint_occluders(canvas: np.ndarray, modality: Modality, rng: np.random.Gener
     """Now and then puts a post, a bin or a passer-by before the person (in place)."""
     height, width = canvas.shape[:2]
     paint = _Palette(modality, 0, rng)
-    if rng.random() < 0.12:
+    if rng.random() < 0.08:
         x, half = rng.uniform(0.1, 0.9) * width, rng.uniform(0.03, 0.07) * width
         _thing(canvas, (x - half, -2, 2 * half, height + 4), paint.any(), rng, round_=False)
-    if rng.random() < 0.12:
+    if rng.random() < 0.08:
         wide, high = rng.uniform(0.3, 0.8) * width, rng.uniform(0.12, 0.3) * height
         x = rng.uniform(-0.2, 0.8) * width
         _thing(canvas, (x, height - high, wide, high * 1.3), paint.any(), rng)
-    if rng.random() < 0.08:
+    if rng.random() < 0.05:
         wide = rng.uniform(0.3, 0.45) * width
         x = rng.choice([-0.75 * wide, width - 0.3 * wide])
         _thing(canvas, (x, rng.uniform(0.2, 0.4) * height, wide, height), paint.any(), rng)
@@ -51,13 +51,15 @@ class _Palette:
     def __init__(self, modality: Modality, camera: int, rng: np.random.Generator) -> None:
         self._rng, self._visible = rng, modality is Modality.VISIBLE
         self._hue = np.array([0.9, 0.95, 1.0]) if camera % 2 else np.array([1.0, 0.95, 0.88])
+        self._level = rng.uniform(0.25, 0.8)
         self.wall, self.floor = self.any(), self.any()
 
     def any(self) -> tuple[float, ...]:
         """One more tone of the place."""
         if not self._visible:
-            return (self._rng.uniform(0.1, 0.5),)
-        tone = self._rng.uniform(0.15, 0.9) * self._hue + self._rng.uniform(-0.1, 0.1, 3)
+            return (0.08 + 0.35 * self._level + self._rng.uniform(-0.08, 0.08),)
+        tone = (self._level + self._rng.uniform(-0.16, 0.16)) * self._hue
+        tone = tone + self._rng.uniform(-0.06, 0.06, 3)
         return tuple(np.clip(tone, 0, 1).tolist())
 
 

@@ -4,6 +4,8 @@ Body coordinates are in body heights: ``lateral`` to the person's left, ``forwar
 points, ``y`` down from the crown (0) to the soles (1).
 """
 
+import math
+
 import numpy as np
 
 from cmemd.data.synthetic.brush import paint_barrel, paint_tube
@@ -23,13 +25,13 @@ class Easel:
         slack = height - self.scale * (1 + headroom)
         self._crown = headroom * self.scale + max(0.02 * height, slack * shot.shift_y)
         self._middle = width / 2 + shot.shift_x * height
-        self.cos = float(np.cos(2 * np.pi * shot.turn))
-        self.sin = float(np.sin(2 * np.pi * shot.turn))
+        self.cos = math.cos(2 * math.pi * shot.turn)
+        self.sin = math.sin(2 * math.pi * shot.turn)
 
-    def point(self, lateral: float, forward: float, y: float) -> np.ndarray:
-        """Projects a point of the body to x, y in pixels, (2,)."""
+    def point(self, lateral: float, forward: float, y: float) -> tuple[float, float]:
+        """Projects a point of the body to x, y in pixels."""
         x = lateral * self.cos - forward * self.sin + self.shot.lean * (0.5 - y)
-        return np.array([self._middle + self.scale * x, self._crown + self.scale * y])
+        return self._middle + self.scale * x, self._crown + self.scale * y
 
     def barrel(
         self,
@@ -39,24 +41,24 @@ class Easel:
         forward: float = 0.0,
     ) -> None:
         """Paints an upright body; the profile's rows are y, half width and half depth."""
-        points = np.array([self.point(lateral, forward, y) for y, _, _ in profile])
-        halves = [self.scale * np.hypot(w * self.cos, d * self.sin) for _, w, d in profile]
-        turn = self.shot.turn
-        paint_barrel(self.canvas, cover, points[:, 1], points[:, 0], np.array(halves), turn)
+        points = [self.point(lateral, forward, y) for y, _, _ in profile]
+        xs, ys = ([point[axis] for point in points] for axis in (0, 1))
+        halves = [self.scale * math.hypot(w * self.cos, d * self.sin) for _, w, d in profile]
+        paint_barrel(self.canvas, cover, ys, xs, halves, self.shot.turn)
 
     def tube(
         self,
         cover: np.ndarray,
-        start: np.ndarray,
-        end: np.ndarray,
+        start: tuple[float, float],
+        end: tuple[float, float],
         halves: tuple[float, float],
         span: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         """Paints a limb between two projected points; ``halves`` are half widths of its ends."""
         thick = (self.scale * halves[0], self.scale * halves[1])
-        paint_tube(self.canvas, cover, np.stack([start, end]), thick, self.shot.turn, span)
+        paint_tube(self.canvas, cover, start, end, thick, self.shot.turn, span)
 
     def ball(self, cover: np.ndarray, centre: tuple[float, float, float], radius: float) -> None:
         """Paints a ball about a point of the body."""
-        point = self.point(*centre)
-        self.tube(cover, point, point + [0.0, 0.5], (radius, radius))
+        x, y = self.point(*centre)
+        self.tube(cover, (x, y), (x, y + 0.5), (radius, radius))

@@ -1,5 +1,7 @@
 """Paints a person as seen in a shot, from the farthest part to the nearest."""
 
+import math
+
 import numpy as np
 
 from cmemd.data.synthetic import luggage, wraps
@@ -100,8 +102,8 @@ class _Painter:
         hat = self.figure.plain[Part.HAT]
         if person.hat == "brim":
             y, wide = 0.34 * size, 0.78 * size
-            middle, reach = self.easel.point(0, 0, y), np.array([self.easel.scale * wide, 0])
-            self.easel.tube(hat, middle - reach, middle + reach, (0.014, 0.014))
+            (x, y), reach = self.easel.point(0, 0, y), self.easel.scale * wide
+            self.easel.tube(hat, (x - reach, y), (x + reach, y), (0.014, 0.014))
         if person.hat == "cap":
             start, end = (
                 self.easel.point(0, 0.02, 0.32 * size),
@@ -134,19 +136,15 @@ class _Painter:
         elif self.person.hair == "bun":
             self.easel.ball(hair, (0.0, -0.045, 0.06 * size), 0.034)
 
-    def _ball(self, cover: np.ndarray, centre: tuple[float, float, float], radius: float) -> None:
-        point = self.easel.point(*centre)
-        self.easel.tube(cover, point, point + [0.0, 0.5], (radius, radius))
-
     def _leg(self, side: int) -> None:
         build, bottom, shot = self.build, self.person.bottom, self.shot
-        swing = side * shot.stride * np.sin(shot.phase)
-        bend = 0.9 * shot.stride * max(0.0, side * np.cos(shot.phase))
+        swing = side * shot.stride * math.sin(shot.phase)
+        bend = 0.9 * shot.stride * max(0.0, side * math.cos(shot.phase))
         half = build.leg / 2 - 0.012
         lateral = 0.5 * build.hip
-        knee_forward, knee_y = half * np.sin(swing), self.figure.hip + half * np.cos(swing)
-        ankle_forward = knee_forward + half * np.sin(swing - bend)
-        ankle_y = knee_y + half * np.cos(swing - bend)
+        knee_forward, knee_y = half * math.sin(swing), self.figure.hip + half * math.cos(swing)
+        ankle_forward = knee_forward + half * math.sin(swing - bend)
+        ankle_y = knee_y + half * math.cos(swing - bend)
         hip = self.easel.point(side * lateral, 0.0, self.figure.hip)
         knee = self.easel.point(side * lateral, knee_forward, knee_y)
         ankle = self.easel.point(side * lateral, ankle_forward, ankle_y)
@@ -179,12 +177,12 @@ class _Painter:
         if not busy and shot.pose == "phone":
             elbow = shoulder + [0.04 * side, 0.05, 0.15]
             return shoulder, elbow, elbow + [-0.05 * side, 0.06, -0.15]
-        swing = -side * 0.9 * shot.stride * np.sin(shot.phase)
+        swing = -side * 0.9 * shot.stride * math.sin(shot.phase)
         if busy and self.person.carried in ("handbag", "case"):
             swing *= 0.3
-        elbow = shoulder + [0.022 * side, upper * np.sin(swing), upper * np.cos(swing)]
+        elbow = shoulder + [0.022 * side, upper * math.sin(swing), upper * math.cos(swing)]
         swing += 0.25
-        return shoulder, elbow, elbow + [0.0, lower * np.sin(swing), lower * np.cos(swing)]
+        return shoulder, elbow, elbow + [0.0, lower * math.sin(swing), lower * math.cos(swing)]
 
     def _arm(self, side: int) -> None:
         shoulder, elbow, hand = (self.easel.point(*joint) for joint in self.joints(side))

@@ -35,7 +35,7 @@ def paint(figure: Figure, easel: Easel, hand: np.ndarray) -> None:
 
 def _backpack(figure: Figure, easel: Easel, _: np.ndarray, size: float) -> None:
     build = figure.person.build
-    wide, deep = 0.085 * size, 0.055 * size
+    wide, deep = 0.1 * size, 0.065 * size
     top = figure.shoulder + 0.005
     low = top + 0.24 * size
     profile = [(top, 0.6 * wide, 0.5 * deep), (top + 0.04, wide, deep), (low, wide, deep)]
@@ -61,7 +61,7 @@ def _handbag(figure: Figure, easel: Easel, hand: np.ndarray, size: float) -> Non
 
 def _case(figure: Figure, easel: Easel, hand: np.ndarray, size: float) -> None:
     side = figure.person.side
-    lateral, top = hand[0] + 0.05 * side, 0.98 - 0.26 * size
+    lateral, top = hand[0] + 0.03 * side, 0.98 - 0.26 * size
     handle = easel.point(lateral, -0.08, top)
     easel.tube(figure.plain[Part.SHOES], easel.point(*hand), handle, (0.007, 0.007))
     profile = [(top, 0.065 * size, 0.05), (0.98, 0.065 * size, 0.05)]

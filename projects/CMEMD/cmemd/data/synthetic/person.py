@@ -40,11 +40,11 @@ _LAID_ON = {
 }
 
 TOP_PATTERNS = (
-    "plain", "hoops", "hoops", "bars", "checks", "checks", "yoke", "base", "band", "sash", "sash",
-    "chevron", "panel", "sides", "halves", "dots", "diamonds", "open",
+    "plain", "hoops", "hoops", "bars", "checks", "yoke", "base", "band", "sash", "chevron", "panel",
+    "sides", "halves", "dots", "diamonds", "open",
 )  # fmt: skip
 BOTTOM_PATTERNS = (
-    "plain", "plain", "hoops", "bars", "checks", "yoke", "base", "band", "sides", "odd_leg",
+    "plain", "hoops", "bars", "checks", "yoke", "base", "band", "sides", "odd_leg",
 )  # fmt: skip
 EMBLEMS = ("disc", "square", "triangle", "ring", "cross", "bar", "diamond")
 
@@ -146,23 +146,23 @@ def _pick(rng: np.random.Generator, options: tuple) -> object:
 
 
 def _draw_build(rng: np.random.Generator) -> Build:
-    stout = rng.uniform(0.85, 1.25)
+    stout = rng.uniform(0.8, 1.2)
     return Build(
         stature=rng.uniform(0.93, 1.0),
-        head=rng.uniform(0.135, 0.165),
-        shoulder=rng.uniform(0.10, 0.125) * stout,
-        waist=rng.uniform(0.075, 0.105) * stout,
-        hip=rng.uniform(0.08, 0.11) * stout,
-        depth=rng.uniform(0.55, 0.75),
-        leg=rng.uniform(0.44, 0.52),
-        limb=rng.uniform(0.028, 0.036) * stout,
+        head=rng.uniform(0.15, 0.19),
+        shoulder=rng.uniform(0.125, 0.15) * stout,
+        waist=rng.uniform(0.105, 0.14) * stout,
+        hip=rng.uniform(0.11, 0.14) * stout,
+        depth=rng.uniform(0.65, 0.85),
+        leg=rng.uniform(0.4, 0.5),
+        limb=rng.uniform(0.036, 0.046) * stout,
     )
 
 
 def _draw_pattern(rng: np.random.Generator, kinds: tuple[str, ...]) -> Pattern:
     return Pattern(
         kind=_pick(rng, kinds),
-        count=int(rng.integers(2, 6)),
+        count=int(rng.integers(2, 5)),
         share=rng.uniform(0.35, 0.65),
         shift=rng.random(),
         tilt=_pick(rng, (-1, 1)),
@@ -170,7 +170,7 @@ def _draw_pattern(rng: np.random.Generator, kinds: tuple[str, ...]) -> Pattern:
 
 
 def _draw_top(rng: np.random.Generator) -> Top:
-    drop = _pick(rng, (-0.03, 0.02, 0.02, 0.05, 0.15, 0.26))
+    drop = _pick(rng, (-0.03, 0.02, 0.05, 0.12, 0.2))
     return Top(
         pattern=_draw_pattern(rng, TOP_PATTERNS),
         sleeve=_pick(rng, (0.0, 0.3, 0.45, 0.92, 0.92, 0.92)) if drop < 0.1 else 0.92,
@@ -179,7 +179,7 @@ def _draw_top(rng: np.random.Generator) -> Top:
         flare=rng.uniform(1.0, 1.35),
         emblem_front=_pick(rng, (*EMBLEMS, *(None,) * 5)),
         emblem_back=_pick(rng, (*EMBLEMS, *(None,) * 5)),
-        emblem_size=rng.uniform(0.8, 1.25),
+        emblem_size=rng.uniform(0.95, 1.35),
     )
 
 
@@ -217,12 +217,12 @@ def _garment_colour(rng: np.random.Generator) -> tuple[float, float, float]:
 
 def _draw_warmth(rng: np.random.Generator) -> np.ndarray:
     """Apparent warmth of each part, (len(Part), 1) float32."""
-    tones = rng.uniform(0.3, 0.72, (len(Part), 1)).astype(np.float32)
+    tones = rng.uniform(0.32, 0.72, (len(Part), 1)).astype(np.float32)
     for part, base in _LAID_ON.items():
-        step = rng.uniform(0.2, 0.36) * _pick(rng, (-1, 1))
+        step = rng.uniform(0.28, 0.42) * _pick(rng, (-1, 1))
         # Turned about where it would leave the range, so that the contrast keeps its size.
         tones[part] = (
-            tones[base] + step if 0.1 < tones[base] + step < 0.85 else (tones[base] - step)
+            tones[base] + step if 0.12 < tones[base] + step < 0.85 else (tones[base] - step)
         )
     tones[Part.SKIN] = rng.uniform(0.84, 0.96)
     tones[Part.HAIR] = rng.uniform(0.4, 0.6)

@@ -9,7 +9,7 @@ from cmemd.data.synthetic.figure import Figure
 from cmemd.data.synthetic.sensor import expose_thermal, expose_visible
 from cmemd.data.synthetic.shot import Shot
 
-_OVERSAMPLING = 2
+_OVERSAMPLING = 1.5
 
 
 def render(
@@ -36,7 +36,8 @@ def render(
     """
     height, width = size
     channels = 3 if modality is Modality.VISIBLE else 1
-    canvas = np.empty((_OVERSAMPLING * height, _OVERSAMPLING * width, channels), np.float32)
+    fine = (round(_OVERSAMPLING * height), round(_OVERSAMPLING * width))
+    canvas = np.empty((*fine, channels), np.float32)
     paint_backdrop(canvas, camera, modality, rng)
     figure.paint(canvas, shot)
     paint_occluders(canvas, modality, rng)

@@ -6,8 +6,8 @@ import numpy as np
 
 def expose_visible(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Light, colour cast and noise of a colour camera: (h, w, 3) in [0, 1] -> uint8 BGR."""
-    cast = rng.uniform(0.62, 1.2) * rng.uniform(0.88, 1.12, 3).astype(np.float32)
-    lit = np.clip(scene * (cast * _uneven(scene, rng, 0.3)), 0, 1) ** np.float32(
+    cast = rng.uniform(0.75, 1.2) * rng.uniform(0.88, 1.12, 3).astype(np.float32)
+    lit = np.clip(scene * (cast * _uneven(scene, rng, 0.2)), 0, 1) ** np.float32(
         rng.uniform(0.75, 1.35)
     )
     lit = _blurred(lit, rng.uniform(0.0, 0.7), scene.shape[0])
@@ -19,11 +19,11 @@ def expose_thermal(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
     The gain is positive: warm stays bright.
     """
-    level, gain = rng.uniform(-0.12, 0.18), rng.uniform(0.55, 1.1)
-    seen = level + gain * scene * _uneven(scene, rng, 0.15)
-    seen = _blurred(seen, rng.uniform(0.6, 1.3), scene.shape[0])
+    level, gain = rng.uniform(-0.08, 0.12), rng.uniform(0.7, 1.05)
+    seen = level + gain * scene * _uneven(scene, rng, 0.1)
+    seen = _blurred(seen, rng.uniform(0.5, 1.1), scene.shape[0])
     columns = rng.standard_normal((1, seen.shape[1], 1), np.float32) * np.float32(0.012)
-    grey = _stored(seen + columns, rng.uniform(0.02, 0.045), rng)
+    grey = _stored(seen + columns, rng.uniform(0.015, 0.035), rng)
     return np.repeat(grey, 3, axis=2)
 
 

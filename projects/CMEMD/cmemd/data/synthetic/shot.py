@@ -35,15 +35,15 @@ class Shot:
 def draw_shot(rng: np.random.Generator) -> Shot:
     """Draws the conditions of one image."""
     pose = POSES[rng.integers(len(POSES))]
-    # One in eight is cut off below, as by a detector that missed the feet.
-    cut = rng.random() < 0.125
+    # One in twelve is cut off below, as by a detector that missed the feet.
+    cut = rng.random() < 0.08
     return Shot(
         turn=(rng.integers(4) / 4 + rng.uniform(-0.1, 0.1)) % 1,
         pose=pose,
         phase=rng.uniform(0, 2 * np.pi),
-        stride=rng.uniform(0.3, 0.55) if pose == "walking" else rng.uniform(0.02, 0.15),
-        fill=rng.uniform(1.0, 1.15) if cut else rng.uniform(0.8, 0.97),
-        shift_x=rng.uniform(-0.05, 0.05),
+        stride=rng.uniform(0.3, 0.5) if pose == "walking" else rng.uniform(0.02, 0.15),
+        fill=rng.uniform(1.0, 1.15) if cut else rng.uniform(0.84, 0.97),
+        shift_x=rng.uniform(-0.035, 0.035),
         shift_y=rng.uniform(0.0, 1.0),
-        lean=rng.uniform(-0.06, 0.06),
+        lean=rng.uniform(-0.05, 0.05),
     )

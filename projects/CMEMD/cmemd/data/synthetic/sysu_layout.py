@@ -23,8 +23,9 @@ __all__ = ["draw_sysu"]
 
 _TRIALS = 10
 _SHARES = {"train": 0.6, "val": 0.2}  # of the identities; the rest are for testing
-# The genuine set saw about 60 % of its people indoors (cameras 1 to 3) and nearly all outdoors.
-_PRESENCE = {1: 0.6, 2: 0.6, 3: 0.6, 4: 0.97, 5: 0.97, 6: 0.97}
+# The genuine set: cameras 1 and 2, the indoor pair, saw the same 60 % or so of its people; each
+# other camera saw nearly all.
+_INDOOR_PAIR, _INDOOR_SHARE, _SHARE = (1, 2), 0.6, 0.97
 _SIZE_SPREAD = 0.2
 _SMALLEST = (32, 16)
 # Streams of random numbers below the seed: who somebody is, where they were seen, each image.
@@ -57,24 +58,29 @@ def draw_sysu(
     try:
         root.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
+        try:
+            _draw(unfinished, **arguments)
+            unfinished.chmod(0o755)  # mkdtemp's is private
+            unfinished.replace(root)
+        finally:  # where it was renamed, there is nothing left to remove
+            shutil.rmtree(unfinished, ignore_errors=True)
     except OSError as error:
         raise InputError(
-            f"cannot write {root} ({error.strerror}): choose a --root in a folder of yours"
+            f"cannot write {root} ({error.strerror}): choose a --root in a folder of yours, with "
+            "room enough"
         ) from None
-    try:
-        seen = {pid: _cameras_of(pid, seed) for pid in range(1, ids + 1)}
-        _write_lists(unfinished / "exp", ids, per_camera, seen, seed)
-        with (unfinished / "meta.jsonl").open("w") as meta:
-            header = {"standin": "SYSU-MM01", "drawn_by": f"cmemd {__version__}", **arguments}
-            meta.write(json.dumps(header) + "\n")
-            for pid in tqdm(seen, desc="people", disable=None):
-                for line in _draw_images(unfinished, pid, seen[pid], per_camera, size, seed):
-                    meta.write(json.dumps(line) + "\n")
-        unfinished.chmod(0o755)  # mkdtemp's is private
-        unfinished.replace(root)
-    except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+
+
+def _draw(root: Path, *, ids: int, per_camera: int, size: list[int], seed: int) -> None:
+    seen = {pid: _cameras_of(pid, seed) for pid in range(1, ids + 1)}
+    _write_lists(root / "exp", ids, per_camera, seen, seed)
+    with (root / "meta.jsonl").open("w") as meta:
+        header = {"standin": "SYSU-MM01", "drawn_by": f"cmemd {__version__}"}
+        header |= {"ids": ids, "per_camera": per_camera, "size": size, "seed": seed}
+        meta.write(json.dumps(header) + "\n")
+        for pid in tqdm(seen, desc="people", disable=None):
+            for line in _draw_images(root, pid, seen[pid], per_camera, size, seed):
+                meta.write(json.dumps(line) + "\n")
 
 
 def _check(root: Path, ids: int, per_camera: int, size: tuple[int, int], seed: int) -> None:
@@ -104,13 +110,18 @@ def _cameras_of(pid: int, seed: int) -> list[int]:
     """Cameras that saw a person: at least one of each modality."""
     rng = np.random.default_rng([seed, _SEEN, pid])
     while True:
-        cameras = [camera for camera, share in _PRESENCE.items() if rng.random() < share]
+        indoors = rng.random() < _INDOOR_SHARE
+        cameras = [
+            camera
+            for camera in sorted(SYSU_CAMERAS)
+            if rng.random() < _SHARE and (indoors or camera not in _INDOOR_PAIR)
+        ]
         if {SYSU_CAMERAS[camera] for camera in cameras} == set(Modality):
             return cameras
 
 
 def _draw_images(
-    root: Path, pid: int, cameras: list[int], per_camera: int, size: tuple[int, int], seed: int
+    root: Path, pid: int, cameras: list[int], per_camera: int, size: list[int], seed: int
 ) -> Iterator[dict[str, object]]:
     person: Person = draw_person(np.random.default_rng([seed, _PERSON, pid]))
     figures = {modality: Figure(person, person.tones(modality)) for modality in Modality}
@@ -134,7 +145,8 @@ def _draw_images(
                 rng=rng,
             )
             path = folder / f"{n:04d}.jpg"
-            cv2.imwrite(str(path), image)
+            # Not imwrite: on a full disk it fails in silence.
+            path.write_bytes(cv2.imencode(".jpg", image)[1].tobytes())
             yield {
                 "path": path.relative_to(root).as_posix(),
                 "id": pid,
