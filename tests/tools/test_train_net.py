@@ -47,9 +47,9 @@ def test_training_changes_every_trained_parameter(train_net, tmp_path):
 
 
 def test_the_same_seed_repeats_a_run_bit_by_bit(train_net, tmp_path):
-    for name, seed, workers in (("a", 3, 0), ("b", 3, 0), ("c", 4, 0)):
-        folder = tmp_path / name
-        assert train_net(OUTPUT_DIR=folder, SEED=seed, DATALOADER__NUM_WORKERS=workers)[0] == 0
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        keys = {"OUTPUT_DIR": tmp_path / name, "SEED": seed, "DATALOADER__NUM_WORKERS": 1}
+        assert train_net(**keys)[0] == 0
     a, b, c = (state(tmp_path / name / "model_final.pth") for name in "abc")
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert any(not torch.equal(a[name], c[name]) for name in a)
@@ -202,6 +202,26 @@ def test_a_batch_that_is_not_p_times_k(train_net, tmp_path):
 def test_cuda_without_cuda(train_net, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert "MODEL.DEVICE cpu" in refused(train_net, tmp_path, MODEL__DEVICE="cuda")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("TEST__PROTOCOLS", "('sysu-all-2shot',)", "sysu-all-1shot"),
+        ("TEST__DRAW", "random", "expected a draw out of"),
+        ("TEST__METRIC", "manhattan", "euclidean"),
+        ("DATASETS__NAMES", "('Market1501',)", "Market1501"),
+        ("DATASETS__NAMES", "('Marktplatz',)", "no data set named 'Marktplatz'"),
+        ("DATASETS__COMBINEALL", "True", "COMBINEALL"),
+        ("DATALOADER__SAMPLER_TRAIN", "TrainingSampler", "CrossModalitySampler"),
+    ],
+)
+def test_what_only_a_later_evaluation_would_find(train_net, tmp_path, key, value, message):
+    status, error = train_net(**{key: value})
+    assert status == 2
+    assert message in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.glob("out/*.pth"))
 
 
 def test_more_identities_a_batch_than_there_are(train_net, tmp_path):

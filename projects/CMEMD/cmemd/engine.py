@@ -133,11 +133,14 @@ def build_dataset(cfg, name: str):
         builder = DATASET_REGISTRY.get(name)
     except KeyError:
         raise InputError(f"no data set named {name!r} is registered with fast-reid") from None
-    data = builder(
-        root=os.getenv("FASTREID_DATASETS", "datasets"),
-        combineall=cfg.DATASETS.COMBINEALL,
-        **options,
-    )
+    try:
+        data = builder(
+            root=os.getenv("FASTREID_DATASETS", "datasets"),
+            combineall=cfg.DATASETS.COMBINEALL,
+            **options,
+        )
+    except RuntimeError as error:  # how fast-reid's own data sets miss a folder
+        raise InputError(f"data set {name!r}: {error}") from None
     if not data.train or not hasattr(data.train[0], "modality"):
         raise InputError(f"data set {name!r} does not say which image is visible or thermal")
     return data

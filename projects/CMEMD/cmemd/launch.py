@@ -18,7 +18,7 @@ from torch import distributed
 
 from cmemd.config import check_config, load_config
 from cmemd.data.images import check_images
-from cmemd.engine import build_dataset
+from cmemd.engine import Trainer, build_dataset
 from cmemd.errors import InputError
 
 __all__ = ["launch", "setup"]
@@ -95,11 +95,14 @@ def setup(args: Namespace) -> CfgNode:
 
 
 def _check_data(cfg: CfgNode, training: bool) -> None:
-    names = {*cfg.DATASETS.TESTS, *(cfg.DATASETS.NAMES if training else ())}
-    for name in sorted(names):
+    """Looks at every image file, and builds what evaluation needs, before hours of training."""
+    if training:
+        for name in cfg.DATASETS.NAMES:
+            check_images(item.path for item in build_dataset(cfg, name).train)
+    for name in cfg.DATASETS.TESTS:
         data = build_dataset(cfg, name)
-        parts = [data.query, data.gallery, *([data.train] if training else [])]
-        check_images(item.path for part in parts for item in part)
+        check_images(item.path for item in data.query + data.gallery)
+        Trainer.build_evaluator(cfg, name)
 
 
 def _is_no_input_error(record: logging.LogRecord) -> bool:
