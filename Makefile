@@ -13,7 +13,7 @@ TRAIN := FASTREID_DATASETS=datasets/demo $(BIN)/python tools/train_net.py \
 # PyTorch's threads spin at barriers otherwise, which one other busy process makes very slow.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test test-slow lint
+.PHONY: setup demo test test-slow bench lint
 
 setup: $(INSTALLED)
 
@@ -48,6 +48,9 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+bench: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/bm_step.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

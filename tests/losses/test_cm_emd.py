@@ -14,6 +14,7 @@ from cmemd.losses.cm_emd import (
     CMEMDLoss,
     cm_emd_loss,
     ground_cost,
+    plan_saving,
     plan_sharpness,
 )
 from cmemd.losses.grouping import IdentityRows
@@ -91,7 +92,7 @@ def test_half_precision_features_give_float32_results(distance, dtype):
     assert cm_emd_loss(cost).dtype == torch.float32
     rows = IdentityRows(torch.tensor([[0, 1]]), torch.tensor([[2, 3]]))
     features = {"global": visible[0][:, None].requires_grad_()}
-    losses, plan = CMEMDLoss(distance)(features, rows)
+    losses, plan, _ = CMEMDLoss(distance)(features, rows)
     assert losses["global"].dtype == plan.dtype == torch.float32
     losses["global"].backward()
     assert features["global"].grad.isfinite().all()
@@ -240,7 +241,7 @@ def test_identical_features_cost_nothing_and_have_a_finite_gradient(
     visible, thermal = counts
     features = torch.full((visible + thermal, 1, 6), value, requires_grad=True)
     rows = IdentityRows(torch.arange(visible)[None], torch.arange(visible, visible + thermal)[None])
-    losses, _ = CMEMDLoss(distance, normalize)({"global": features}, rows)
+    losses, *_ = CMEMDLoss(distance, normalize)({"global": features}, rows)
     losses["global"].backward()
     zero_vectors_are_orthogonal = distance == "cosine" and value == 0
     expected = torch.tensor(1.0 if zero_vectors_are_orthogonal else 0.0)
@@ -277,7 +278,7 @@ def batch_of_features(visible=4, thermal=4, identities=3):
 @pytest.mark.parametrize("counts", [(4, 4), (2, 3)])
 def test_the_module_is_a_plain_loop_over_features_and_identities(distance, normalize, counts):
     features, rows = batch_of_features(*counts)
-    losses, plan = CMEMDLoss(distance, normalize)(features, rows)
+    losses, plan, _ = CMEMDLoss(distance, normalize)(features, rows)
     assert list(losses) == list(DIMS)
     assert plan.shape == (6, 3, *counts)
     for name, (count, _) in DIMS.items():
@@ -374,6 +375,25 @@ def test_sharpness_by_hand():
 def test_a_single_image_of_a_modality_has_sharpness_0(shape):
     plan = torch.full(shape, 1 / (shape[1] * shape[2]))
     assert plan_sharpness(plan).item() == 0.0
+
+
+def test_saving_by_hand():
+    # 2 x 2: the matching costs (1 + 3) / 2 = 2, the uniform plan (1 + 5 + 7 + 3) / 4 = 4; with a
+    # problem that costs 4 either way (2 + 4) / (4 + 4) is spent, a quarter saved.
+    cost = torch.tensor([[[1.0, 5], [7, 3]], [[4.0, 4], [4, 4]]])
+    assert_close(plan_saving(cost, exact_plan(cost)), torch.tensor(0.25))
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_nothing_is_saved_where_all_pairs_are_equally_far(value):
+    cost = torch.full((2, 3, 3), value)
+    assert plan_saving(cost, exact_plan(cost)).item() == pytest.approx(0, abs=1e-6)
+
+
+def test_everything_is_saved_where_the_clouds_coincide():
+    points = torch.tensor([[0.0, 0], [1, 0], [0, 1]])
+    cost = ground_cost(points, points[[2, 0, 1]])[None]
+    assert plan_saving(cost, exact_plan(cost)).item() == 1
 
 
 def test_the_functional_and_the_module_agree_on_one_feature():

@@ -61,28 +61,34 @@ def run(network, batch):
 
 # ---- training
 
+EMD_WATCHED = {"plan_sharpness", "plan_saving"}
+
 
 @pytest.mark.parametrize(
     ("options", "terms", "logged"),
     [
-        ({}, IDENTITY_TERMS | EMD_TERMS | {"loss_dl"}, {"plan_sharpness"}),
+        ({}, IDENTITY_TERMS | EMD_TERMS | {"loss_dl"}, EMD_WATCHED),
         ({"LOSSES__EMD__WEIGHT": 0.0}, IDENTITY_TERMS | {"loss_dl"}, set()),
-        ({"LOSSES__DL__WEIGHT": 0.0}, IDENTITY_TERMS | EMD_TERMS, {"plan_sharpness"}),
+        (
+            {"LOSSES__DL__WEIGHT": 0.0},
+            IDENTITY_TERMS | EMD_TERMS,
+            EMD_WATCHED,
+        ),
         ({"LOSSES__DL__WEIGHT": 0.0, "LOSSES__EMD__WEIGHT": 0.0}, IDENTITY_TERMS, set()),
         (
             {"HEADS__STRIPES": 1},
             {"loss_id_global", "loss_id_local", "loss_emd_global", "loss_emd_local", "loss_dl"},
-            {"plan_sharpness"},
+            EMD_WATCHED,
         ),
         (
             {"HEADS__LOCAL_WEIGHTS": "image", "HEADS__NECK_FEAT": "after"},
             IDENTITY_TERMS | EMD_TERMS | {"loss_dl"},
-            {"plan_sharpness"},
+            EMD_WATCHED,
         ),
         (
             {"HEADS__WITH_BNNECK": False, "HEADS__POOL_LAYER": "GeneralizedMeanPoolingP"},
             IDENTITY_TERMS | EMD_TERMS | {"loss_dl"},
-            {"plan_sharpness"},
+            EMD_WATCHED,
         ),
     ],
 )
@@ -333,7 +339,12 @@ GOLDEN_LOSSES = {
     "loss_emd_accumulated": 0.0015383447377179684,
     "loss_dl": 0.3094199797415724,
 }
-GOLDEN_WATCHED = {"cls_accuracy": 1 / 3, "modality_gap": 0.24104245007038116, "plan_sharpness": 1.0}
+GOLDEN_WATCHED = {
+    "cls_accuracy": 1 / 3,
+    "modality_gap": 0.24104245007038116,
+    "plan_sharpness": 1.0,
+    "plan_saving": 0.5831775004002201,
+}
 GOLDEN_EMBEDDING_SUMS = [
     -0.49335315855034184,
     -0.4993130918965476,

@@ -110,7 +110,7 @@ class Trainer(DefaultTrainer):
 class _WatchedPrinter(EventWriter):
     """Prints the scalars that fast-reid's printer, which looks for "loss", leaves out."""
 
-    _NAMES = ("modality_gap", "plan_sharpness", "cls_accuracy")
+    _NAMES = ("modality_gap", "plan_sharpness", "plan_saving", "cls_accuracy")
 
     def write(self) -> None:
         histories = get_event_storage().histories()

@@ -5,6 +5,7 @@ F features of one granularity (1 global, S local, S - 1 accumulated).
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,15 @@ from cmemd.errors import InputError
 from cmemd.losses.grouping import IdentityRows
 from cmemd.losses.transport import exact_plan
 
-__all__ = ["GROUND_DISTANCES", "CMEMDLoss", "cm_emd_loss", "ground_cost", "plan_sharpness"]
+__all__ = [
+    "GROUND_DISTANCES",
+    "Alignment",
+    "CMEMDLoss",
+    "cm_emd_loss",
+    "ground_cost",
+    "plan_saving",
+    "plan_sharpness",
+]
 
 GROUND_DISTANCES = ("sqeuclidean", "euclidean", "cosine")
 
@@ -74,7 +83,8 @@ def plan_sharpness(plan: Tensor) -> Tensor:
     """How far plans are from uniform: 0 for the uniform plan, 1 for a matching.
 
     The excess of sum_ij pi_ij^2 over the uniform plan's, relative to that of a plan which moves
-    each share along one edge; 0 where K_v or K_t is 1 and the uniform plan is the only one.
+    each share along one edge; 0 where K_v or K_t is 1 and the uniform plan is the only one. The
+    exact plan of K_v = K_t is a matching: 1, whatever the costs; ``plan_saving`` tells more of it.
 
     Args:
         plan: (..., K_v, K_t) with uniform marginals.
@@ -87,6 +97,34 @@ def plan_sharpness(plan: Tensor) -> Tensor:
     if min(n, m) == 1:
         return plan.new_zeros(())
     return ((plan.square().sum((-2, -1)) - uniform) / (sharpest - uniform)).mean()
+
+
+@torch.no_grad()
+def plan_saving(cost: Tensor, plan: Tensor) -> Tensor:
+    """Share of the uniform plan's cost that a plan saves: what choosing pairs is worth.
+
+    0 where all pairs are equally far, so that the choice means nothing (a collapse too); close to 1
+    where each image has a partner much nearer than the rest.
+
+    Args:
+        cost: (..., K_v, K_t), nonnegative.
+        plan: (..., K_v, K_t) with uniform marginals.
+
+    Returns:
+        Scalar: over all problems together, 1 - sum of pi_ij D_ij / sum of D_ij / (K_v K_t).
+    """
+    uniform = cost.mean((-2, -1)).sum()
+    spent = (plan * cost).sum()
+    # Dividing by 1 where nothing costs anything makes that a saving of 0.
+    return (uniform - spent) / torch.where(uniform > 0, uniform, torch.ones_like(uniform))
+
+
+class Alignment(NamedTuple):
+    """What ``CMEMDLoss`` returns."""
+
+    losses: dict[str, Tensor]  # granularity -> scalar, summed over its features
+    plan: Tensor  # (sum of F, P, K_v, K_t)
+    cost: Tensor  # (sum of F, P, K_v, K_t)
 
 
 class CMEMDLoss(nn.Module):
@@ -107,23 +145,14 @@ class CMEMDLoss(nn.Module):
         self.distance = distance
         self.normalize = normalize
 
-    def forward(
-        self, features: Mapping[str, Tensor], rows: IdentityRows
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Returns the loss of each granularity, summed over its features, and all plans.
-
-        Args:
-            features: granularity -> (N, F, D).
-            rows: the batch's identities.
-
-        Returns:
-            Granularity -> scalar, and the plans (sum of F, P, K_v, K_t).
-        """
+    def forward(self, features: Mapping[str, Tensor], rows: IdentityRows) -> Alignment:
+        """Aligns granularity -> features (N, F, D) of a batch's identities."""
         costs = {name: self._cost(feature, rows) for name, feature in features.items()}
         cost = torch.cat(tuple(costs.values()))  # (sum of F, P, K_v, K_t)
         plan = exact_plan(cost.flatten(0, 1)).view_as(cost)
-        losses = cm_emd_loss(cost, plan).split([len(part) for part in costs.values()])
-        return {name: loss.sum() for name, loss in zip(costs, losses, strict=True)}, plan
+        terms = cm_emd_loss(cost, plan).split([len(part) for part in costs.values()])
+        losses = {name: term.sum() for name, term in zip(costs, terms, strict=True)}
+        return Alignment(losses, plan, cost)
 
     def _cost(self, feature: Tensor, rows: IdentityRows) -> Tensor:
         feature = _at_least_float32(feature).transpose(0, 1)  # (F, N, D)

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from cmemd.errors import InputError
 from cmemd.losses.build import WeightedLoss, build_losses
-from cmemd.losses.cm_emd import plan_sharpness
+from cmemd.losses.cm_emd import plan_saving, plan_sharpness
 from cmemd.losses.grouping import IdentityRows, group_by_identity
 from cmemd.modeling.multi_granularity import GranularityOutput, MultiGranularityHead
 from cmemd.modeling.two_stream_resnet import TwoStreamResNet
@@ -124,9 +124,10 @@ class CMEMDNet(nn.Module):
             "modality_gap": modality_gap(metric["global"][:, 0], rows),
         }
         if "emd" in self.loss_modules:
-            emd, plan = self.loss_modules["emd"](metric, rows)
-            terms |= {f"emd_{k}": v for k, v in emd.items()}
-            watched["plan_sharpness"] = plan_sharpness(plan)
+            aligned = self.loss_modules["emd"](metric, rows)
+            terms |= {f"emd_{k}": v for k, v in aligned.losses.items()}
+            watched["plan_sharpness"] = plan_sharpness(aligned.plan)
+            watched["plan_saving"] = plan_saving(aligned.cost, aligned.plan)
         if "dl" in self.loss_modules:
             terms["dl"] = self.loss_modules["dl"](self.heads.holistic(metric["local"]), rows)
         get_event_storage().put_scalars(**{k: v.item() for k, v in watched.items()})
