@@ -212,6 +212,7 @@ def test_cuda_without_cuda(train_net, tmp_path, monkeypatch):
         ("TEST__METRIC", "manhattan", "euclidean"),
         ("DATASETS__NAMES", "('Market1501',)", "Market1501"),
         ("DATASETS__NAMES", "('Marktplatz',)", "no data set named 'Marktplatz'"),
+        ("DATASETS__NAMES", "('SYSUMM01', 'SYSUMM01')", "expected one data set"),
         ("DATASETS__COMBINEALL", "True", "COMBINEALL"),
         ("DATALOADER__SAMPLER_TRAIN", "TrainingSampler", "CrossModalitySampler"),
     ],

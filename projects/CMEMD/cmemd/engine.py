@@ -41,7 +41,12 @@ class Trainer(DefaultTrainer):
                 f"expected DATALOADER.SAMPLER_TRAIN {CrossModalitySampler.__name__}, got "
                 f"{cfg.DATALOADER.SAMPLER_TRAIN}: CM-EMD needs both modalities of each identity"
             )
-        items = [item for name in cfg.DATASETS.NAMES for item in build_dataset(cfg, name).train]
+        if len(cfg.DATASETS.NAMES) != 1:
+            raise InputError(
+                "expected one data set in DATASETS.NAMES, since identities of several share their "
+                f"numbers; got {list(cfg.DATASETS.NAMES)}"
+            )
+        items = build_dataset(cfg, cfg.DATASETS.NAMES[0]).train
         each = cfg.DATALOADER.NUM_VISIBLE + cfg.DATALOADER.NUM_THERMAL
         sampler = CrossModalitySampler(
             items,
