@@ -100,9 +100,8 @@ def _check_data(cfg: CfgNode, training: bool) -> None:
         for name in cfg.DATASETS.NAMES:
             check_images(item.path for item in build_dataset(cfg, name).train)
     for name in cfg.DATASETS.TESTS:
-        data = build_dataset(cfg, name)
-        check_images(item.path for item in data.query + data.gallery)
-        Trainer.build_evaluator(cfg, name)
+        loader, _ = Trainer.build_evaluator(cfg, name)
+        check_images(item.path for item in loader.dataset.img_items)
 
 
 def _is_no_input_error(record: logging.LogRecord) -> bool:
