@@ -25,7 +25,7 @@ __all__ = ["add_cmemd_config", "check_config", "load_config"]
 def add_cmemd_config(cfg: CfgNode) -> None:
     """Adds this plugin's keys, with their defaults, to a fast-reid configuration, in place."""
     # Seed of all random numbers; -1 takes one from the clock, as fast-reid does. On a CPU the
-    # same seed repeats a run bit by bit.
+    # same seed repeats a run bit by bit [C].
     cfg.SEED = -1
 
     # ---- Backbone -------------------------------------------------------------------------
@@ -65,18 +65,18 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.DATALOADER.NUM_VISIBLE = 8
     cfg.DATALOADER.NUM_THERMAL = 8
     cfg.DATASETS.SYSUMM01 = CfgNode()
-    # Folder of the data set below fast-reid's root ($FASTREID_DATASETS, default "datasets").
+    # Folder of the data set below fast-reid's root ($FASTREID_DATASETS, default "datasets") [C].
     cfg.DATASETS.SYSUMM01.FOLDER = "SYSU-MM01"
     # Train on the 99 validation identities too, as the field does [C].
     cfg.DATASETS.SYSUMM01.TRAIN_WITH_VAL = True
 
     # ---- Test -----------------------------------------------------------------------------
-    # What is reported; the first gives the "metric" that checkpoints carry.
+    # What is reported; the first gives the "metric" that checkpoints carry [C].
     cfg.TEST.PROTOCOLS = ("sysu-all-1shot", "sysu-indoor-1shot")
     # Gallery draw: "official" (needs exp/rand_perm_cam.mat), "python", or "auto": the official one
-    # where its file is there.
+    # where its file is there [C].
     cfg.TEST.DRAW = "auto"
-    # Number of queries in OUTPUT_DIR/ranked_gallery.png; 0 for no picture.
+    # Number of queries in OUTPUT_DIR/ranked_gallery.png; 0 for no picture [C].
     cfg.TEST.RANKED_GALLERY = 6
 
 
