@@ -8,22 +8,26 @@ import pytest
 
 from cmemd.data.modality import SYSU_CAMERAS
 from cmemd.data.splits import RandPermCam, read_rand_perm_cam
+from cmemd.evaluation.features_file import read_features
 from cmemd.evaluation.samples import Samples
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "sysu_small"
+GOLDENS = Path(__file__).parents[1] / "golden"
+GOLDEN = GOLDENS / "sysu_small"
 
 
 @pytest.fixture(scope="session")
 def golden_samples() -> Samples:
-    stored = np.load(GOLDEN / "features.npz")
-    return Samples(
-        features=stored["feats"],
-        pids=stored["pids"],
-        camids=stored["camids"],
-        modalities=[SYSU_CAMERAS[camera] for camera in stored["camids"]],
-        frames=stored["frames"],
-        paths=stored["paths"],
-    )
+    return read_features(GOLDEN / "features.npz", "sysu")
+
+
+@pytest.fixture(scope="session")
+def regdb_samples() -> Samples:
+    return read_features(GOLDENS / "regdb_small" / "features.npz", "regdb")
+
+
+@pytest.fixture(scope="session")
+def llcm_samples() -> Samples:
+    return read_features(GOLDENS / "llcm_small" / "features.npz", "llcm")
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +48,11 @@ def golden_expected() -> dict:
 @pytest.fixture(scope="session")
 def golden_expected_python() -> dict:
     return json.loads((GOLDEN / "expected_python_protocol.json").read_text())
+
+
+@pytest.fixture(scope="session")
+def golden_expected_of():
+    return lambda dataset: json.loads((GOLDENS / f"{dataset}_small" / "expected.json").read_text())
 
 
 @pytest.fixture(scope="session")

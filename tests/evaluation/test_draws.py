@@ -5,11 +5,21 @@ import pytest
 
 from cmemd.data.splits import RandPermCam
 from cmemd.errors import InputError
-from cmemd.evaluation.draws import gallery_rows, ignored, query_rows
+from cmemd.evaluation.draws import draw_trials, ignored, pairs_without_image
 from cmemd.evaluation.protocols import get_protocol
 from cmemd.evaluation.samples import Samples
 
 ALL = get_protocol("sysu-all-1shot")
+
+
+def gallery_rows(*arguments):
+    return [trial.gallery for trial in draw_trials(*arguments)]
+
+
+def query_rows(samples, protocol):
+    every = [trial.queries for trial in draw_trials(samples, protocol, "python")]
+    assert all(rows.tolist() == every[0].tolist() for rows in every)
+    return every[0]
 
 
 def test_queries_are_all_images_of_cameras_3_and_6(random_samples):
@@ -67,8 +77,9 @@ def test_a_folder_named_like_a_camera_above_the_data_does_no_harm(make_samples):
     assert query_rows(nested, ALL).tolist() == query_rows(plain, ALL).tolist() == [1, 3]
 
 
-def test_a_cam3_query_ignores_all_of_cam2_and_nothing_else():
-    mask = ignored(ALL, np.array([3, 6]), np.array([1, 2, 4, 5, 2]))
+def test_a_cam3_query_ignores_all_of_cam2_and_nothing_else(make_samples):
+    rows = [(pid, camera, 1, 0.0) for pid, camera in enumerate((3, 6, 1, 2, 4, 5, 2), 1)]
+    mask = ignored(make_samples(rows), ALL, np.arange(2), np.arange(2, 7))
     assert mask.tolist() == [[False, True, False, False, True], [False] * 5]
 
 
@@ -103,7 +114,51 @@ def test_renumbered_cameras_are_refused(make_samples):
 
 
 def test_no_query_and_no_gallery_are_refused(make_samples):
-    with pytest.raises(InputError, match="expected queries from cameras"):
+    with pytest.raises(InputError, match="expected thermal queries from cameras"):
         query_rows(make_samples([(1, 1, 1, 0.0)]), ALL)
-    with pytest.raises(InputError, match="expected gallery images from cameras"):
+    with pytest.raises(InputError, match="expected visible gallery images from cameras"):
         gallery_rows(make_samples([(1, 3, 1, 0.0)]), ALL, "python")
+
+
+def test_pairs_without_an_image_are_counted(make_samples):
+    # Ids 1 and 2 are in the gallery: of 2 x 4 pairs three have an image. Id 3 only asks.
+    rows = [(1, 1, 1, 0.0), (1, 2, 1, 0.0), (1, 2, 2, 0.0), (2, 4, 1, 0.0), (3, 3, 1, 0.0)]
+    assert pairs_without_image(make_samples(rows), ALL) == 5
+
+
+def test_a_side_without_shots_is_everybody_of_its_modality(llcm_samples):
+    full = draw_trials(llcm_samples, get_protocol("llcm-v2t-full-gallery"))
+    assert len(full) == 1
+    visible = llcm_samples.modalities == 0
+    assert sorted(full[0].queries) == np.flatnonzero(visible).tolist()
+    assert sorted(full[0].gallery) == np.flatnonzero(~visible).tolist()
+
+
+@pytest.mark.parametrize(("variant", "drawn"), [("paper", "gallery"), ("released", "queries")])
+def test_llcm_draws_one_image_per_identity_and_camera_as_the_seeded_global_generator(
+    llcm_samples, variant, drawn
+):
+    samples = llcm_samples
+    state = random.getstate()
+    for trial, of_trial in enumerate(draw_trials(samples, get_protocol(f"llcm-v2t-{variant}"))):
+        random.seed(trial)
+        modality = 1 if drawn == "gallery" else 0
+        expected = []
+        for pid in np.unique(samples.pids):
+            for camera in range(1, 10):
+                here = (samples.modalities == modality) & (samples.pids == pid)
+                files = sorted(samples.paths[here & (samples.camids == camera)])
+                expected += [random.choice(files)] if files else []
+        assert samples.paths[getattr(of_trial, drawn)].tolist() == expected
+        other = getattr(of_trial, "queries" if drawn == "gallery" else "gallery")
+        assert len(other) == np.sum(samples.modalities == 1 - modality)
+    random.setstate(state)
+
+
+def test_an_llcm_query_ignores_its_own_identity_under_its_own_camera(make_samples):
+    samples = make_samples([(1, 1, 1, 0.0), (1, 3, 1, 0.0), (2, 3, 1, 0.0), (1, 6, 1, 0.0)])
+    samples = Samples(
+        samples.features, samples.pids, np.array([4, 4, 4, 5]), *list(vars(samples).values())[3:]
+    )
+    mask = ignored(samples, get_protocol("llcm-v2t-paper"), np.array([0]), np.array([1, 2, 3]))
+    assert mask.tolist() == [[True, False, False]]

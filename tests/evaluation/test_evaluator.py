@@ -1,4 +1,3 @@
-import json
 import logging
 import pickle
 import subprocess
@@ -16,8 +15,10 @@ from torch.utils.data import DataLoader
 
 from cmemd.errors import InputError
 from cmemd.evaluation.evaluator import VisibleThermalEvaluator
+from cmemd.evaluation.features_file import read_features
 from cmemd.evaluation.protocols import get_protocol
-from cmemd.evaluation.scoring import score
+from cmemd.evaluation.results import read_results
+from cmemd.evaluation.scoring import Reranking, score
 
 
 @pytest.fixture
@@ -75,9 +76,10 @@ def test_from_loader_to_results(
     expected = golden_expected["indoor_1shot"]
     assert results["sysu-indoor-1shot/Rank-1"] == pytest.approx(100 * expected["cmc_mean"][0])
     assert results["metric"] == pytest.approx(50 * (expected["cmc_mean"][0] + expected["map_mean"]))
-    stored = json.loads((tmp_path / "out" / "results.json").read_text())["protocols"]
-    assert stored["sysu-all-10shot"]["mAP"] == results["sysu-all-10shot/mAP"]
-    assert stored["sysu-all-10shot"]["draw"] == "official"
+    stored = read_results(tmp_path / "out" / "results.json")["scores"][1]
+    assert stored["mean"]["mAP"] == results["sysu-all-10shot/mAP"]
+    assert (stored["protocol"], stored["draw"]) == ("sysu-all-10shot", "official")
+    assert (stored["flip"], stored["reranking"]) == (False, None)
     assert not (tmp_path / "out" / "ranked_gallery.png").exists()
 
 
@@ -121,6 +123,7 @@ def test_ranked_gallery_is_drawn(make_samples, make_evaluator, tmp_path):
     run(make_evaluator(ranked_gallery_queries=2), items(samples))
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "results.json",
+        "results.per_query.npz",
         "ranked_gallery.png",
     }
 
@@ -135,15 +138,69 @@ def test_no_image_and_diverged_features_are_refused(random_samples, make_evaluat
     with pytest.raises(InputError, match="expected test images; got none"):
         make_evaluator().evaluate()
     wrong = items(random_samples(0))
-    wrong[3]["images"] = torch.full((4,), torch.nan)
-    with pytest.raises(InputError, match="NaN or infinity for 1 of"):
+    for item in wrong:
+        item["images"] = torch.full((4,), torch.nan)
+    with pytest.raises(InputError, match="the network has diverged"):
         run(make_evaluator(), wrong)
+
+
+def test_some_diverged_features_are_scored_as_the_worst_and_said(
+    random_samples, make_evaluator, caplog
+):
+    wrong = items(random_samples(0))
+    wrong[3]["images"] = torch.full((4,), torch.nan)
+    run(make_evaluator(), wrong)
+    assert "The features of 1 images hold NaN or infinity" in caplog.text
+
+
+def test_flip_and_reranking_are_columns_beside_the_plain_ones(
+    random_samples, make_evaluator, tmp_path
+):
+    class Both(torch.nn.Module):
+        """Features, and others as their mean with a mirror image's."""
+
+        def forward(self, batch):
+            return torch.stack([batch["images"], batch["images"].flip(1) ** 3], dim=1)
+
+    evaluator = make_evaluator(protocols=["sysu-all-1shot"], reranking=Reranking(k1=4, k2=2))
+    loader = DataLoader(items(random_samples(0)), batch_size=7)
+    results = inference_on_dataset(Both(), loader, evaluator)
+    scores = read_results(tmp_path / "out" / "results.json")["scores"]
+    ways = [(entry["flip"], entry["reranking"] is not None) for entry in scores]
+    assert ways == [(False, False), (False, True), (True, False), (True, True)]
+    assert len({entry["mean"]["mAP"] for entry in scores}) == 4
+    plain = run(make_evaluator(protocols=["sysu-all-1shot"]), items(random_samples(0)))
+    assert results["metric"] == plain["metric"]
+    assert results["sysu-all-1shot/flip/re-ranked/mAP"] == scores[3]["mean"]["mAP"]
+
+
+def test_what_is_known_of_the_run_is_in_the_card(random_samples, make_evaluator, tmp_path):
+    run(make_evaluator(run={"seed": 3}), items(random_samples(0)))
+    assert read_results(tmp_path / "out" / "results.json")["run"] == {"seed": 3}
+
+
+def test_saved_features_score_the_same(random_samples, make_evaluator, tmp_path):
+    samples = random_samples(0)
+    order = np.random.default_rng(0).permutation(len(samples.pids))
+    results = run(make_evaluator(save_features=True), items(samples, order))
+    again = score(
+        read_features(tmp_path / "out" / "features.npz", "sysu"), get_protocol("sysu-all-1shot")
+    )
+    assert 100 * again.mean()["mAP"] == results["sysu-all-1shot/mAP"]
+
+
+def test_images_of_other_data_sets_may_have_names_that_are_no_numbers(llcm_samples, make_evaluator):
+    shuffled = np.random.default_rng(0).permutation(len(llcm_samples.pids))
+    results = run(make_evaluator(protocols=["llcm-v2t"]), items(llcm_samples, shuffled))
+    expected = score(llcm_samples, get_protocol("llcm-v2t")).mean()
+    assert results["llcm-v2t-paper/mAP"] == pytest.approx(100 * expected["mAP"])
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"protocols": []}, "at least one protocol"),
+        ({"protocols": []}, "at least one; got none"),
+        ({"protocols": ["sysu-all-1shot", "regdb-v2t"]}, "expected protocols of one data set"),
         ({"protocols": ["sysu-all"]}, "expected a protocol out of"),
         ({"protocols": ["sysu-all-10shot"]}, "no rand_perm_cam.mat"),
         ({"draw": "official"}, "expected rand_perm_cam.mat"),

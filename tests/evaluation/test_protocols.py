@@ -1,12 +1,16 @@
 import pytest
 
-from cmemd.data.modality import SYSU_CAMERAS
+from cmemd.data.modality import SYSU_CAMERAS, Modality
 from cmemd.errors import InputError
-from cmemd.evaluation.protocols import PROTOCOLS, choose_draw, get_protocol
+from cmemd.evaluation.protocols import PROTOCOLS, choose_draw, get_protocol, get_protocols
 
 
 def test_table_of_sysu_protocols():
-    table = {p.name: (p.gallery_cameras, p.shots, p.draws) for p in PROTOCOLS.values()}
+    table = {
+        p.name: (p.gallery.cameras, p.gallery.shots, p.draws)
+        for p in PROTOCOLS.values()
+        if p.dataset == "sysu"
+    }
     everywhere, indoor, both = (1, 2, 4, 5), (1, 2), ("official", "python")
     assert table == {
         "sysu-all-1shot": (everywhere, 1, both),
@@ -16,17 +20,55 @@ def test_table_of_sysu_protocols():
     }
 
 
+def test_table_of_the_other_protocols():
+    table = {
+        p.name: (p.query.shots, p.gallery.shots, p.trials, p.cmc, p.ignore_same_camera)
+        for p in PROTOCOLS.values()
+        if p.dataset != "sysu"
+    }
+    ways = {
+        "regdb-{}": (None, None, 1, "images", False),
+        "llcm-{}-paper": (None, 1, 10, "identities", True),
+        "llcm-{}-released": (1, None, 10, "identities", True),
+        "llcm-{}-full-gallery": (None, None, 1, "identities", True),
+    }
+    assert table == {
+        way.format(direction): rules for way, rules in ways.items() for direction in ("v2t", "t2v")
+    }
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
-def test_cameras_have_the_modality_they_are_used_for(protocol):
-    assert {SYSU_CAMERAS[c] for c in protocol.query_cameras} == {protocol.query_modality}
-    assert {SYSU_CAMERAS[c] for c in protocol.gallery_cameras} == {protocol.gallery_modality}
-    assert protocol.query_modality != protocol.gallery_modality
+def test_a_direction_says_the_query_first(protocol):
+    assert {protocol.query.modality, protocol.gallery.modality} == set(Modality)
+    if protocol.dataset == "sysu":
+        assert protocol.query.modality is Modality.THERMAL
+        for side in (protocol.query, protocol.gallery):
+            assert {SYSU_CAMERAS[camera] for camera in side.cameras} == {side.modality}
+    else:
+        asks_visible = "-v2t" in protocol.name
+        assert (protocol.query.modality is Modality.VISIBLE) == asks_visible
+        first = "visible query" if asks_visible else "thermal query"
+        assert first in protocol.description
+
+
+@pytest.mark.parametrize("direction", ["v2t", "t2v"])
+def test_llcm_alone_means_the_papers_variant_and_results_say_so(direction):
+    assert get_protocol(f"llcm-{direction}").name == f"llcm-{direction}-paper"
+
+
+def test_protocols_of_several_data_sets_and_repeated_ones_are_refused():
+    with pytest.raises(InputError, match="expected protocols of one data set"):
+        get_protocols(["sysu-all-1shot", "regdb-v2t"])
+    with pytest.raises(InputError, match="expected different protocols"):
+        get_protocols(["llcm-v2t", "llcm-v2t-paper"])
+    with pytest.raises(InputError, match="got none"):
+        get_protocols([])
 
 
 def test_unknown_protocol_lists_the_known_and_the_closest():
     with pytest.raises(
         InputError,
-        match=r"sysu-indoor-10shot; got 'sysu-all-1-shot'; did you mean "
+        match=r"sysu-indoor-10shot, .*; got 'sysu-all-1-shot'; did you mean "
         r"sysu-all-1shot\?",
     ):
         get_protocol("sysu-all-1-shot")
@@ -39,6 +81,9 @@ def test_auto_takes_the_official_draw_where_it_can(golden_perm):
     assert choose_draw(protocol, "auto", golden_perm) == "official"
     assert choose_draw(protocol, "auto", None) == "python"
     assert choose_draw(protocol, "python", golden_perm) == "python"
+    assert choose_draw(get_protocol("regdb-v2t"), "auto", None) == "everything"
+    assert choose_draw(get_protocol("llcm-v2t"), "auto", None) == "python"
+    assert choose_draw(get_protocol("llcm-v2t-full-gallery"), "auto", None) == "everything"
 
 
 @pytest.mark.parametrize(
@@ -53,6 +98,8 @@ def test_auto_takes_the_official_draw_where_it_can(golden_perm):
         ),
         ("sysu-all-10shot", "auto", r"got python \(no rand_perm_cam.mat\)"),
         ("sysu-all-1shot", "random", "expected a draw out of"),
+        ("regdb-v2t", "official", "expected the everything draw .* leave the draw out"),
+        ("llcm-v2t-paper", "official", "expected the python draw for llcm-v2t-paper; got official"),
     ],
 )
 def test_draws_that_are_not_to_be_had(name, draw, message):

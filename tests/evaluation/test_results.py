@@ -1,53 +1,112 @@
 import json
 
+import jsonschema
+import numpy as np
 import pytest
 
+import cmemd.evaluation.results as results_module
+from cmemd import __version__
 from cmemd.errors import InputError
 from cmemd.evaluation.protocols import get_protocol
 from cmemd.evaluation.results import (
-    format_comparison,
-    format_table,
+    Column,
+    read_per_query,
     read_results,
     results_document,
     write_results,
 )
-from cmemd.evaluation.scoring import FIGURES, score_all
+from cmemd.evaluation.scoring import FIGURES, Reranking, score, score_all
 
 
 @pytest.fixture(scope="module")
-def scores(random_samples):
+def samples(random_samples):
+    return random_samples(0)
+
+
+@pytest.fixture(scope="module")
+def columns(samples):
     protocols = [get_protocol("sysu-indoor-1shot"), get_protocol("sysu-all-1shot")]
-    return score_all(random_samples(0), protocols)
+    return [Column(score, flip=False) for score in score_all(samples, protocols).values()]
 
 
 @pytest.fixture
-def document(scores):
-    return results_document(scores)
+def document(columns):
+    return results_document(columns, {"seed": 7})
 
 
-def test_schema(document):
-    assert list(document) == ["protocols"]
-    assert list(document["protocols"]) == ["sysu-indoor-1shot", "sysu-all-1shot"]
-    entry = document["protocols"]["sysu-all-1shot"]
-    assert set(entry) == {
-        *FIGURES,
-        *("std", "per_trial", "trials", "draw", "metric", "cmc"),
-        *("queries", "queries_without_positive", "gallery"),
-    }
-    assert set(entry["std"]) == set(entry["per_trial"]) == set(FIGURES)
+def test_a_card_is_what_its_schema_says(document, samples):
+    schema_file = results_module.__file__.replace("results.py", "results.schema.json")
+    with open(schema_file) as file:
+        schema = json.load(file)
+    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema.validate(document, schema)
+    assert (document["schema"], document["version"]) == ("cmemd-results", 1)
+    assert [entry["protocol"] for entry in document["scores"]] == [
+        "sysu-indoor-1shot",
+        "sysu-all-1shot",
+    ]
+    reranked = score(samples, get_protocol("sysu-all-1shot"), reranking=Reranking(k1=5, k2=2))
+    card = results_document([Column(reranked, flip=None)])
+    jsonschema.validate(card, schema)
+    assert card["scores"][0]["reranking"] == {"k1": 5, "k2": 2, "weight": 0.3}
+
+
+def test_what_a_card_says(document):
+    entry = document["scores"][1]
+    assert set(entry["mean"]) == set(entry["std"]) == set(entry["per_trial"]) == set(FIGURES)
     assert entry["trials"] == 10 == len(entry["per_trial"]["mAP"])
-    assert (entry["draw"], entry["metric"], entry["cmc"]) == ("python", "euclidean", "identities")
-    assert (entry["queries"], entry["gallery"]) == (39, 26)
+    how = ("draw", "metric", "cmc", "flip", "reranking")
+    assert [entry[name] for name in how] == ["python", "euclidean", "identities", False, None]
+    assert (entry["counts"]["queries"], entry["counts"]["gallery"]) == (39, 26)
+    assert document["run"] == {"seed": 7}
+    assert document["versions"]["cmemd"] == __version__
+    assert document["versions"]["numpy"] == np.__version__
 
 
-def test_figures_are_percent_and_not_rounded(document, scores, tmp_path):
+def test_figures_are_percent_and_not_rounded(document, columns, tmp_path):
     write_results(document, tmp_path / "results.json")
     stored = read_results(tmp_path / "results.json")
     assert stored == document
-    entry, result = stored["protocols"]["sysu-all-1shot"], scores["sysu-all-1shot"]
-    assert entry["mAP"] == 100 * result.mean()["mAP"]
+    entry, result = stored["scores"][1], columns[1].score
+    assert entry["mean"]["mAP"] == 100 * result.mean()["mAP"]
     assert entry["std"]["mINP"] == 100 * result.std()["mINP"]
-    assert entry["mAP"] != round(entry["mAP"], 6)
+    assert entry["mean"]["mAP"] != round(entry["mean"]["mAP"], 6)
+
+
+def test_each_querys_figures_are_beside_the_card(document, columns, samples, tmp_path):
+    path = tmp_path / "a.json"
+    write_results(document, path, columns, samples)
+    card = read_results(path)
+    assert card["per_query"] == "a.per_query.npz"
+    of_scores = read_per_query(path, card)
+    assert len(of_scores) == 2
+    for entry, stored in zip(card["scores"], of_scores, strict=True):
+        assert stored["queries"].shape == (39, 3)
+        means = np.nanmean(stored["figures"].astype(float), axis=1)
+        np.testing.assert_allclose(means, [entry["mean"][f] for f in FIGURES], rtol=1e-6)
+    first = columns[0].score.query_rows[0]
+    assert of_scores[0]["queries"][0].tolist() == [
+        samples.pids[first],
+        samples.camids[first],
+        samples.frames[first],
+    ]
+
+
+def test_a_card_that_came_alone_has_no_querys_figures(document, columns, samples, tmp_path):
+    write_results(document, tmp_path / "a.json", columns, samples)
+    (tmp_path / "a.per_query.npz").unlink()
+    assert read_per_query(tmp_path / "a.json", read_results(tmp_path / "a.json")) == []
+    assert read_per_query(tmp_path / "a.json", document) == []
+    (tmp_path / "a.per_query.npz").write_bytes(b"PK")
+    with pytest.raises(InputError, match="damaged"):
+        read_per_query(tmp_path / "a.json", read_results(tmp_path / "a.json"))
+
+
+def test_a_card_cannot_name_a_file_elsewhere(document, columns, samples, tmp_path):
+    write_results(document, tmp_path / "a.json", columns, samples)
+    card = read_results(tmp_path / "a.json") | {"per_query": "../a.per_query.npz"}
+    (tmp_path / "b").mkdir()
+    assert read_per_query(tmp_path / "b" / "a.json", card) == []
 
 
 def test_writing_makes_the_folder_and_leaves_nothing_else(document, tmp_path):
@@ -76,34 +135,9 @@ def test_an_output_folder_that_is_a_file_is_refused(document, tmp_path):
         write_results(document, tmp_path / "file" / "results.json")
 
 
-def test_table_shows_mean_and_spread(document):
-    entry = document["protocols"]["sysu-all-1shot"]
-    table = format_table(document)
-    lines = table.splitlines()
-    headings = ["Protocol", "Draw", "Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP"]
-    assert lines[0].split() == headings
-    assert len(lines) == 4
-    assert lines[3].startswith("sysu-all-1shot")
-    assert f"{entry['mAP']:.2f} ± {entry['std']['mAP']:.2f}" in lines[3]
-
-
-def test_comparison_keeps_the_rows_of_a_protocol_together(document):
-    other = {"protocols": {"sysu-all-1shot": document["protocols"]["sysu-all-1shot"]}}
-    lines = format_comparison({"1e5": document, "b": other}).splitlines()
-    assert [line.split()[:2] for line in lines[2:]] == [
-        ["sysu-indoor-1shot", "1e5"],
-        ["sysu-all-1shot", "1e5"],
-        ["sysu-all-1shot", "b"],
-    ]
-
-
-def test_a_name_that_looks_like_a_number_stays_a_name(document):
-    assert "1e5" in format_comparison({"1e5": document})
-
-
 def broken(document, key, value):
     copy = json.loads(json.dumps(document))
-    copy["protocols"]["sysu-all-1shot"][key] = value
+    copy["scores"][1][key] = value
     return json.dumps(copy)
 
 
@@ -111,13 +145,13 @@ def broken(document, key, value):
     ("content", "message"),
     [
         (lambda _: "{", "expected JSON"),
-        (lambda _: "[]", "got no protocols"),
-        (lambda _: '{"protocols": {}}', "got no protocols"),
-        (lambda _: '{"protocols": {"x": 1}}', "no figures for x"),
-        (lambda d: broken(d, "mAP", "high"), "no mAP for sysu-all-1shot"),
-        (lambda d: broken(d, "rank1", True), "no rank1 for sysu-all-1shot"),
-        (lambda d: broken(d, "std", {}), "no rank1 for sysu-all-1shot"),
-        (lambda d: broken(d, "draw", None), "no draw for sysu-all-1shot"),
+        (lambda _: "[]", r"at \$: \[\] is not of type 'object'"),
+        (lambda _: '{"protocols": {}}', "'schema' is a required property|not allowed"),
+        (lambda d: json.dumps(d | {"version": 2}), r"at \$.version: 1 was expected"),
+        (lambda d: broken(d, "mean", {"mAP": "high"}), r"at \$.scores\[1\].mean"),
+        (lambda d: broken(d, "std", {}), r"at \$.scores\[1\].std"),
+        (lambda d: broken(d, "draw", None), r"at \$.scores\[1\].draw"),
+        (lambda d: broken(d, "draw", "lots"), r"at \$.scores\[1\].draw: 'lots' is not one of"),
     ],
 )
 def test_files_that_are_no_results_are_refused(document, tmp_path, content, message):

@@ -39,8 +39,10 @@ def test_wrong_columns_are_refused(wrong, message):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_features_that_are_not_finite_are_counted_and_the_first_is_named(value):
+def test_images_that_are_not_finite_are_told_and_none_but_such_is_refused(value):
     features = np.ones((2, 3))
     features[1, 1:] = value
-    with pytest.raises(InputError, match="for 1 of 2 images, first cam3/0002/0001.jpg"):
+    assert Samples(**GOOD | {"features": features}).finite.tolist() == [True, False]
+    features[0, 0] = value
+    with pytest.raises(InputError, match="for all 2 images; the network has diverged"):
         Samples(**GOOD | {"features": features})

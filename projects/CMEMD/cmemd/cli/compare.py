@@ -1,12 +1,11 @@
-"""``cmemd compare``: results files side by side."""
+"""``cmemd compare``: result cards side by side."""
 
 import argparse
 from pathlib import Path
 
 from cmemd.errors import InputError
-from cmemd.evaluation.results import format_comparison, read_results
 
-HELP = "line up several results.json in one table"
+HELP = "line up several results.json, with their differences"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,11 +22,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print one table: a row per protocol and file.
+    """Print a table for each way of scoring, and each card's difference to the first.
 
     Raises:
-        InputError: A file is missing or no results file; names are repeated or not one per file.
+        InputError: A file is missing or no results file; names are repeated or not one per file;
+            the cards have no way of scoring in common.
     """
+    from cmemd.evaluation.results import read_per_query, read_results
+    from cmemd.evaluation.tables import format_comparison
+
     names = args.names or _default_names(args.results)
     if len(names) != len(args.results) or len(set(names)) != len(names):
         raise InputError(
@@ -35,7 +38,11 @@ def run(args: argparse.Namespace) -> int:
             f"{' '.join(names)}; mend --names, or name each file once"
         )
     documents = {name: read_results(path) for name, path in zip(names, args.results, strict=True)}
-    print(format_comparison(documents))
+    per_query = {
+        name: read_per_query(path, documents[name])
+        for name, path in zip(names, args.results, strict=True)
+    }
+    print(format_comparison(documents, per_query))
     return 0
 
 

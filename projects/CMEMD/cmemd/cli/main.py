@@ -9,7 +9,7 @@ from cmemd.errors import readable_errors
 
 __all__ = ["main"]
 
-COMMANDS = ("synth", "compare")
+COMMANDS = ("synth", "score", "compare")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,11 +19,13 @@ from fastreid.utils import comm
 
 from cmemd.data.splits import read_rand_perm_cam
 from cmemd.errors import InputError
-from cmemd.evaluation.protocols import choose_draw, get_protocol
+from cmemd.evaluation.features_file import order_by_name, write_features
+from cmemd.evaluation.protocols import choose_draw, get_protocols
 from cmemd.evaluation.ranked_gallery import draw_ranked_gallery
-from cmemd.evaluation.results import HEADINGS, format_table, results_document, write_results
+from cmemd.evaluation.results import Column, results_document, write_results
 from cmemd.evaluation.samples import Samples
-from cmemd.evaluation.scoring import check_metric, score_all
+from cmemd.evaluation.scoring import Reranking, check_metric, score_all
+from cmemd.evaluation.tables import HEADINGS, format_table
 
 logger = logging.getLogger(__name__)
 
@@ -31,21 +33,27 @@ logger = logging.getLogger(__name__)
 class VisibleThermalEvaluator(DatasetEvaluator):
     """Scores a test set's features under visible-thermal protocols.
 
-    Queries and galleries are chosen by camera from all images of the test set, so the loader's
-    order and fast-reid's ``num_query`` do not matter. Leaves ``results.json`` and
-    ``ranked_gallery.png`` in the output folder; a later evaluation replaces them.
+    Queries and galleries are chosen by modality and camera from all images of the test set, so
+    the loader's order and fast-reid's ``num_query`` do not matter. Leaves ``results.json``,
+    ``results.per_query.npz`` and ``ranked_gallery.png`` in the output folder; a later evaluation
+    replaces them.
 
     Args:
-        protocols: Names of at least one protocol; the first one gives ``metric`` and the picture.
+        protocols: Names of at least one protocol, all of one data set; the first one gives
+            ``metric`` and the picture.
         rand_perm_cam: The official permutations' file, where the user has it.
-        draw: ``auto``, ``official`` or ``python``.
+        draw: ``auto``, ``official``, ``python`` or ``everything``.
         metric: ``euclidean`` or ``cosine``.
-        output_dir: Folder for the two files.
+        output_dir: Folder for the files.
         ranked_gallery_queries: Rows of the picture; 0 for none.
+        run: Where the network comes from, for the card.
+        save_features: Whether ``features.npz``, as ``cmemd score`` reads it, is left too.
+        reranking: Score once more with k-reciprocal re-ranking, as a row of its own.
 
     Raises:
-        InputError: Unknown protocol, draw or metric; a protocol without the permutations that it
-            needs; an unreadable file. Before any image is looked at.
+        InputError: Unknown protocol, draw or metric; protocols of several data sets; a protocol
+            without the permutations that it needs; an unreadable file. Before any image is looked
+            at.
     """
 
     def __init__(
@@ -57,10 +65,11 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         metric: str,
         output_dir: str,
         ranked_gallery_queries: int,
+        run: Mapping[str, Any] | None = None,
+        save_features: bool = False,
+        reranking: Reranking | None = None,
     ) -> None:
-        if not protocols:
-            raise InputError("expected at least one protocol to test under; got none")
-        self._protocols = [get_protocol(name) for name in protocols]
+        self._protocols = get_protocols(protocols)
         self._perm = None if rand_perm_cam is None else read_rand_perm_cam(rand_perm_cam)
         for protocol in self._protocols:
             choose_draw(protocol, draw, self._perm)
@@ -69,6 +78,9 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._metric = metric
         self._output_dir = Path(output_dir)
         self._ranked_gallery_queries = ranked_gallery_queries
+        self._run = run
+        self._save_features = save_features
+        self._rerankings = [None] if reranking is None else [None, reranking]
         self._batches: list[dict[str, Any]] = []
 
     def reset(self) -> None:
@@ -81,10 +93,8 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         Args:
             inputs: ``targets`` (identities), ``camids`` (genuine camera numbers) and
                 ``modalities``, ``(B,)`` each, and ``img_paths``, ``B`` strings.
-            outputs: ``(B, D)`` features.
-
-        Raises:
-            InputError: A file name that is not an image number.
+            outputs: ``(B, D)`` features; or ``(B, 2, D)`` features without and with the mean over
+                an image and its mirror image, which are scored both.
         """
         self._batches.append(
             {
@@ -92,7 +102,6 @@ class VisibleThermalEvaluator(DatasetEvaluator):
                 "pids": _column(inputs["targets"]),
                 "camids": _column(inputs["camids"]),
                 "modalities": _column(inputs["modalities"]),
-                "frames": np.array([_frame(path) for path in inputs["img_paths"]]),
                 "paths": np.array(inputs["img_paths"]),
             }
         )
@@ -112,11 +121,22 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         gathered = comm.gather(self._batches, dst=0)
         if not comm.is_main_process():
             return {}
-        samples = _samples(list(itertools.chain.from_iterable(gathered)))
-        scores = score_all(samples, self._protocols, self._draw, self._perm, self._metric)
-        document = results_document(scores)
+        batches = list(itertools.chain.from_iterable(gathered))
+        by_flip = _samples(batches, numbered=self._protocols[0].dataset == "sysu")
+        columns = [
+            Column(score, flip)
+            for flip, samples in by_flip.items()
+            for reranking in self._rerankings
+            for score in score_all(
+                samples, self._protocols, self._draw, self._perm, self._metric, reranking
+            ).values()
+        ]
+        document = results_document(columns, self._run)
         self._log(document)
-        write_results(document, self._output_dir / "results.json")
+        samples = by_flip[False]
+        if self._save_features:
+            write_features(samples, self._output_dir / "features.npz")
+        write_results(document, self._output_dir / "results.json", columns, samples)
         if self._ranked_gallery_queries > 0:
             draw_ranked_gallery(
                 samples,
@@ -127,21 +147,27 @@ class VisibleThermalEvaluator(DatasetEvaluator):
                 metric=self._metric,
                 queries=self._ranked_gallery_queries,
             )
-        return _flat(document, self._protocols[0].name)
+        return _flat(document)
 
     def _log(self, document: Mapping[str, Any]) -> None:
         logger.info(
-            "Mean ± standard deviation over trials, in percent (%s distance):\n%s",
-            self._metric,
-            format_table(document),
+            "Mean ± standard deviation over trials, in percent:\n%s", format_table(document)
         )
-        for name, entry in document["protocols"].items():
+        for entry in document["scores"]:
+            counts = entry["counts"]
             logger.info(
                 "%s: %d queries, %d of them without a positive and not counted; gallery of %d",
-                name,
-                entry["queries"],
-                entry["queries_without_positive"],
-                entry["gallery"],
+                entry["protocol"],
+                counts["queries"],
+                counts["queries_without_positive"],
+                counts["gallery"],
+            )
+        bad = max(entry["counts"]["non_finite_features"] for entry in document["scores"])
+        if bad:
+            logger.warning(
+                "The features of %d images hold NaN or infinity and are scored as the worst "
+                "answer: the network may have diverged",
+                bad,
             )
 
 
@@ -159,19 +185,34 @@ def _frame(path: str) -> int:
     return int(stem)
 
 
-def _samples(batches: Sequence[Mapping[str, Any]]) -> Samples:
-    """All batches as one, each image once: a padding sampler hands some out twice."""
+def _samples(batches: Sequence[Mapping[str, Any]], numbered: bool) -> dict[bool, Samples]:
+    """All batches as one, each image once (a padding sampler hands some out twice), by flip."""
     if not batches:
         raise InputError("expected test images; got none; is the test set empty?")
     columns = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     _, first = np.unique(columns["paths"], return_index=True)
-    return Samples(**{name: column[np.sort(first)] for name, column in columns.items()})
+    columns = {name: column[np.sort(first)] for name, column in columns.items()}
+    paths, features = columns["paths"], columns.pop("features")
+    frames = np.array([_frame(path) for path in paths]) if numbered else order_by_name(paths)
+    by_flip = (
+        {False: features}
+        if features.ndim == 2
+        else dict(zip((False, True), features.swapaxes(0, 1), strict=True))
+    )
+    return {
+        flip: Samples(features=of_flip, frames=frames, **columns)
+        for flip, of_flip in by_flip.items()
+    }
 
 
-def _flat(document: Mapping[str, Any], first: str) -> OrderedDict[str, float]:
+def _flat(document: Mapping[str, Any]) -> OrderedDict[str, float]:
     flat = OrderedDict()
-    for name, entry in document["protocols"].items():
+    for entry in document["scores"]:
+        name = entry["protocol"]
+        name += "/flip" if entry["flip"] else ""
+        name += "/re-ranked" if entry["reranking"] else ""
         for figure, heading in HEADINGS.items():
-            flat[f"{name}/{heading}"] = entry[figure]
-    flat["metric"] = (flat[f"{first}/Rank-1"] + flat[f"{first}/mAP"]) / 2
+            flat[f"{name}/{heading}"] = entry["mean"][figure]
+    first = document["scores"][0]["mean"]
+    flat["metric"] = (first["rank1"] + first["mAP"]) / 2
     return flat

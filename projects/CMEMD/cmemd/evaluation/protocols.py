@@ -10,11 +10,28 @@ from dataclasses import dataclass
 from cmemd.data.modality import SYSU_THERMAL_CAMERAS, SYSU_VISIBLE_CAMERAS, Modality
 from cmemd.data.splits import TRIALS, RandPermCam
 from cmemd.errors import InputError
+from cmemd.evaluation.ranking import IDENTITIES, IMAGES
 
 OFFICIAL = "official"
 PYTHON = "python"
+EVERYTHING = "everything"
 AUTO = "auto"
-DRAWS = (AUTO, OFFICIAL, PYTHON)
+DRAWS = (AUTO, OFFICIAL, PYTHON, EVERYTHING)
+
+
+@dataclass(frozen=True)
+class Side:
+    """The images that ask, or the images that are searched.
+
+    Attributes:
+        modality: Theirs.
+        cameras: Their cameras, in the order of the draws; None for every camera.
+        shots: How many are drawn per (identity, camera), fewer where fewer exist; None for all.
+    """
+
+    modality: Modality
+    cameras: tuple[int, ...] | None = None
+    shots: int | None = None
 
 
 @dataclass(frozen=True)
@@ -22,55 +39,120 @@ class Protocol:
     """Who asks, who is searched, and how a figure is made of it.
 
     Attributes:
-        name: The name in commands, configs and results.
+        name: The name in commands, configs and results; a direction says the query first.
+        dataset: Whose test set it is for: a key of ``cmemd.evaluation.features_file.LAYOUTS``.
         description: One line for tables and captions.
-        query_modality: The modality of queries; the gallery has the other one.
-        query_cameras: Every image of these cameras is a query.
-        gallery_cameras: Cameras the gallery is drawn from, in the order of the python draw.
-        shots: Gallery images per (identity, camera); fewer where fewer exist.
+        query: Who asks.
+        gallery: Who is searched.
         ignored_pairs: (query camera, gallery camera): such gallery images are removed from such
             a query's ranking, whoever they show.
+        ignore_same_camera: Whether gallery images of the query's own identity and camera are
+            removed from its ranking.
         cmc: What a rank of the CMC counts: ``identities`` = the ranking reduced to the first
-            image of each identity.
-        trials: Galleries drawn; figures are means over them.
+            image of each identity, ``images`` = the ranking itself.
+        trials: Draws; figures are means over them.
+        splits: Splits of the data set, each with a training of its own, that published figures
+            are means over. One file of features is of one split.
         draws: The draws that the protocol is defined for.
         source: Where the rules come from.
     """
 
     name: str
+    dataset: str
     description: str
-    query_modality: Modality
-    query_cameras: tuple[int, ...]
-    gallery_cameras: tuple[int, ...]
-    shots: int
-    ignored_pairs: tuple[tuple[int, int], ...]
+    query: Side
+    gallery: Side
     cmc: str
     trials: int
     draws: tuple[str, ...]
     source: str
-
-    @property
-    def gallery_modality(self) -> Modality:
-        """The modality that is searched."""
-        if self.query_modality is Modality.THERMAL:
-            return Modality.VISIBLE
-        return Modality.THERMAL
+    ignored_pairs: tuple[tuple[int, int], ...] = ()
+    ignore_same_camera: bool = False
+    splits: int = 1
 
 
 def _sysu(name: str, setting: str, cameras: tuple[int, ...], shots: int) -> Protocol:
     return Protocol(
         name=name,
+        dataset="sysu",
         description=f"SYSU-MM01 protocol: {setting}",
-        query_modality=Modality.THERMAL,
-        query_cameras=SYSU_THERMAL_CAMERAS,
-        gallery_cameras=cameras,
-        shots=shots,
+        query=Side(Modality.THERMAL, SYSU_THERMAL_CAMERAS),
+        gallery=Side(Modality.VISIBLE, cameras, shots),
         ignored_pairs=((3, 2),),  # cameras 2 and 3 stand in one place: not a change of view
-        cmc="identities",
+        cmc=IDENTITIES,
         trials=TRIALS,
         draws=(OFFICIAL, PYTHON) if shots == 1 else (OFFICIAL,),
         source="Wu et al., ICCV 2017, and its released evaluation code",
     )
+
+
+def _regdb(query: Modality) -> Protocol:
+    return Protocol(
+        name=f"regdb-{_direction(query)}",
+        dataset="regdb",
+        description=f"RegDB protocol: {_words(query)}",
+        query=Side(query),
+        gallery=Side(_other(query)),
+        cmc=IMAGES,
+        trials=1,
+        splits=10,
+        draws=(EVERYTHING,),
+        source="Nguyen et al., Sensors 2017; splits and scoring as in the field's released code",
+    )
+
+
+# What differs between repositories that all say "LLCM".
+_LLCM = {
+    # variant: (what it is, query shots, gallery shots, source)
+    "paper": (
+        "every query, one gallery image per identity and camera",
+        None,
+        1,
+        "Zhang and Wang, CVPR 2023",
+    ),
+    # Printed by that script under the opposite direction: named here by who really asks.
+    "released": (
+        "one query per identity and camera, every gallery image",
+        1,
+        None,
+        "test script released with Zhang and Wang, CVPR 2023",
+    ),
+    "full-gallery": (
+        "every query, every gallery image",
+        None,
+        None,
+        "practice of later repositories, there with re-ranking",
+    ),
+}
+
+
+def _llcm(query: Modality, variant: str) -> Protocol:
+    what, query_shots, gallery_shots, source = _LLCM[variant]
+    drawn = query_shots is not None or gallery_shots is not None
+    return Protocol(
+        name=f"llcm-{_direction(query)}-{variant}",
+        dataset="llcm",
+        description=f"LLCM protocol: {_words(query)}, {what}",
+        query=Side(query, shots=query_shots),
+        gallery=Side(_other(query), shots=gallery_shots),
+        ignore_same_camera=True,
+        cmc=IDENTITIES,
+        trials=TRIALS if drawn else 1,
+        draws=(PYTHON,) if drawn else (EVERYTHING,),
+        source=source,
+    )
+
+
+def _other(modality: Modality) -> Modality:
+    return Modality.VISIBLE if modality is Modality.THERMAL else Modality.THERMAL
+
+
+def _direction(query: Modality) -> str:
+    return "v2t" if query is Modality.VISIBLE else "t2v"
+
+
+def _words(query: Modality) -> str:
+    return f"{query.name.lower()} query, {_other(query).name.lower()} gallery"
 
 
 _SYSU_INDOOR_CAMERAS = (1, 2)
@@ -82,8 +164,13 @@ PROTOCOLS: dict[str, Protocol] = {
         _sysu("sysu-indoor-1shot", "indoor-search, single-shot", _SYSU_INDOOR_CAMERAS, 1),
         _sysu("sysu-all-10shot", "all-search, 10-shot", SYSU_VISIBLE_CAMERAS, 10),
         _sysu("sysu-indoor-10shot", "indoor-search, 10-shot", _SYSU_INDOOR_CAMERAS, 10),
+        *(_regdb(query) for query in Modality),
+        *(_llcm(query, variant) for variant in _LLCM for query in Modality),
     )
 }
+
+# Short for the paper's variant; results always carry the full name.
+_SHORT = {f"llcm-{_direction(query)}": f"llcm-{_direction(query)}-paper" for query in Modality}
 
 
 def get_protocol(name: str) -> Protocol:
@@ -92,6 +179,7 @@ def get_protocol(name: str) -> Protocol:
     Raises:
         InputError: Unknown name; the message lists the known ones and the closest.
     """
+    name = _SHORT.get(name, name)
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     closest = difflib.get_close_matches(name, PROTOCOLS, n=1)
@@ -99,37 +187,63 @@ def get_protocol(name: str) -> Protocol:
     raise InputError(f"expected a protocol out of {', '.join(PROTOCOLS)}; got {name!r}{hint}")
 
 
-def choose_draw(protocol: Protocol, draw: str, perm: RandPermCam | None) -> str:
-    """Settle which gallery draw a protocol uses.
+def get_protocols(names: list[str] | tuple[str, ...]) -> list[Protocol]:
+    """Look up the protocols that one set of features is to be scored under.
 
-    The two draws give means up to 0.4 Rank-1 apart, so the answer belongs beside every figure.
+    Raises:
+        InputError: None; an unknown or a repeated one; protocols of several data sets.
+    """
+    protocols = [get_protocol(name) for name in names]
+    found = {protocol.name: protocol.dataset for protocol in protocols}
+    if not protocols or len(found) < len(protocols):
+        raise InputError(
+            f"expected different protocols, at least one; got {', '.join(names) or 'none'}"
+        )
+    if len(set(found.values())) > 1:
+        raise InputError(
+            "expected protocols of one data set, since features are of one; got "
+            f"{', '.join(found)}; score each data set by itself"
+        )
+    return protocols
+
+
+def choose_draw(protocol: Protocol, draw: str, perm: RandPermCam | None) -> str:
+    """Settle which draw a protocol uses.
+
+    SYSU-MM01's two draws give means up to 0.4 Rank-1 apart, so the answer belongs beside every
+    figure.
 
     Args:
         protocol: The protocol to draw for.
-        draw: ``official``, ``python``, or ``auto``: official where the permutations are there.
+        draw: ``official``, ``python``, ``everything`` (nothing is left out) or ``auto``: the
+            official one where it exists and its permutations are there, else the other.
         perm: The official permutations, where the user has them.
 
     Returns:
-        ``official`` or ``python``.
+        ``official``, ``python`` or ``everything``.
 
     Raises:
         InputError: Unknown draw, official without permutations, or a draw that the protocol is
-            not defined for (10-shot knows the official one only).
+            not defined for (SYSU-MM01's 10-shot knows the official one only).
     """
     if draw not in DRAWS:
         raise InputError(f"expected a draw out of {', '.join(DRAWS)}; got {draw!r}")
     chosen = draw
     if draw == AUTO:
-        chosen = PYTHON if perm is None else OFFICIAL
+        chosen = protocol.draws[0] if protocol.dataset != "sysu" or perm is not None else PYTHON
+    # An evaluation looks into the data set's exp folder, `cmemd score` into that of --splits.
+    remedy = "put rand_perm_cam.mat into the exp folder (--splits)"
     if chosen not in protocol.draws:
+        remedy += ", or leave this protocol out"
+        if OFFICIAL not in protocol.draws:
+            remedy = "leave the draw out"
         raise InputError(
             f"expected the {' or '.join(protocol.draws)} draw for {protocol.name}; got {chosen}"
-            f"{' (no rand_perm_cam.mat)' if draw == AUTO else ''}; put rand_perm_cam.mat into the "
-            "data set's exp folder, or leave this protocol out"
+            f"{' (no rand_perm_cam.mat)' if draw == AUTO else ''}; {remedy}"
         )
     if chosen == OFFICIAL and perm is None:
         raise InputError(
-            f"expected rand_perm_cam.mat for the official draw of {protocol.name}; got none; put "
-            "it into the data set's exp folder, or use the python draw"
+            f"expected rand_perm_cam.mat for the official draw of {protocol.name}; got none; "
+            f"{remedy}, or use the python draw"
         )
     return chosen

@@ -16,7 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cmemd.data.splits import RandPermCam
 from cmemd.errors import InputError
-from cmemd.evaluation.draws import gallery_rows, ignored, query_rows
+from cmemd.evaluation.draws import draw_trials, ignored
 from cmemd.evaluation.protocols import AUTO, Protocol, choose_draw
 from cmemd.evaluation.ranking import QueryScores, rank_order
 from cmemd.evaluation.results import write_whole
@@ -87,19 +87,19 @@ def draw_ranked_gallery(
             f"expected at least one query and one image, and a trial from 0 to "
             f"{protocol.trials - 1}; got {queries}, {top} and {trial}"
         )
-    asking = query_rows(samples, protocol)
-    searched = gallery_rows(samples, protocol, draw, perm)[trial]
+    drawn = draw_trials(samples, protocol, draw, perm)[trial]
+    asking, searched = drawn.queries, drawn.gallery
     distances = distance_matrix(samples.features[asking], samples.features[searched], metric)
-    scores = score_trial(samples, protocol, asking, searched, distances)
-    hidden = ignored(protocol, samples.camids[asking], samples.camids[searched])
+    scores = score_trial(samples, protocol, drawn, distances)
+    hidden = ignored(samples, protocol, asking, searched)
 
-    shown = spread_over_ap(scores.ap, queries)
+    shown = spread_over_ap(scores.ap[0], queries)
     tiles, columns = [], 0
     for row, query in enumerate(shown):
         order = rank_order(distances[query : query + 1])[0]
         found = searched[order[~hidden[query, order]][:top]]
         columns = max(columns, len(found))
-        tiles += _row_tiles(samples, asking[query], found, scores.ap[query], row)
+        tiles += _row_tiles(samples, asking[query], found, scores.ap[0, query], row)
 
     axes = _page(columns, len(shown))
     _write_heading(axes, protocol, scores, trial, choose_draw(protocol, draw, perm))
@@ -195,14 +195,14 @@ def _write_heading(
 ) -> None:
     _text(axes, _MARGIN - 0.14, 0.42, protocol.description, size=19, weight="bold")
     figures = (
-        f"Rank-1 {100 * scores.cmc(1):.1f} %   ·   "
-        f"mAP {100 * np.mean(scores.ap[scores.counted]):.1f} %   ·   "
+        f"Rank-1 {100 * np.nanmean(scores.hits(1, protocol.cmc)):.1f} %   ·   "
+        f"mAP {100 * np.nanmean(scores.ap):.1f} %   ·   "
         f"trial {trial + 1} of {protocol.trials}, {draw} draw"
     )
     _text(axes, _MARGIN - 0.14, 0.8, figures, size=12.5, colour=_GREY)
-    heading = f"{protocol.query_modality.name.lower()} query"
+    heading = f"{protocol.query.modality.name.lower()} query"
     _text(axes, _MARGIN + _TILE[0] / 2, _TOP - 0.2, heading, weight="bold", centre=True)
-    heading = f"{protocol.gallery_modality.name.lower()} gallery, nearest first"
+    heading = f"{protocol.gallery.modality.name.lower()} gallery, nearest first"
     _text(axes, _gallery_left(), _TOP - 0.2, heading, weight="bold")
 
 

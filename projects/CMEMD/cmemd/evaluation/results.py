@@ -1,54 +1,91 @@
-"""The results document ``results.json``, and tables of it.
+"""The result card: ``results.json``, and each query's figures beside it.
 
-Figures are in percent and never rounded in the document; tables show two decimals.
+``results.schema.json`` is its JSON Schema. Figures are in percent and never rounded in the card.
 """
 
 import contextlib
+import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tabulate import tabulate
+import numpy as np
 
 from cmemd.errors import InputError
-from cmemd.evaluation.scoring import CMC_RANKS, FIGURES, Score
+from cmemd.evaluation.samples import Samples
+from cmemd.evaluation.scoring import FIGURES, Score
+from cmemd.evaluation.versions import versions
 
-HEADINGS = dict(zip(FIGURES, [*(f"Rank-{rank}" for rank in CMC_RANKS), "mAP", "mINP"], strict=True))
+SCHEMA, VERSION = "cmemd-results", 1
 
 
-def results_document(scores: Mapping[str, Score]) -> dict[str, Any]:
-    """Turn scores into the results document.
+@dataclass(frozen=True, eq=False)
+class Column:
+    """A score and how its features were made.
+
+    Attributes:
+        score: The score.
+        flip: Whether features are means over an image and its mirror image; None for unknown.
+    """
+
+    score: Score
+    flip: bool | None
+
+
+def results_document(
+    columns: Sequence[Column], run: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Turn scores into the card, as ``results.schema.json`` describes it.
 
     Args:
-        scores: Protocol name -> score.
-
-    Returns:
-        ``{"protocols": {name: {...}}}``. Each protocol holds the means over trials (``rank1``,
-        ``rank5``, ``rank10``, ``rank20``, ``mAP``, ``mINP``), ``std`` and ``per_trial`` with the
-        same names (population standard deviation; a list), the number of ``trials``, ``draw``,
-        ``metric``, ``cmc``, and the counts ``queries``, ``queries_without_positive`` (not counted
-        in any figure) and ``gallery``.
+        columns: At least one.
+        run: Where the features come from; anything that JSON can hold.
     """
-    return {"protocols": {name: _entry(score) for name, score in scores.items()}}
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "scores": [_entry(column) for column in columns],
+        "run": dict(run or {}),
+        "versions": versions(),
+        "per_query": None,
+    }
 
 
-def write_results(document: Mapping[str, Any], path: Path | str) -> None:
-    """Write a results document as JSON, whole or not at all.
+def write_results(
+    document: Mapping[str, Any],
+    path: Path | str,
+    columns: Sequence[Column] = (),
+    samples: Samples | None = None,
+) -> None:
+    """Write a card as JSON, whole or not at all, and each query's figures beside it.
+
+    Args:
+        document: Of ``results_document``.
+        path: Where to; the queries' figures go to ``<its stem>.per_query.npz``.
+        columns: The document's; none for a card without each query's figures.
+        samples: What was scored, where there are columns.
 
     Raises:
         InputError: The folder cannot be written to.
     """
+    path = Path(path)
+    if columns:
+        # The card goes last: whoever reads it finds what it names.
+        beside = path.with_name(f"{path.stem}.per_query.npz")
+        write_whole(beside, _per_query(columns, samples))
+        document = {**document, "per_query": beside.name}
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-    write_whole(Path(path), text.encode())
+    write_whole(path, text.encode())
 
 
 def read_results(path: Path | str) -> dict[str, Any]:
-    """Read a results document and check what tables need of it.
+    """Read a card and check it against the schema.
 
     Raises:
-        InputError: No such file, not JSON, or not a results document.
+        InputError: No such file, not JSON, or not a card of this version.
     """
     path = Path(path)
     try:
@@ -64,35 +101,46 @@ def read_results(path: Path | str) -> dict[str, Any]:
         ) from error
     if problem := _problem(document):
         raise InputError(
-            f"expected a results document in {path}; got {problem}; name the results.json that an "
-            "evaluation wrote"
+            f"expected a result card of version {VERSION} in {path}; got {problem}; name the "
+            "results.json that an evaluation by this version of cmemd wrote"
         )
     return document
 
 
-def format_table(document: Mapping[str, Any]) -> str:
-    """A row per protocol: each figure as mean ± standard deviation over trials, in percent."""
-    rows = [[name, entry["draw"], *_cells(entry)] for name, entry in document["protocols"].items()]
-    return _table(["Protocol", "Draw"], rows)
-
-
-def format_comparison(documents: Mapping[str, Mapping[str, Any]]) -> str:
-    """A row per protocol and document, the rows of one protocol together.
+def read_per_query(path: Path | str, document: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
+    """Each query's figures of a card.
 
     Args:
-        documents: Name to show -> results document.
+        path: The card's file.
+        document: The card.
+
+    Returns:
+        For each score ``queries`` (Q, 3) and ``figures`` (6, Q); nothing where the card names no
+        file or the file did not come along.
+
+    Raises:
+        InputError: The file is damaged.
     """
-    protocols = dict.fromkeys(name for d in documents.values() for name in d["protocols"])
-    rows = [
-        [protocol, name, entry["draw"], entry["metric"], *_cells(entry)]
-        for protocol in protocols
-        for name, document in documents.items()
-        if (entry := document["protocols"].get(protocol))
-    ]
-    return _table(["Protocol", "Results", "Draw", "Metric"], rows)
+    if not document["per_query"]:
+        return []
+    # A card may come from anywhere: only a file beside it is read, whatever it names.
+    beside = Path(path).with_name(Path(document["per_query"]).name)
+    if not beside.is_file():
+        return []
+    try:
+        with np.load(beside, allow_pickle=False) as stored:
+            return [
+                {name: stored[f"{number}/{name}"] for name in ("queries", "figures")}
+                for number in range(len(document["scores"]))
+            ]
+    except Exception as error:
+        raise InputError(
+            f"expected each query's figures in {beside}; got a damaged file ({error}); take it "
+            "from where the card came from, or delete it"
+        ) from error
 
 
-def write_whole(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write a file so that nobody ever reads half of it: beside it first, then in its place.
 
     Raises:
@@ -111,20 +159,23 @@ def write_whole(path: Path, content: bytes) -> None:
         ) from error
 
 
-def _entry(score: Score) -> dict[str, Any]:
+def _entry(column: Column) -> dict[str, Any]:
+    score = column.score
     return {
-        **_percent(score.mean()),
+        "protocol": score.protocol.name,
+        "description": score.protocol.description,
+        "draw": score.draw,
+        "metric": score.metric,
+        "flip": column.flip,
+        "reranking": score.reranking and score.reranking._asdict(),
+        "cmc": score.protocol.cmc,
+        "trials": score.protocol.trials,
+        "mean": _percent(score.mean()),
         "std": _percent(score.std()),
         "per_trial": {
             name: [100 * float(value) for value in values] for name, values in score.trials.items()
         },
-        "trials": score.protocol.trials,
-        "draw": score.draw,
-        "metric": score.metric,
-        "cmc": score.protocol.cmc,
-        "queries": score.queries,
-        "queries_without_positive": score.queries_without_positive,
-        "gallery": score.gallery,
+        "counts": dict(score.counts),
     }
 
 
@@ -132,32 +183,24 @@ def _percent(figures: Mapping[str, float]) -> dict[str, float]:
     return {name: 100 * value for name, value in figures.items()}
 
 
+def _per_query(columns: Sequence[Column], samples: Samples) -> memoryview:
+    arrays = {}
+    for number, column in enumerate(columns):
+        rows = column.score.query_rows
+        keys = samples.pids[rows], samples.camids[rows], samples.frames[rows]
+        figures = [100 * column.score.per_query[name] for name in FIGURES]
+        arrays[f"{number}/queries"] = np.stack(keys, axis=1)
+        arrays[f"{number}/figures"] = np.array(figures, dtype=np.float32)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)
+    return content.getbuffer()
+
+
 def _problem(document: Any) -> str | None:
-    """What keeps a document from being shown, or None."""
-    protocols = document.get("protocols") if isinstance(document, dict) else None
-    if not isinstance(protocols, dict) or not protocols:
-        return "no protocols"
-    for name, entry in protocols.items():
-        if not isinstance(entry, dict) or not isinstance(entry.get("std"), dict):
-            return f"no figures for {name}"
-        for figure in FIGURES:
-            for holder in (entry, entry["std"]):
-                if type(holder.get(figure)) not in (int, float):
-                    return f"no {figure} for {name}"
-        for key in ("draw", "metric"):
-            if not isinstance(entry.get(key), str):
-                return f"no {key} for {name}"
-    return None
+    """What keeps a document from being a card, or None."""
+    import jsonschema  # a tenth of a second, and only readers need it
 
-
-def _cells(entry: Mapping[str, Any]) -> list[str]:
-    return [f"{entry[figure]:.2f} ± {entry['std'][figure]:.2f}" for figure in FIGURES]
-
-
-def _table(labels: list[str], rows: list[list[str]]) -> str:
-    return tabulate(
-        rows,
-        headers=[*labels, *HEADINGS.values()],
-        colalign=["left"] * len(labels) + ["right"] * len(HEADINGS),
-        disable_numparse=True,  # a folder named 1e5 is not a number
-    )
+    schema = json.loads(Path(__file__).with_name("results.schema.json").read_text())
+    validator = jsonschema.Draft202012Validator(schema)
+    error = jsonschema.exceptions.best_match(validator.iter_errors(document))
+    return error and f"at {error.json_path}: {error.message[:160]}"

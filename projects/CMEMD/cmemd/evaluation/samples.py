@@ -16,15 +16,17 @@ class Samples:
     """Features and labels of ``N`` images, row by row. Checked once, when made.
 
     Attributes:
-        features: ``(N, D)`` floating-point features, all finite.
+        features: ``(N, D)`` floating-point features. Rows with NaN or infinity are scored as the
+            worst answer and counted, see ``cmemd.evaluation.scoring``.
         pids: ``(N,)`` identities as in the data set.
         camids: ``(N,)`` genuine camera numbers (SYSU-MM01: 1 to 6), never renumbered ones.
         modalities: ``(N,)`` values of ``Modality``.
-        frames: ``(N,)`` image number within (camera, identity), as in the file name.
+        frames: ``(N,)`` each image's place among the images of its (camera, identity), as the
+            file names order them; SYSU-MM01's official draw takes it for the image number.
         paths: ``(N,)`` strings; who draws ranked galleries opens them.
 
     Raises:
-        InputError: Lengths differ, no image, wrong kind of values, or NaN or infinite features.
+        InputError: Lengths differ, no image, wrong kind of values, or no finite feature at all.
     """
 
     features: np.ndarray
@@ -55,13 +57,16 @@ class Samples:
                 f"expected modalities {sorted(int(m) for m in Modality)} (visible, thermal); got "
                 f"{np.unique(self.modalities).tolist()}"
             )
-        finite = np.isfinite(self.features).all(axis=1)
-        if not finite.all():
+        if not self.finite.any():
             raise InputError(
-                f"expected finite features; got NaN or infinity for {np.sum(~finite)} of "
-                f"{len(finite)} images, first {self.paths[np.argmin(finite)]}; the network has "
-                "diverged or its checkpoint is damaged"
+                f"expected finite features; got NaN or infinity for all {len(self.features)} "
+                "images; the network has diverged or its checkpoint is damaged"
             )
+
+    @property
+    def finite(self) -> np.ndarray:
+        """``(N,)`` booleans: the images whose features are all finite."""
+        return np.isfinite(self.features).all(axis=1)
 
 
 _KIND_NAMES = {"iu": "integers", "U": "strings"}

@@ -1,0 +1,107 @@
+"""``cmemd score``: scores features that any system saved."""
+
+import argparse
+from pathlib import Path
+
+from cmemd.errors import InputError
+
+HELP = "score saved features under the field's protocols"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "--protocol",
+        action="append",
+        required=True,
+        dest="protocols",
+        metavar="NAME",
+        help="such as sysu-all-1shot, regdb-v2t, llcm-t2v-paper; several times for several",
+    )
+    parser.add_argument(
+        "--features",
+        required=True,
+        type=Path,
+        metavar="F.npz",
+        help="one row per test image, see datasets/README.md",
+    )
+    parser.add_argument(
+        "--splits",
+        type=Path,
+        metavar="DIR",
+        help="SYSU-MM01's exp folder: rand_perm_cam.mat for the official draw, and test_id",
+    )
+    parser.add_argument(
+        "--draw",
+        choices=["official", "python"],
+        default="auto",
+        help="SYSU-MM01's gallery draw; default: official where --splits has rand_perm_cam.mat",
+    )
+    parser.add_argument("--metric", choices=["euclidean", "cosine"], default="euclidean")
+    parser.add_argument(
+        "--rerank", action="store_true", help="score once more with k-reciprocal re-ranking"
+    )
+    parser.add_argument("--json", type=Path, metavar="OUT", help="where the result card goes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Score, print the table, write the card; the exit status.
+
+    Raises:
+        InputError: Unknown or mixed protocols, files that are missing, damaged or of another data
+            set, or a draw that is not to be had.
+    """
+    import hashlib
+
+    from cmemd.data.splits import read_rand_perm_cam
+    from cmemd.evaluation.features_file import read_features
+    from cmemd.evaluation.protocols import choose_draw, get_protocols
+    from cmemd.evaluation.results import Column, results_document, write_results
+    from cmemd.evaluation.scoring import Reranking, score_all
+    from cmemd.evaluation.tables import format_counts, format_table
+
+    protocols = get_protocols(args.protocols)
+    dataset = protocols[0].dataset
+    perm = None
+    if args.splits is not None:
+        if dataset != "sysu":
+            raise InputError(
+                f"expected --splits for SYSU-MM01's protocols only; got it for {protocols[0].name};"
+                " leave it out"
+            )
+        path = args.splits / "rand_perm_cam.mat"
+        if path.is_file() or args.draw == "official":
+            perm = read_rand_perm_cam(path)
+    for protocol in protocols:
+        choose_draw(protocol, args.draw, perm)
+    samples = read_features(args.features, dataset)
+    if args.splits is not None:
+        _check_identities(samples.pids, args)
+    columns = [
+        Column(score, flip=None)
+        for reranking in ([None, Reranking()] if args.rerank else [None])
+        for score in score_all(samples, protocols, args.draw, perm, args.metric, reranking).values()
+    ]
+    digest = hashlib.sha256(args.features.read_bytes()).hexdigest()
+    source = {"file": args.features.name, "sha256": digest}
+    document = results_document(columns, {"features": source})
+    print(format_table(document))
+    print(format_counts(document))
+    if args.json:
+        write_results(document, args.json, columns, samples)
+    return 0
+
+
+def _check_identities(pids, args: argparse.Namespace) -> None:
+    """Features of training identities score far too well: refuse them."""
+    from cmemd.data.splits import read_ids
+
+    if not any((args.splits / f"test_id{suffix}").is_file() for suffix in (".txt", ".mat")):
+        return
+    foreign = sorted(set(pids.tolist()) - set(read_ids(args.splits, "test_id")))
+    if foreign:
+        raise InputError(
+            f"expected features of the test identities in {args.splits} only; got {len(foreign)} "
+            f"others in {args.features}, such as {foreign[:5]}; leave them out, or name the "
+            "splits of this data set"
+        )

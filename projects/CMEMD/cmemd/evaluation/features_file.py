@@ -1,0 +1,233 @@
+"""Features in one ``.npz`` file: all that scoring needs, and any other system can write it.
+
+=========== ======== ============================================================================
+array       shape    what it holds
+=========== ======== ============================================================================
+``feats``   (N, D)   floating-point features, one row per test image
+``pids``    (N,)     identities, integers, as in the data set
+``camids``  (N,)     genuine camera numbers: SYSU-MM01 1 to 6, LLCM 1 to 9
+``frames``  (N,)     image number in the file name: SYSU-MM01's draws need it
+``modality`` (N,)    0 visible, 1 thermal or near-infrared
+``paths``   (N,)     paths as in the data set, strings
+=========== ======== ============================================================================
+
+Each data set needs some of them: SYSU-MM01 ``feats``, ``pids``, ``camids``, ``frames``; RegDB
+``feats``, ``pids``, ``modality``; LLCM ``feats`` and ``paths``, whose folders name modality,
+camera and identity (``test_vis/cam1/0005/x.jpg``). More arrays do no harm.
+
+Shape legend: ``N`` = images, ``D`` = feature dimension.
+"""
+
+import io
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from cmemd.data.modality import SYSU_CAMERAS, Modality
+from cmemd.errors import InputError
+from cmemd.evaluation.samples import Samples
+
+_ARRAYS = {
+    "sysu": ("feats", "pids", "camids", "frames"),
+    "regdb": ("feats", "pids", "modality"),
+    "llcm": ("feats", "paths"),
+}
+LAYOUTS = tuple(_ARRAYS)
+
+# RegDB has one camera of each kind, and gives them no numbers.
+_REGDB_CAMERAS = {Modality.VISIBLE: 1, Modality.THERMAL: 2}
+_LLCM_FOLDERS = {"test_vis": Modality.VISIBLE, "test_nir": Modality.THERMAL}
+_LLCM_CAMERAS = {
+    Modality.VISIBLE: (1, 2, 3, 4, 5, 6, 7, 8, 9),
+    Modality.THERMAL: (1, 2, 4, 5, 6, 7, 8, 9),
+}
+
+
+def read_features(path: Path | str, layout: str) -> Samples:
+    """Read features that were saved for a data set's protocols.
+
+    Args:
+        path: The file.
+        layout: One of ``LAYOUTS``: ``sysu``, ``regdb`` or ``llcm``.
+
+    Returns:
+        The samples, in the file's order.
+
+    Raises:
+        InputError: No such file, not an npz, arrays missing, of wrong shape or kind, or labels
+            that cannot be of this data set.
+    """
+    arrays = _load(Path(path), layout)
+    samples = {"sysu": _sysu, "regdb": _regdb, "llcm": _llcm}[layout](arrays, path)
+    return Samples(**{"features": arrays["feats"]} | samples)
+
+
+def write_features(samples: Samples, path: Path) -> None:
+    """Write what ``read_features`` reads for any of the layouts.
+
+    Raises:
+        InputError: The folder cannot be written to.
+    """
+    from cmemd.evaluation.results import write_whole
+
+    content = io.BytesIO()
+    np.savez(
+        content,
+        feats=samples.features,
+        pids=samples.pids,
+        camids=samples.camids,
+        frames=samples.frames,
+        modality=samples.modalities,
+        paths=samples.paths,
+    )
+    write_whole(path, content.getbuffer())
+
+
+def order_by_name(paths: np.ndarray) -> np.ndarray:
+    """Frames of images whose file names are no numbers: the places of the sorted names.
+
+    Args:
+        paths: ``(N,)`` strings.
+
+    Returns:
+        ``(N,)`` integers that order images as their file names do.
+    """
+    names = np.array([PurePosixPath(path).name for path in paths.tolist()])
+    return np.unique(names, return_inverse=True)[1]
+
+
+def _load(path: Path, layout: str) -> dict[str, np.ndarray]:
+    try:
+        file = np.load(path, allow_pickle=False)  # a pickle could run code
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("a single array")
+        with file:
+            missing = [name for name in _ARRAYS[layout] if name not in file]
+            if missing:
+                raise InputError(
+                    f"expected arrays {', '.join(_ARRAYS[layout])} in {path} for a {layout} "
+                    f"protocol; got {', '.join(file) or 'none'}; add {', '.join(missing)}"
+                )
+            return {name: file[name] for name in file}
+    except OSError as error:
+        raise InputError(
+            f"expected features at {path}; got: {error.strerror or error}; name the npz file"
+        ) from error
+    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(
+            f"expected an npz file of plain arrays at {path}; got: "
+            f"{' '.join(str(error).split())[:120]}; write it with numpy.savez"
+        ) from error
+
+
+def _sysu(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.ndarray]:
+    feats, pids = arrays["feats"], arrays["pids"]
+    camids, frames = (_integers(arrays, name, path) for name in ("camids", "frames"))
+    _check_range(camids, tuple(SYSU_CAMERAS), "camids", path, "SYSU-MM01's camera numbers")
+    modalities = np.array([SYSU_CAMERAS[camera] for camera in camids.tolist()])
+    if "modality" in arrays and not np.array_equal(arrays["modality"], modalities):
+        raise InputError(
+            f"expected the modality of each camera in {path} (1, 2, 4, 5 visible; 3, 6 thermal); "
+            "got another; are the camera numbers SYSU-MM01's own?"
+        )
+    return {
+        "pids": _identities(arrays, path),
+        "camids": camids,
+        "modalities": modalities,
+        "frames": frames,
+        "paths": _paths(
+            arrays,
+            len(feats),
+            lambda row: f"cam{camids[row]}/{pids[row]:04d}/{frames[row]:04d}.jpg",
+        ),
+    }
+
+
+def _regdb(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.ndarray]:
+    modalities = _integers(arrays, "modality", path)
+    _check_range(modalities, tuple(int(m) for m in Modality), "modality", path, "0 or 1")
+    pids = _identities(arrays, path)
+    paths = _paths(arrays, len(arrays["feats"]), lambda row: f"{modalities[row]}/{pids[row]}/{row}")
+    return {
+        "pids": pids,
+        "camids": np.array([_REGDB_CAMERAS[Modality(m)] for m in modalities.tolist()]),
+        "modalities": modalities,
+        "frames": order_by_name(paths) if "paths" in arrays else np.arange(len(pids)),
+        "paths": paths,
+    }
+
+
+def _llcm(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.ndarray]:
+    paths = arrays["paths"]
+    if paths.dtype.kind != "U" or paths.ndim != 1:
+        raise InputError(
+            f"expected paths in {path} as a row of strings; got {paths.dtype} of shape "
+            f"{paths.shape}"
+        )
+    labels = np.array([_llcm_labels(image, path) for image in paths.tolist()]).reshape(-1, 3)
+    return {
+        "pids": labels[:, 2],
+        "camids": labels[:, 1],
+        "modalities": labels[:, 0],
+        "frames": order_by_name(paths),
+        "paths": paths,
+    }
+
+
+def _llcm_labels(image: str, path: Path | str) -> tuple[int, int, int]:
+    """Modality, camera and identity: the last three folders, whatever stands above them."""
+    *_, half, camera, pid, _ = ("", "", "", *PurePosixPath(image.replace("\\", "/")).parts)
+    modality = _LLCM_FOLDERS.get(half)
+    number = camera.removeprefix("cam")
+    if (
+        modality is None
+        or not (camera.startswith("cam") and number.isascii() and number.isdecimal())
+        or not (pid.isascii() and pid.isdecimal())
+    ):
+        raise InputError(
+            f"expected paths like test_vis/cam1/0005/x.jpg or test_nir/... in {path}; got {image!r}"
+        )
+    if int(number) not in _LLCM_CAMERAS[modality]:
+        raise InputError(
+            f"expected a camera out of {_LLCM_CAMERAS[modality]} for {half} in {path}; got "
+            f"{image!r}"
+        )
+    return int(modality), int(number), int(pid)
+
+
+def _identities(arrays: Mapping[str, np.ndarray], path: Path | str) -> np.ndarray:
+    pids = _integers(arrays, "pids", path)
+    if len(pids) and pids.min() < 0:
+        raise InputError(
+            f"expected identities of at least 0 in pids of {path}; got {pids.min()}; leave "
+            "distractors out"
+        )
+    return pids
+
+
+def _integers(arrays: Mapping[str, np.ndarray], name: str, path: Path | str) -> np.ndarray:
+    array, images = arrays[name], len(np.atleast_1d(arrays["feats"]))
+    if array.dtype.kind not in "iu" or array.shape != (images,):
+        raise InputError(
+            f"expected {name} in {path} as {images} integers, one per feature; got {array.dtype} "
+            f"of shape {array.shape}"
+        )
+    return array.astype(np.int64)
+
+
+def _check_range(
+    values: np.ndarray, allowed: tuple[int, ...], name: str, path: Path | str, meaning: str
+) -> None:
+    wrong = np.setdiff1d(values, allowed)
+    if len(wrong):
+        raise InputError(
+            f"expected {name} in {path} out of {allowed}, {meaning}; got {wrong[:5].tolist()}"
+        )
+
+
+def _paths(arrays: Mapping[str, np.ndarray], images: int, name) -> np.ndarray:
+    return arrays.get("paths", np.array([name(row) for row in range(images)]))

@@ -1,0 +1,53 @@
+"""What computed a figure: versions of the packages, and this package's commit."""
+
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+from cmemd import __version__
+
+_PACKAGES = ("numpy", "torch", "fastreid")
+
+
+def versions() -> dict[str, str | None]:
+    """Versions by name; None for a package that is not installed.
+
+    ``commit`` is this package's own, with ``-dirty`` behind it where files differ from it; None
+    where the package does not come from a checkout.
+    """
+    return {
+        "python": platform.python_version(),
+        **{name: _version(name) for name in _PACKAGES},
+        "cmemd": __version__,
+        "commit": _commit(),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str | None:
+    here = Path(__file__).resolve()
+    # An installed copy may lie in a foreign checkout, in its virtual environment say.
+    if _git("ls-files", "--error-unmatch", here.name) is None:
+        return None
+    return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _git(*words: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(Path(__file__).parent), *words],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

@@ -1,0 +1,148 @@
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cmemd.cli import score
+from cmemd.cli.main import main
+from cmemd.errors import InputError
+from cmemd.evaluation.results import read_per_query, read_results
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+SYSU, REGDB, LLCM = (GOLDEN / f"{name}_small" for name in ("sysu", "regdb", "llcm"))
+
+
+def run(*words):
+    parser = argparse.ArgumentParser()
+    score.add_arguments(parser)
+    return score.run(parser.parse_args([str(word) for word in words]))
+
+
+def protocols(*names):
+    return [word for name in names for word in ("--protocol", name)]
+
+
+def test_the_official_figures_come_out_as_a_table_and_a_card(tmp_path, capsys):
+    features = ["--features", SYSU / "features.npz", "--splits", SYSU]
+    names = protocols("sysu-all-1shot", "sysu-indoor-10shot")
+    assert run(*names, *features, "--json", tmp_path / "card.json") == 0
+    card = read_results(tmp_path / "card.json")
+    expected = json.loads((SYSU / "expected.json").read_text())
+    for entry, setting in zip(card["scores"], ("all_1shot", "indoor_10shot"), strict=True):
+        assert entry["draw"] == "official"
+        assert entry["mean"]["mAP"] == pytest.approx(100 * expected[setting]["map_mean"], abs=1e-4)
+    assert card["run"]["features"]["file"] == "features.npz"
+    assert len(card["run"]["features"]["sha256"]) == 64
+    assert len(read_per_query(tmp_path / "card.json", card)) == 2
+    text = capsys.readouterr().out
+    assert "sysu-indoor-10shot" in text
+    assert "queries without positive" in text
+    assert f"{card['scores'][0]['mean']['rank1']:.2f} ±" in text
+
+
+def test_without_splits_the_python_draw_is_used_and_said(tmp_path):
+    run(*protocols("sysu-all-1shot"), "--features", SYSU / "features.npz", "--json", tmp_path / "c")
+    assert read_results(tmp_path / "c")["scores"][0]["draw"] == "python"
+
+
+def test_regdb_and_llcm(tmp_path):
+    run(
+        *protocols("regdb-v2t", "regdb-t2v"),
+        "--features",
+        REGDB / "features.npz",
+        "--json",
+        tmp_path / "r",
+    )
+    expected = json.loads((REGDB / "expected.json").read_text())
+    mean = read_results(tmp_path / "r")["scores"][1]["mean"]
+    assert mean["mAP"] == pytest.approx(100 * expected["regdb_thermal_to_visible"]["mAP"], abs=1e-4)
+    run(*protocols("llcm-v2t"), "--features", LLCM / "features.npz", "--json", tmp_path / "l")
+    expected = json.loads((LLCM / "expected.json").read_text())["llcm_visible_to_thermal"]["mean"]
+    entry = read_results(tmp_path / "l")["scores"][0]
+    assert entry["protocol"] == "llcm-v2t-paper"
+    assert entry["mean"]["mAP"] == pytest.approx(100 * expected["mAP"], abs=1e-4)
+
+
+def test_reranking_is_a_row_of_its_own(tmp_path, capsys):
+    words = [*protocols("regdb-v2t"), "--features", REGDB / "features.npz"]
+    run(*words, "--rerank", "--json", tmp_path / "r")
+    plain, reranked = read_results(tmp_path / "r")["scores"]
+    assert plain["reranking"] is None
+    assert reranked["reranking"] == {"k1": 20, "k2": 6, "weight": 0.3}
+    assert plain["mean"] != reranked["mean"]
+    capsys.readouterr()
+    run(*words)
+    assert "k1" not in capsys.readouterr().out
+
+
+def test_the_metric_is_the_one_asked_for(tmp_path):
+    words = [*protocols("regdb-v2t"), "--features", REGDB / "features.npz"]
+    run(*words, "--metric", "cosine", "--json", tmp_path / "c")
+    run(*words, "--json", tmp_path / "e")
+    cosine, euclidean = (read_results(tmp_path / name)["scores"][0] for name in "ce")
+    assert (cosine["metric"], euclidean["metric"]) == ("cosine", "euclidean")
+    assert cosine["mean"] != euclidean["mean"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (protocols("sysu-all"), "expected a protocol out of"),
+        (protocols("sysu-all-1shot", "regdb-v2t"), "expected protocols of one data set"),
+        (protocols("sysu-all-10shot"), "no rand_perm_cam.mat"),
+        ([*protocols("sysu-all-1shot"), "--draw", "official"], "expected rand_perm_cam.mat"),
+        (
+            [*protocols("sysu-all-1shot"), "--draw", "official", "--splits", REGDB],
+            "expected rand_perm_cam.mat at .*regdb_small",
+        ),
+        ([*protocols("sysu-all-10shot"), "--draw", "python", "--splits", SYSU], "official draw"),
+        (protocols("llcm-v2t"), "add paths|expected paths"),
+        (protocols("regdb-v2t"), "add modality"),
+    ],
+)
+def test_mistakes_are_told(words, message, tmp_path):
+    features = dict(np.load(SYSU / "features.npz").items())
+    if words[1] == "llcm-v2t":
+        del features["paths"]
+    np.savez(tmp_path / "f.npz", **features)
+    with pytest.raises(InputError, match=message):
+        run(*words, "--features", tmp_path / "f.npz", "--json", tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+
+
+def test_splits_of_another_data_set_are_refused(tmp_path):
+    stored = dict(np.load(SYSU / "features.npz"))
+    stored["pids"] = stored["pids"] + 1
+    np.savez(tmp_path / "f.npz", **stored)
+    with pytest.raises(InputError, match="expected features of the test identities in .* only"):
+        run(*protocols("sysu-all-1shot"), "--features", tmp_path / "f.npz", "--splits", SYSU)
+    (tmp_path / "rand_perm_cam.mat").write_bytes((SYSU / "rand_perm_cam.mat").read_bytes())
+    with pytest.raises(InputError, match="as rand_perm_cam.mat lists them"):
+        run(*protocols("sysu-all-1shot"), "--features", tmp_path / "f.npz", "--splits", tmp_path)
+    with pytest.raises(InputError, match="for SYSU-MM01's protocols only"):
+        run(*protocols("regdb-v2t"), "--features", REGDB / "features.npz", "--splits", SYSU)
+
+
+def test_a_user_sees_one_line(tmp_path, capsys):
+    words = ["score", *protocols("regdb-v2t"), "--features", str(tmp_path / "none.npz")]
+    with pytest.raises(SystemExit, match="2"):
+        main(words)
+    error = capsys.readouterr().err
+    assert error.startswith("error: expected features at")
+    assert error.count("\n") == 1
+
+
+def test_scoring_needs_neither_torch_nor_fastreid():
+    program = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('torch', 'fastreid', 'yacs', 'cv2')))\n"
+        "from cmemd.cli.main import main\n"
+        "main(['score', '--protocol', 'regdb-v2t', '--features', sys.argv[1]])\n"
+        "assert not {'scipy', 'matplotlib', 'jsonschema'} & set(sys.modules)\n"
+    )
+    words = [sys.executable, "-c", program, REGDB / "features.npz"]
+    subprocess.run(words, check=True, capture_output=True)

@@ -1,0 +1,89 @@
+"""The protocol's published constants, from SYSU-MM01's own split files, which we may not ship.
+
+CMEMD_SYSU_SPLITS=<folder with rand_perm_cam.mat and test_id.mat> pytest tests/evaluation
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cmemd.data.modality import SYSU_CAMERAS
+from cmemd.data.splits import read_ids, read_rand_perm_cam
+from cmemd.evaluation.draws import draw_trials, ignored
+from cmemd.evaluation.protocols import PROTOCOLS, get_protocol
+from cmemd.evaluation.samples import Samples
+
+SPLITS = Path(os.environ.get("CMEMD_SYSU_SPLITS", "datasets/SYSU-MM01/exp"))
+
+pytestmark = pytest.mark.skipif(
+    not (SPLITS / "rand_perm_cam.mat").is_file(),
+    reason="SYSU-MM01's split files are not here: set CMEMD_SYSU_SPLITS to their folder",
+)
+
+
+@pytest.fixture(scope="module")
+def perm():
+    return read_rand_perm_cam(SPLITS / "rand_perm_cam.mat")
+
+
+@pytest.fixture(scope="module")
+def samples(perm):
+    """A row for every genuine test image, with a feature of no meaning."""
+    rows = np.array(
+        [
+            (pid, camera, frame)
+            for pid in read_ids(SPLITS, "test_id")
+            for camera in SYSU_CAMERAS
+            for frame in range(1, perm.permutations(camera, pid).shape[1] + 1)
+        ]
+    )
+    return Samples(
+        features=np.random.default_rng(0).normal(size=(len(rows), 2)),
+        pids=rows[:, 0],
+        camids=rows[:, 1],
+        modalities=[SYSU_CAMERAS[camera] for camera in rows[:, 1].tolist()],
+        frames=rows[:, 2],
+        paths=[f"cam{camera}/{pid:04d}/{frame:04d}.jpg" for pid, camera, frame in rows.tolist()],
+    )
+
+
+def test_images_and_identities_per_camera(samples):
+    found = {
+        camera: (
+            int(np.sum(samples.camids == camera)),
+            len(np.unique(samples.pids[samples.camids == camera])),
+        )
+        for camera in SYSU_CAMERAS
+    }
+    assert [found[camera] for camera in (1, 2, 4, 5)] == [
+        (1374, 56),
+        (1565, 56),
+        (1918, 94),
+        (1918, 95),
+    ]
+    assert [found[camera][0] for camera in (3, 6)] == [1883, 1920]
+
+
+@pytest.mark.parametrize(
+    ("name", "gallery", "with_positive"),
+    [
+        ("sysu-all-1shot", 301, 3803),
+        ("sysu-all-10shot", 3010, 3803),
+        ("sysu-indoor-1shot", 112, 2208),
+        ("sysu-indoor-10shot", 1120, 2208),
+    ],
+)
+def test_queries_galleries_and_queries_with_a_positive(samples, perm, name, gallery, with_positive):
+    protocol = get_protocol(name)
+    for draw in protocol.draws:
+        for trial in draw_trials(samples, protocol, draw, perm):
+            assert (len(trial.queries), len(trial.gallery)) == (3803, gallery)
+            same = samples.pids[trial.queries][:, None] == samples.pids[trial.gallery]
+            same &= ~ignored(samples, protocol, trial.queries, trial.gallery)
+            assert np.sum(same.any(axis=1)) == with_positive
+
+
+def test_every_sysu_protocol_is_checked():
+    assert sum(protocol.dataset == "sysu" for protocol in PROTOCOLS.values()) == 4
