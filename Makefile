@@ -50,6 +50,8 @@ test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
 bench: $(INSTALLED)
+	$(BIN)/python tests/benchmarks/bm_scoring.py
+	$(BIN)/python tests/benchmarks/bm_doctor.py
 	$(BIN)/python tests/benchmarks/bm_step.py
 
 lint: $(INSTALLED)

@@ -22,7 +22,7 @@ def test_every_yaml_has_known_keys_and_a_batch_that_fits(path):
     assert cfg.is_frozen()
 
 
-@pytest.mark.parametrize("name", ["sysu", "regdb", "demo"])
+@pytest.mark.parametrize("name", ["sysu", "regdb", "llcm", "demo"])
 def test_every_method_yaml_builds_its_network(name):
     model = build_model(cmemd.load_config(CONFIGS / f"{name}.yml", SMALL))
     assert type(model) is cmemd.CMEMDNet
@@ -37,7 +37,7 @@ def test_sysu_is_the_follow_ups_setting():
     assert (cfg.DATALOADER.NUM_VISIBLE, cfg.DATALOADER.NUM_THERMAL) == (8, 8)
 
 
-@pytest.mark.parametrize(("name", "images"), [("sysu", 34167), ("regdb", 4120)])
+@pytest.mark.parametrize(("name", "images"), [("sysu", 34167), ("regdb", 4120), ("llcm", 30921)])
 def test_the_rate_warms_up_for_10_epochs_and_drops_after_20_and_50(name, images):
     """Replays fast-reid's LRScheduler hook; HEADS_LR_FACTOR 10 makes the heads' rate 0.1."""
     import torch
@@ -120,6 +120,10 @@ def test_bad_files(tmp_path):
         ("DATALOADER.NUM_VISIBLE", "0", "at least 1"),
         ("TEST.EVAL_PERIOD", "0", "EVAL_PERIOD"),
         ("MODEL.WEIGHTS", "/no/such/file.pth", r"file\.pth"),
+        ("SOLVER.SELECTION", "best", "last, validation, best_on_test"),
+        ("MODEL.BACKBONE.WIDTH", "0.0", "above 0"),
+        ("MODEL.BACKBONE.NORM", "LN", r"BACKBONE\.NORM .* FrozenBN"),
+        ("MODEL.HEADS.NORM", "", r"HEADS\.NORM .* got ''"),
         ("MODEL.BACKBONE.DEPTH", "51x", "DEPTH"),
         ("MODEL.BACKBONE.FEAT_DIM", "512", "set it to 2048"),
         ("MODEL.HEADS.POOL_LAYER", "Flatten", "POOL_LAYER"),

@@ -48,8 +48,9 @@ def test_registers_in_any_order_and_twice(code):
         "from fastreid.modeling.backbones import BACKBONE_REGISTRY as b\n"
         "from fastreid.modeling.heads.build import REID_HEADS_REGISTRY as c\n"
         "from fastreid.data.datasets import DATASET_REGISTRY as d\n"
-        "a.get('CMEMDNet'), c.get('MultiGranularityHead'), d.get('SYSUMM01')\n"
+        "a.get('CMEMDNet'), c.get('MultiGranularityHead'), d.get('SYSUMM01'), d.get('RegDB')\n"
         "b.get('build_two_stream_resnet_backbone'), a.get('Baseline'), d.get('SYSU_mm')\n"
+        "d.get('LLCM')\n"
         "print('registered')"
     )
     done = run(f"{code}\n{names}")

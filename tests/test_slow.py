@@ -5,6 +5,8 @@ import json
 import pytest
 from tests.conftest import CONFIGS
 
+from cmemd.evaluation.results import read_results
+
 
 @pytest.mark.slow
 def test_sysu_yml_trains_two_iterations_of_its_resnet50_and_evaluates(
@@ -24,7 +26,7 @@ def test_sysu_yml_trains_two_iterations_of_its_resnet50_and_evaluates(
         "DATALOADER.NUM_WORKERS": 0,
     }
     assert train_net(config=CONFIGS / "sysu.yml", tiny=False, **keys)[0] == 0
-    results = json.loads((tmp_path / "out/results.json").read_text())["protocols"]
-    assert set(results) == {"sysu-all-1shot", "sysu-indoor-1shot"}
+    scores = read_results(tmp_path / "out/results.json")["scores"]
+    assert {score["protocol"] for score in scores} == {"sysu-all-1shot", "sysu-indoor-1shot"}
     scalars = [json.loads(line) for line in (tmp_path / "out/metrics.json").open()]
     assert max(line["iteration"] for line in scalars) == 1

@@ -1,11 +1,12 @@
 #!/usr/bin/env python
 """Trains and evaluates, with the habits of fast-reid's own train_net.py.
 
-Training, evaluation, and training by several processes::
+Training, evaluation, training by several processes, and RegDB's ten trials with their average::
 
     python tools/train_net.py --config-file projects/CMEMD/configs/sysu.yml [KEY VALUE ...]
     python tools/train_net.py --config-file ... --eval-only MODEL.WEIGHTS logs/sysu/model_final.pth
     torchrun --nproc-per-node 2 tools/train_net.py --config-file ...
+    python tools/train_net.py --config-file projects/CMEMD/configs/regdb.yml --trials 1-10
 """
 
 import argparse
@@ -19,6 +20,7 @@ with readable_errors():  # fast-reid may be missing
 
     from cmemd.engine import evaluate, train
     from cmemd.launch import launch, setup
+    from cmemd.trials import run_trials, start_process
 
 
 def main(args: argparse.Namespace) -> None:
@@ -31,6 +33,22 @@ def main(args: argparse.Namespace) -> None:
             train(cfg, resume=args.resume)
 
 
+def parser() -> argparse.ArgumentParser:
+    """fast-reid's arguments, and ours."""
+    arguments = default_argument_parser()
+    arguments.add_argument(
+        "--trials",
+        metavar="1-10",
+        help="RegDB: train and test these trials one after the other and average them; goes on "
+        "where an interrupted command stopped",
+    )
+    return arguments
+
+
 if __name__ == "__main__":
     with readable_errors():
-        launch(main, default_argument_parser().parse_args())
+        args = parser().parse_args()
+        if args.trials:
+            run_trials(args, start_process(__file__))
+        else:
+            launch(main, args)

@@ -23,6 +23,14 @@ def test_draws_what_the_arguments_say(tmp_path, capsys):
     assert captured.err == ""  # a progress bar is for terminals
 
 
+@pytest.mark.parametrize(("layout", "standin"), [("regdb", "RegDB"), ("llcm", "LLCM")])
+def test_draws_the_other_layouts(tmp_path, layout, standin):
+    root = tmp_path / "new"
+    assert cli.main(["synth", "--layout", layout, "--root", str(root), *FEW]) == 0
+    header = json.loads((root / "meta.jsonl").read_text().splitlines()[0])
+    assert (header["standin"], header["ids"], header["seed"]) == (standin, 5, 3)
+
+
 @pytest.mark.parametrize("size", ["144", "144x", "x72", "144,72", "-144x72", "144x72x3", "14.4x72"])
 def test_a_size_that_is_not_height_x_width_is_refused(tmp_path, capsys, size):
     with pytest.raises(SystemExit) as end:

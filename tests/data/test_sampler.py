@@ -3,9 +3,9 @@ from itertools import islice
 
 import pytest
 
+from cmemd.data.items import ImageItem
 from cmemd.data.modality import SYSU_CAMERAS, Modality
 from cmemd.data.sampler import CrossModalitySampler
-from cmemd.data.sysu_mm01 import ImageItem
 from cmemd.errors import InputError
 
 

@@ -16,15 +16,29 @@ def ids(items) -> set[int]:
 def copy(datasets, tmp_path):
     """A copy to spoil, below a parent whose name looks like a camera's."""
     root = tmp_path / "cam1"
-    shutil.copytree(datasets, root)
+    shutil.copytree(datasets / "SYSU-MM01", root / "SYSU-MM01")
     return root
 
 
 def test_trains_on_train_and_val_by_default(datasets):
     exp = datasets / "SYSU-MM01/exp"
     train, val = set(read_ids(exp, "train_id")), set(read_ids(exp, "val_id"))
-    assert ids(SYSUMM01(root=datasets).train) == train | val
-    assert ids(SYSUMM01(root=datasets, train_with_val=False).train) == train
+    data = SYSUMM01(root=datasets)
+    assert (ids(data.train), data.validation) == (train | val, [])
+
+
+def test_holds_out_the_validation_identities_in_both_modalities(datasets):
+    exp = datasets / "SYSU-MM01/exp"
+    data = SYSUMM01(root=datasets, train_with_val=False)
+    assert ids(data.train) == set(read_ids(exp, "train_id"))
+    for modality in Modality:
+        held = [item for item in data.validation if item.modality is modality]
+        assert ids(held) == set(read_ids(exp, "val_id"))
+    assert sorted(data.train + data.validation) == sorted(SYSUMM01(root=datasets).train)
+
+
+def test_has_no_trial(datasets):
+    assert SYSUMM01(root=datasets).trial is None
 
 
 def test_queries_are_thermal_and_the_gallery_is_visible(datasets):
@@ -62,10 +76,18 @@ def test_missing_and_empty_folders(tmp_path):
         SYSUMM01(root=tmp_path)
 
 
-def test_overlapping_lists(copy):
+@pytest.mark.parametrize(
+    ("one", "other", "uses"),
+    [
+        ("train", "test", "training and test"),
+        ("val", "test", "training and test"),
+        ("train", "val", "training and validation"),
+    ],
+)
+def test_overlapping_lists(copy, one, other, uses):
     exp = copy / "SYSU-MM01/exp"
-    shutil.copy(exp / "train_id.txt", exp / "test_id.txt")
-    with pytest.raises(InputError, match="also training"):
+    shutil.copy(exp / f"{one}_id.txt", exp / f"{other}_id.txt")
+    with pytest.raises(InputError, match=f"expected different {uses} identities in {exp}, got"):
         SYSUMM01(root=copy)
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from fastreid.evaluation import rerank as fastreid_rerank
 from fastreid.evaluation.rerank import re_ranking
 
 from cmemd.errors import InputError
@@ -44,7 +45,8 @@ def by_definition(query_gallery, query_query, gallery_gallery, k1, k2, weight):
         for j in grown:
             weights[i, j] = np.exp(-d[i, j])
         weights[i] /= weights[i].sum() or 1
-    weights = np.array([np.mean([weights[j] for j in order[i][:k2]], axis=0) for i in range(size)])
+    if k2 > 1:
+        weights = np.array([weights[row[:k2]].mean(axis=0) for row in order])
     smaller = np.minimum(weights[:count, None], weights[None, count:]).sum(-1)
     larger = np.maximum(weights[:count, None], weights[None, count:]).sum(-1)
     return (1 - weight) * (1 - smaller / larger) + weight * d[:count, count:]
@@ -68,12 +70,28 @@ def test_more_neighbours_than_images(queries, gallery):
     np.testing.assert_allclose(ours, by_definition(*given, 20, 6, 0.3), atol=2e-6)
 
 
-def test_equal_distances_are_ranked_by_place():
+class StableNumPy:
+    """NumPy, but equal numbers are sorted by place: what fast-reid leaves to chance."""
+
+    def __getattr__(self, name):
+        return getattr(np, name)
+
+    @staticmethod
+    def argsort(values):
+        return np.argsort(values, kind="stable")
+
+
+@pytest.mark.parametrize(("k1", "k2"), [(5, 3), (7, 1), (1, 1), (50, 60)])
+@pytest.mark.parametrize("places", [2, 3, 6])
+def test_equal_distances_are_ranked_by_place(monkeypatch, places, k1, k2):
+    monkeypatch.setattr(fastreid_rerank, "np", StableNumPy())
     rng = np.random.default_rng(0)
-    both = rng.integers(0, 3, size=(40, 2)).astype(float)  # few places: many equal distances
+    both = rng.integers(0, places, size=(40, 2)).astype(float)  # few places: many equal distances
     given = distances(both[:15], both[15:])
-    ours = k_reciprocal_distances(*given, 5, 3, 0.3)
-    np.testing.assert_allclose(ours, by_definition(*given, 5, 3, 0.3), atol=2e-6)
+    ours = k_reciprocal_distances(*given, k1, k2, 0.3)
+    np.testing.assert_allclose(ours, re_ranking(*given, k1, k2, 0.3), atol=2e-6)
+    if k2 > 1:  # the definition divides by no weights where an image is not its own neighbour
+        np.testing.assert_allclose(ours, by_definition(*given, k1, k2, 0.3), atol=2e-6)
 
 
 def test_images_all_alike_are_all_equally_far():
@@ -92,12 +110,14 @@ def test_nothing_is_changed_in_place():
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
+        ({"query_gallery": np.ones(3)}, r"got \(3,\), \(2, 2\) and \(3, 3\)"),
         ({"query_query": np.zeros((3, 2))}, r"got \(2, 3\), \(3, 2\) and \(3, 3\)"),
         ({"gallery_gallery": np.zeros((2, 2))}, r"expected distances \(Q, G\)"),
         ({"query_gallery": np.zeros((0, 3)), "query_query": np.zeros((0, 0))}, "none empty"),
         ({"k1": 0}, "got 0, 6 and 0.3"),
         ({"k2": 0}, "got 20, 0 and 0.3"),
         ({"weight": 1.1}, "got 20, 6 and 1.1"),
+        ({"weight": np.nan}, "got 20, 6 and nan"),
         ({"query_gallery": np.full((2, 3), np.nan)}, "got NaN, infinity or negative"),
         ({"query_gallery": -np.ones((2, 3))}, "got NaN, infinity or negative"),
     ],

@@ -16,10 +16,13 @@ import torch
 import yaml
 from fastreid.config import CfgNode, get_cfg
 
-from cmemd.checkpoint import read_weights
+from cmemd.checkpoint import read_checkpoint
 from cmemd.errors import InputError
 
-__all__ = ["add_cmemd_config", "check_config", "load_config"]
+__all__ = ["SELECTIONS", "add_cmemd_config", "check_config", "load_config"]
+
+SELECTIONS = ("last", "validation", "best_on_test")
+_NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")  # what fast-reid's get_norm knows
 
 
 def add_cmemd_config(cfg: CfgNode) -> None:
@@ -69,15 +72,37 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.DATASETS.SYSUMM01.FOLDER = "SYSU-MM01"
     # Train on the 99 validation identities too, as the field does [C].
     cfg.DATASETS.SYSUMM01.TRAIN_WITH_VAL = True
+    cfg.DATASETS.REGDB = CfgNode()
+    # As for SYSUMM01 [C].
+    cfg.DATASETS.REGDB.FOLDER = "RegDB"
+    # Which of the ten published splits, 1 to 10; --trials goes through them [C].
+    cfg.DATASETS.REGDB.TRIAL = 1
+    # Share of the training identities held out for SOLVER.SELECTION "validation" [C].
+    cfg.DATASETS.REGDB.VALIDATION_SHARE = 0.0
+    cfg.DATASETS.LLCM = CfgNode()
+    # As for SYSUMM01 [C].
+    cfg.DATASETS.LLCM.FOLDER = "LLCM"
+    # As for REGDB [C].
+    cfg.DATASETS.LLCM.VALIDATION_SHARE = 0.0
+
+    # ---- Solver ---------------------------------------------------------------------------
+    # Which checkpoint is scored on the test set at the end [C]. "last": the last one. "validation":
+    # the best on held-out training identities, scored on the test set once. "best_on_test": the
+    # best on the test set, fast-reid's habit; its figures are biased upwards.
+    cfg.SOLVER.SELECTION = "last"
 
     # ---- Test -----------------------------------------------------------------------------
-    # What is reported; the first gives the "metric" that checkpoints carry [C].
+    # What is reported; SOLVER.SELECTION compares (Rank-1 + mAP) / 2 under the first [C].
     cfg.TEST.PROTOCOLS = ("sysu-all-1shot", "sysu-indoor-1shot")
     # Gallery draw: "official" (needs exp/rand_perm_cam.mat), "python", or "auto": the official one
     # where its file is there [C].
     cfg.TEST.DRAW = "auto"
     # Number of queries in OUTPUT_DIR/ranked_gallery.png; 0 for no picture [C].
     cfg.TEST.RANKED_GALLERY = 6
+    # Whether to keep the test features, in OUTPUT_DIR/features.npz [C].
+    cfg.TEST.SAVE_FEATURES = False
+    # Score weights even on identities that they were trained on; the results then say so [C].
+    cfg.TEST.ALLOW_LEAK = False
 
 
 def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> CfgNode:
@@ -128,15 +153,31 @@ def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) ->
 
     Raises:
         InputError: for CUDA without CUDA, a batch that is not P x (K_v + K_t) over whole ranks,
-            weights that cannot be read, or an OUTPUT_DIR that cannot be written.
+            weights that cannot be read, an unknown rule or norm, a width that is not positive, or
+            an OUTPUT_DIR that cannot be written.
     """
     if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
         raise InputError(
             f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but PyTorch finds no CUDA device: "
             "append `MODEL.DEVICE cpu` to the command"
         )
+    if cfg.SOLVER.SELECTION not in SELECTIONS:
+        raise InputError(
+            f"expected SOLVER.SELECTION out of {', '.join(SELECTIONS)}, got "
+            f"{cfg.SOLVER.SELECTION!r}"
+        )
+    if cfg.MODEL.BACKBONE.WIDTH <= 0:
+        raise InputError(
+            f"expected MODEL.BACKBONE.WIDTH above 0, got {cfg.MODEL.BACKBONE.WIDTH}: 1 is ResNet"
+        )
+    for name in ("BACKBONE", "HEADS"):
+        if cfg.MODEL[name].NORM not in _NORMS:
+            raise InputError(
+                f"expected MODEL.{name}.NORM out of {', '.join(_NORMS)}, got "
+                f"{cfg.MODEL[name].NORM!r}"
+            )
     if cfg.MODEL.WEIGHTS:
-        read_weights(cfg.MODEL.WEIGHTS)
+        read_checkpoint(cfg.MODEL.WEIGHTS)
     if cfg.TEST.EVAL_PERIOD < 1:
         raise InputError(
             f"expected TEST.EVAL_PERIOD of at least 1 epoch, got {cfg.TEST.EVAL_PERIOD}: "

@@ -18,8 +18,9 @@ from torch import distributed
 
 from cmemd.config import check_config, load_config
 from cmemd.data.images import check_images
-from cmemd.engine import Trainer, build_dataset
+from cmemd.engine import Trainer, build_dataset, test_dataset, train_dataset, training_record
 from cmemd.errors import InputError
+from cmemd.provenance import UNTRAINED, Weights
 
 __all__ = ["launch", "setup"]
 
@@ -95,13 +96,34 @@ def setup(args: Namespace) -> CfgNode:
 
 
 def _check_data(cfg: CfgNode, training: bool) -> None:
-    """Looks at every image file, and builds what evaluation needs, before hours of training."""
+    """Looks at every image file, and builds what evaluation needs, before hours of training.
+
+    The leak guard speaks first: an answer in a second, however many images there are.
+    """
+    name = test_dataset(cfg)
+    weights, splits = _weights(cfg, training), ["test"]
+    if training and cfg.SOLVER.SELECTION == "validation":
+        if tuple(cfg.DATASETS.NAMES) != (name,):
+            raise InputError(
+                "expected the same data set in DATASETS.NAMES and TESTS for SOLVER.SELECTION "
+                f"validation, got {list(cfg.DATASETS.NAMES)} and {name}: TEST.PROTOCOLS is for both"
+            )
+        splits.append("validation")
+    loaders = [Trainer.build_evaluator(cfg, name, weights=weights, split=s)[0] for s in splits]
     if training:
-        for name in cfg.DATASETS.NAMES:
-            check_images(item.path for item in build_dataset(cfg, name).train)
-    for name in cfg.DATASETS.TESTS:
-        loader, _ = Trainer.build_evaluator(cfg, name)
+        check_images(item.path for item in build_dataset(cfg, train_dataset(cfg)).train)
+    for loader in loaders:
         check_images(item.path for item in loader.dataset.img_items)
+
+
+def _weights(cfg: CfgNode, training: bool) -> Weights:
+    """What is known at the start of the weights that the run will score."""
+    if not training:
+        return Weights.read(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else UNTRAINED
+    record = training_record(cfg)
+    if cfg.MODEL.WEIGHTS:
+        record.start_from(Weights.read(cfg.MODEL.WEIGHTS).record)
+    return Weights(record=record)
 
 
 def _is_no_input_error(record: logging.LogRecord) -> bool:

@@ -8,6 +8,8 @@ from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils.registry import Registry
 
+from cmemd.data.llcm import LLCM
+from cmemd.data.regdb import RegDB
 from cmemd.data.sysu_mm01 import SYSUMM01
 from cmemd.modeling.cmemd_net import CMEMDNet
 from cmemd.modeling.multi_granularity import MultiGranularityHead
@@ -20,6 +22,8 @@ _REGISTERED: tuple[tuple[Registry, object], ...] = (
     (BACKBONE_REGISTRY, build_two_stream_resnet_backbone),
     (REID_HEADS_REGISTRY, MultiGranularityHead),
     (DATASET_REGISTRY, SYSUMM01),
+    (DATASET_REGISTRY, RegDB),
+    (DATASET_REGISTRY, LLCM),
 )
 
 

@@ -8,7 +8,7 @@ from fastreid.data import CommDataset
 from PIL import Image
 
 from cmemd.data.images import read_rgb
-from cmemd.data.sysu_mm01 import ImageItem
+from cmemd.data.items import ImageItem
 
 __all__ = ["VisibleThermalDataset"]
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 
 from torch.utils.data import Sampler
 
+from cmemd.data.items import ImageItem
 from cmemd.data.modality import Modality
-from cmemd.data.sysu_mm01 import ImageItem
 from cmemd.errors import InputError
 
 __all__ = ["CrossModalitySampler"]

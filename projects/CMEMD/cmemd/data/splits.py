@@ -53,7 +53,7 @@ def read_ids(exp_dir: Path | str, name: str) -> list[int]:
     variable ``id``.
 
     Args:
-        exp_dir: SYSU-MM01's ``exp`` folder.
+        exp_dir: SYSU-MM01's ``exp`` folder, or another of such lists.
         name: One of ``ID_LISTS``.
 
     Returns:
@@ -71,7 +71,7 @@ def read_ids(exp_dir: Path | str, name: str) -> list[int]:
         return _checked_ids(_ids_from_matlab(matlab), matlab)
     raise InputError(
         f"expected {text} or {matlab.name} beside it; found neither; "
-        "copy SYSU-MM01's exp folder next to its cam1 to cam6 folders"
+        f"copy the data set's {text.parent.name} folder whole"
     )
 
 

@@ -1,30 +1,18 @@
 """SYSU-MM01, in its genuine layout, as a fast-reid data set."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.data.datasets.bases import ImageDataset
 
+from cmemd.data.checks import check_both_modalities, check_disjoint, find_folder
 from cmemd.data.images import list_images
+from cmemd.data.items import ImageItem
 from cmemd.data.modality import SYSU_CAMERAS, Modality
 from cmemd.data.splits import read_ids
-from cmemd.errors import InputError
 
-__all__ = ["ImageItem", "SYSUMM01"]
-
-
-class ImageItem(NamedTuple):
-    """fast-reid's (path, pid, camid), and the modality, which its loaders would lose.
-
-    fast-reid renumbers cameras for training, so modality cannot be told from the camera later.
-    """
-
-    path: str
-    pid: int
-    camid: int
-    modality: Modality
+__all__ = ["SYSUMM01"]
 
 
 class SYSUMM01(ImageDataset):
@@ -44,15 +32,17 @@ class SYSUMM01(ImageDataset):
     Args:
         root: folder that holds the data set's.
         folder: the data set's folder in it.
-        train_with_val: train on the validation identities too, as the field does.
+        train_with_val: train on the validation identities too, as the field does; or else hold
+            them out, as ``validation``.
         combineall: fast-reid's wish to train on the test set too; refused.
 
     Raises:
         InputError: if a folder or list is missing or empty, lists overlap, or one modality has no
-            training or no test image.
+            image for a use.
     """
 
     dataset_name = "sysumm01"
+    trial: int | None = None
 
     def __init__(
         self,
@@ -62,24 +52,13 @@ class SYSUMM01(ImageDataset):
         combineall: bool = False,
         **kwargs: object,
     ) -> None:
-        if combineall:
-            raise InputError("DATASETS.COMBINEALL would train SYSUMM01 on its test identities")
-        self.folder = Path(root, folder)
-        if not self.folder.is_dir() or not any(self.folder.iterdir()):
-            raise InputError(
-                f"expected SYSU-MM01 in {self.folder}, got "
-                f"{'an empty' if self.folder.is_dir() else 'no such'} folder: put the data set "
-                "there, or set FASTREID_DATASETS or DATASETS.SYSUMM01.FOLDER (datasets/README.md)"
-            )
+        self.folder = find_folder("SYSUMM01", root, folder, combineall)
         ids = {name: read_ids(self.exp_dir, f"{name}_id") for name in ("train", "val", "test")}
-        shared = (set(ids["train"]) | set(ids["val"])) & set(ids["test"])
-        if shared:
-            raise InputError(
-                f"test identities {sorted(shared)[:5]} of {self.exp_dir} are also training or "
-                "validation identities: take the lists from the data set again"
-            )
+        check_disjoint(ids["train"], ids["val"], "training and validation", self.exp_dir)
+        check_disjoint(ids["train"] + ids["val"], ids["test"], "training and test", self.exp_dir)
         train = self._items(ids["train"] + (ids["val"] if train_with_val else []), "training")
         test = self._items(ids["test"], "test")
+        self.validation = [] if train_with_val else self._items(ids["val"], "validation")
         super().__init__(
             train,
             query=[item for item in test if item.modality == Modality.THERMAL],
@@ -107,11 +86,5 @@ class SYSUMM01(ImageDataset):
             if folder.is_dir()
             for path in list_images(folder)
         ]
-        for modality in Modality:
-            if not any(item.modality == modality for item in items):
-                cameras = [c for c, m in SYSU_CAMERAS.items() if m == modality]
-                raise InputError(
-                    f"expected {modality.name.lower()} {use} images in cameras {cameras} of "
-                    f"{self.folder}, got none: the data set needs both modalities"
-                )
+        check_both_modalities(items, use, self.folder)
         return items

@@ -25,7 +25,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from cmemd.data.modality import SYSU_CAMERAS, Modality
+from cmemd.data.modality import LLCM_CAMERAS, REGDB_CAMERAS, SYSU_CAMERAS, Modality
 from cmemd.errors import InputError
 from cmemd.evaluation.samples import Samples
 
@@ -36,13 +36,8 @@ _ARRAYS = {
 }
 LAYOUTS = tuple(_ARRAYS)
 
-# RegDB has one camera of each kind, and gives them no numbers.
-_REGDB_CAMERAS = {Modality.VISIBLE: 1, Modality.THERMAL: 2}
 _LLCM_FOLDERS = {"test_vis": Modality.VISIBLE, "test_nir": Modality.THERMAL}
-_LLCM_CAMERAS = {
-    Modality.VISIBLE: (1, 2, 3, 4, 5, 6, 7, 8, 9),
-    Modality.THERMAL: (1, 2, 4, 5, 6, 7, 8, 9),
-}
+_REGDB_CAMERA_OF = {modality: camera for camera, modality in REGDB_CAMERAS.items()}
 
 
 def read_features(path: Path | str, layout: str) -> Samples:
@@ -154,7 +149,7 @@ def _regdb(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.n
     paths = _paths(arrays, len(arrays["feats"]), lambda row: f"{modalities[row]}/{pids[row]}/{row}")
     return {
         "pids": pids,
-        "camids": np.array([_REGDB_CAMERAS[Modality(m)] for m in modalities.tolist()]),
+        "camids": np.array([_REGDB_CAMERA_OF[Modality(m)] for m in modalities.tolist()]),
         "modalities": modalities,
         "frames": order_by_name(paths) if "paths" in arrays else np.arange(len(pids)),
         "paths": paths,
@@ -191,10 +186,9 @@ def _llcm_labels(image: str, path: Path | str) -> tuple[int, int, int]:
         raise InputError(
             f"expected paths like test_vis/cam1/0005/x.jpg or test_nir/... in {path}; got {image!r}"
         )
-    if int(number) not in _LLCM_CAMERAS[modality]:
+    if int(number) not in LLCM_CAMERAS[modality]:
         raise InputError(
-            f"expected a camera out of {_LLCM_CAMERAS[modality]} for {half} in {path}; got "
-            f"{image!r}"
+            f"expected a camera out of {LLCM_CAMERAS[modality]} for {half} in {path}; got {image!r}"
         )
     return int(modality), int(number), int(pid)
 

@@ -39,7 +39,7 @@ def k_reciprocal_distances(
         query_query: ``(Q, Q)`` distances, symmetric.
         gallery_gallery: ``(G, G)`` distances, symmetric.
         k1: Neighbours, the image itself not counted, that may be reciprocal.
-        k2: Neighbours, the image itself among them, that are averaged.
+        k2: Neighbours, the image itself among them, that are averaged; 1 averages nothing.
         weight: Share of the plain distance, in [0, 1].
 
     Returns:
@@ -61,8 +61,9 @@ def k_reciprocal_distances(
         ]
     )
     encoding = _encode(distances, neighbours, k1)
-    nearest = _pattern(neighbours[:, :k2], np.float32)
-    encoding = nearest @ encoding / min(k2, len(distances))
+    if k2 > 1:  # 1 keeps the image's own, which an equal image may precede in its neighbours
+        nearest = _pattern(neighbours[:, :k2], np.float32)
+        encoding = nearest @ encoding / min(k2, len(distances))
     jaccard = _jaccard(encoding, queries)
     return (1 - weight) * jaccard + np.float32(weight) * distances[:queries, queries:]
 
@@ -123,11 +124,11 @@ def _check(
     k2: int,
     weight: float,
 ) -> None:
-    queries, gallery = query_gallery.shape
     if (
-        0 in query_gallery.shape
-        or query_query.shape != (queries, queries)
-        or gallery_gallery.shape != (gallery, gallery)
+        query_gallery.ndim != 2
+        or query_gallery.size == 0
+        or query_query.shape != query_gallery.shape[:1] * 2
+        or gallery_gallery.shape != query_gallery.shape[1:] * 2
     ):
         raise InputError(
             f"expected distances (Q, G), (Q, Q) and (G, G), none empty; got {query_gallery.shape}, "

@@ -5,8 +5,7 @@ import numpy as np
 
 from cmemd.data.modality import Modality
 
-_INDOOR, _OUTDOOR = "indoor", "outdoor"
-_PLACES = {1: _INDOOR, 2: _INDOOR, 3: _INDOOR, 4: _OUTDOOR, 5: _OUTDOOR, 6: _OUTDOOR}
+_INDOOR_CAMERAS = (1, 2, 3)  # SYSU-MM01's; of the other sets, whichever
 
 
 def paint_backdrop(
@@ -18,7 +17,7 @@ def paint_backdrop(
     horizon = round(height * rng.uniform(0.55, 0.85))
     canvas[:horizon] = paint.wall
     canvas[horizon:] = paint.floor
-    if _PLACES[camera] is _INDOOR:
+    if camera in _INDOOR_CAMERAS:
         _panels(canvas[:horizon], paint, rng)
     else:
         _foliage(canvas[:horizon], paint, rng)

@@ -1,0 +1,40 @@
+"""``cmemd doctor``: examines a copy of a data set."""
+
+import argparse
+import json
+from pathlib import Path
+
+from cmemd.errors import InputError
+
+HELP = "examine a copy of a data set: exit status 0 if it is usable, 1 if not"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument(
+        "--layout", required=True, choices=["sysu", "regdb", "llcm"], help="whose folders to expect"
+    )
+    parser.add_argument("--root", required=True, type=Path, help="the data set's own folder")
+    parser.add_argument(
+        "--json", type=Path, metavar="OUT", help="also write all findings, with every case, to OUT"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints what is there against what should be; 0 if the data set is usable, 1 if not.
+
+    Raises:
+        InputError: The root is no folder, or the JSON file cannot be written.
+    """
+    from cmemd.data.doctor import examine  # Pillow and NumPy are not for the start
+
+    if args.json and (args.json.is_dir() or not args.json.parent.is_dir()):
+        raise InputError(
+            f"expected a file in an existing folder for --json, got {args.json}: make its folder, "
+            "or name a file"
+        )
+    report = examine(args.layout, args.root)
+    print(report.to_text())
+    if args.json:
+        args.json.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+    return 0 if report.usable else 1

@@ -1,0 +1,173 @@
+"""Faults, the cases of them that a copy shows, and the report in words or as JSON."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+
+from tabulate import tabulate
+
+__all__ = ["Fault", "Report", "Row", "Severity"]
+
+_EXAMPLES = 3
+
+
+class Severity(Enum):
+    """What a fault means for whoever trains or scores on the data.
+
+    ERROR: the data set's builder or the evaluation would refuse it, or it would train or score on
+    something else than it says. WARNING: everything runs, but figures are not comparable with
+    published ones, or some of the data is never used. NOTE: nothing hangs on it.
+    """
+
+    ERROR = "error"
+    WARNING = "warning"
+    NOTE = "note"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A kind of fault.
+
+    Attributes:
+        severity: what it means.
+        problem: what is wrong, as a heading over the cases.
+        remedy: what to do about it.
+    """
+
+    severity: Severity
+    problem: str
+    remedy: str
+
+
+COUNTS = Fault(
+    Severity.WARNING,
+    "counts that are not the genuine data set's",
+    "complete or clean the copy: figures on it are not comparable with published ones",
+)
+STANDIN = Fault(
+    Severity.NOTE,
+    "a drawn stand-in",
+    "nothing to mend: its counts need not be the genuine ones",
+)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table; ``expected`` is None where no genuine figure is known."""
+
+    subject: str
+    expected: int | str | None
+    found: int | str
+
+    @property
+    def differs(self) -> bool:
+        """Whether a genuine figure is known and another was found."""
+        return self.expected is not None and self.expected != self.found
+
+
+@dataclass
+class Report:
+    """What an examination finds, collected on the way.
+
+    Attributes:
+        data_set: the genuine data set's name.
+        root: the folder examined.
+        standin: the name in its meta.jsonl if it is a drawn stand-in, else None.
+        rows: the table.
+        findings: every fault met, with its cases in the order of discovery.
+    """
+
+    data_set: str
+    root: str
+    standin: str | None = None
+    rows: list[Row] = field(default_factory=list)
+    findings: dict[Fault, list[str]] = field(default_factory=dict)
+
+    def row(self, subject: str, found: int | str, expected: int | str | None = None) -> None:
+        """Adds a line to the table."""
+        self.rows.append(Row(subject, expected, found))
+
+    def add(self, fault: Fault, cases: Iterable[object]) -> None:
+        """Adds cases of a fault; no case, no finding."""
+        cases = [str(case) for case in cases]
+        if cases:
+            self.findings.setdefault(fault, []).extend(cases)
+
+    def compare_counts(self) -> None:
+        """Turns differing lines of the table into a finding, but for a stand-in."""
+        if self.standin is None:
+            self.add(COUNTS, (f"{r.subject}: {r.found}, not {r.expected}" for r in self.differing))
+        else:
+            self.add(STANDIN, [f"meta.jsonl says: {self.standin}"])
+
+    @property
+    def differing(self) -> list[Row]:
+        """The lines of the table that differ from the genuine data set."""
+        return [row for row in self.rows if row.differs]
+
+    @property
+    def usable(self) -> bool:
+        """Whether no error was found."""
+        return not any(fault.severity is Severity.ERROR for fault in self.findings)
+
+    def to_dict(self) -> dict[str, object]:
+        """Everything, all cases included, for JSON."""
+        return {
+            "data_set": self.data_set,
+            "root": self.root,
+            "standin": self.standin,
+            "usable": self.usable,
+            "table": [
+                {"subject": row.subject, "expected": row.expected, "found": row.found}
+                for row in self.rows
+            ],
+            "findings": [
+                {
+                    "severity": fault.severity.value,
+                    "problem": fault.problem,
+                    "remedy": fault.remedy,
+                    "count": len(cases),
+                    "cases": cases,
+                }
+                for fault, cases in self._worst_first()
+            ],
+        }
+
+    def to_text(self) -> str:
+        """The table, each finding with a few of its cases and its remedy, and the verdict."""
+        mark = "" if self.standin else "differs"
+        table = tabulate(
+            [
+                (row.subject, _cell(row.expected), _cell(row.found), mark if row.differs else "")
+                for row in self.rows
+            ],
+            headers=(f"{self.data_set} in {self.root}", "expected", "found", ""),
+            colalign=("left", "right", "right", "left"),
+            tablefmt="plain",
+            disable_numparse=True,
+        )
+        findings = [_paragraph(fault, cases) for fault, cases in self._worst_first()]
+        return "\n\n".join([table, *findings, self._verdict()])
+
+    def _worst_first(self) -> list[tuple[Fault, list[str]]]:
+        order = list(Severity)
+        return sorted(self.findings.items(), key=lambda item: order.index(item[0].severity))
+
+    def _verdict(self) -> str:
+        kinds = [fault.severity for fault in self.findings]
+        counts = ", ".join(f"{s.value}s: {kinds.count(s)}" for s in Severity)
+        return f"{'usable' if self.usable else 'not usable'} ({counts})"
+
+
+def _cell(value: int | str | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+def _paragraph(fault: Fault, cases: list[str]) -> str:
+    lines = [f"{fault.severity.value}: {fault.problem} ({len(cases):,})"]
+    lines += [f"  {case}" for case in cases[:_EXAMPLES]]
+    if len(cases) > _EXAMPLES:
+        lines.append(f"  and {len(cases) - _EXAMPLES:,} more")
+    return "\n".join([*lines, f"  -> {fault.remedy}"])

@@ -1,0 +1,1 @@
+"""What each part of the method does: experiments that anybody can repeat."""

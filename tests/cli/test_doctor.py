@@ -1,0 +1,113 @@
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from cmemd.cli import doctor
+from cmemd.data.doctor import LAYOUTS
+from cmemd.errors import readable_errors
+
+
+def run(*words: object) -> int:
+    parser = argparse.ArgumentParser()
+    doctor.add_arguments(parser)
+    args = parser.parse_args(list(map(str, words)))
+    with readable_errors():
+        return doctor.run(args)
+
+
+@pytest.fixture
+def copy(datasets, tmp_path):
+    shutil.copytree(datasets / "SYSU-MM01", tmp_path / "SYSU-MM01")
+    return tmp_path / "SYSU-MM01"
+
+
+def test_a_drawn_standin_is_usable(datasets, capsys):
+    assert run("--layout", "sysu", "--root", datasets / "SYSU-MM01") == 0
+    out, err = capsys.readouterr()
+    assert "visible images, train + val" in out
+    assert "note: a drawn stand-in (1)\n  meta.jsonl says: SYSU-MM01\n  -> nothing to mend" in out
+    assert out.endswith("usable (errors: 0, warnings: 0, notes: 1)\n")
+    assert "differs" not in out
+    assert err == ""  # a progress bar is for terminals
+
+
+def test_an_error_is_status_1_with_its_remedy(copy, capsys):
+    images = sorted(copy.glob("cam1/*/*.jpg"))[:5]
+    for image in images:
+        image.write_bytes(b"")
+    assert run("--layout", "sysu", "--root", copy) == 1
+    out = capsys.readouterr().out
+    assert "error: damaged or unreadable images (5)\n" in out
+    assert f"  {images[0].relative_to(copy)}: no image\n" in out
+    assert "  and 2 more\n  -> restore them from the data set\n" in out
+    assert out.index("error:") < out.index("note:")
+    assert out.endswith("not usable (errors: 1, warnings: 0, notes: 1)\n")
+
+
+def test_a_warning_is_status_0(copy, capsys):
+    (copy / "meta.jsonl").unlink()
+    assert run("--layout", "sysu", "--root", copy) == 0
+    out = capsys.readouterr().out
+    assert "  train identities: 12, not 296\n" in out
+    [row] = [line for line in out.splitlines() if line.startswith("train identities")]
+    assert row.split() == ["train", "identities", "296", "12", "differs"]
+    assert "usable (errors: 0, warnings: 1, notes: 0)" in out
+
+
+def test_json_holds_every_case(copy, tmp_path, capsys):
+    for image in sorted(copy.glob("cam1/*/*.jpg"))[:5]:
+        image.write_bytes(b"")
+    assert run("--layout", "sysu", "--root", copy, "--json", tmp_path / "out.json") == 1
+    document = json.loads((tmp_path / "out.json").read_text())
+    assert (document["usable"], document["standin"]) == (False, "SYSU-MM01")
+    assert document["table"][0] == {
+        "subject": "identities in the lists",
+        "expected": 491,
+        "found": 20,
+    }
+    error = document["findings"][0]
+    assert (error["severity"], error["count"], len(error["cases"])) == ("error", 5, 5)
+
+
+@pytest.mark.parametrize("out", ["none/out.json", "."])
+def test_json_to_nowhere_is_refused_before_the_examination(datasets, tmp_path, capsys, out):
+    with pytest.raises(SystemExit, match="2"):
+        run("--layout", "sysu", "--root", datasets / "SYSU-MM01", "--json", tmp_path / out)
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("error: expected a file in an existing folder for --json, got ")
+    assert captured.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_no_such_root_is_one_line_and_status_2(tmp_path, capsys, layout):
+    with pytest.raises(SystemExit, match="2"):
+        run("--layout", layout, "--root", tmp_path / "none")
+    assert capsys.readouterr().err == (
+        f"error: expected a data set's folder, got {tmp_path / 'none'}, which is not there: "
+        "give --root the folder itself\n"
+    )
+
+
+def test_an_unknown_layout_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run("--layout", "market", "--root", tmp_path)
+    assert "invalid choice: 'market'" in capsys.readouterr().err
+
+
+def test_starts_and_examines_without_torch_and_fastreid(datasets):
+    code = (
+        "import argparse, sys; from cmemd.cli import doctor\n"
+        "print({'numpy', 'PIL'} & set(sys.modules))\n"
+        "parser = argparse.ArgumentParser(); doctor.add_arguments(parser)\n"
+        f"words = ['--layout', 'sysu', '--root', {str(datasets / 'SYSU-MM01')!r}]\n"
+        "doctor.run(parser.parse_args(words))\n"
+        "print({'torch', 'torchvision', 'fastreid'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("set()\n")
+    assert done.stdout.endswith("set()\n")

@@ -1,0 +1,98 @@
+import random
+
+import pytest
+
+from cmemd.data.checks import check_both_modalities, check_disjoint, find_folder, hold_out
+from cmemd.data.items import ImageItem
+from cmemd.data.modality import Modality
+from cmemd.errors import InputError
+
+
+def images(*pids: int) -> list[ImageItem]:
+    """An image of each modality per identity."""
+    return [ImageItem(f"{pid}/{m}", pid, 1, m) for m in Modality for pid in pids]
+
+
+def pids(items) -> set[int]:
+    return {item.pid for item in items}
+
+
+@pytest.mark.parametrize("share", [0.01, 0.13, 0.5, 0.99])
+def test_identities_are_held_out_whole_and_nobody_is_lost(share):
+    items = images(*range(1, 21))
+    train, held = hold_out(items, share)
+    assert len(pids(held)) == min(max(1, round(20 * share)), 19)
+    assert pids(train).isdisjoint(pids(held))
+    assert sorted(train + held) == sorted(items)
+    assert train == [item for item in items if item in train]  # in the order given
+    assert held == [item for item in items if item in held]
+
+
+def test_a_share_of_none_holds_nobody_out():
+    items = images(3, 1, 2)
+    assert hold_out(items, 0) == (items, [])
+    assert hold_out([], 0) == ([], [])
+
+
+def test_who_is_held_out_is_written_down():
+    """Another choice would make an earlier checkpoint's validation identities training ones."""
+    assert pids(hold_out(images(*range(1, 101)), 0.05)[1]) == {39, 49, 51, 55, 65}
+
+
+def test_who_is_held_out_does_not_depend_on_the_order():
+    items = images(*range(1, 31))
+    for seed in range(3):
+        shuffled = random.Random(seed).sample(items, len(items))
+        assert pids(hold_out(shuffled, 0.2)[1]) == pids(hold_out(items, 0.2)[1])
+
+
+def test_a_larger_share_holds_out_the_same_and_more():
+    items = images(*range(1, 31))
+    held = [pids(hold_out(items, share / 10)[1]) for share in range(1, 10)]
+    assert all(one < other for one, other in zip(held, held[1:], strict=False))
+
+
+@pytest.mark.parametrize("share", [-0.1, 1, 1.5, float("nan")])
+def test_other_shares_are_refused(share):
+    with pytest.raises(InputError, match=f"VALIDATION_SHARE of 0 to below 1 .* got {share}"):
+        hold_out(images(1, 2), share)
+
+
+@pytest.mark.parametrize("items", [[], images(7)])
+def test_a_single_identity_cannot_be_held_out(items):
+    with pytest.raises(
+        InputError, match=f"expected 2 training identities .* got {len(pids(items))}"
+    ):
+        hold_out(items, 0.5)
+
+
+def test_disjoint_sets_pass_and_others_are_named():
+    check_disjoint([1, 2], [3], "a and b", "lists")
+    with pytest.raises(
+        InputError, match=r"different a and b identities in lists, got \[2, 3\] in "
+    ):
+        check_disjoint([1, 3, 2], [3, 2, 2], "a and b", "lists")
+
+
+@pytest.mark.parametrize("modality", Modality)
+def test_a_missing_modality_is_named(tmp_path, modality):
+    check_both_modalities(images(1), "test", tmp_path)
+    one = [item for item in images(1, 2) if item.modality is not modality]
+    with pytest.raises(
+        InputError, match=f"expected {modality.name.lower()} test images in {tmp_path}"
+    ):
+        check_both_modalities(one, "test", tmp_path)
+
+
+def test_a_folder_is_found_where_there_is_something_in_it(tmp_path):
+    with pytest.raises(
+        InputError, match=r"expected RegDB in .*/here, got no such folder.*REGDB.FOLDER"
+    ):
+        find_folder("RegDB", tmp_path, "here", combineall=False)
+    (tmp_path / "here").mkdir()
+    with pytest.raises(InputError, match="got an empty folder"):
+        find_folder("RegDB", tmp_path, "here", combineall=False)
+    (tmp_path / "here/something").touch()
+    assert find_folder("RegDB", tmp_path, "here", combineall=False) == tmp_path / "here"
+    with pytest.raises(InputError, match="COMBINEALL would train RegDB on its test identities"):
+        find_folder("RegDB", tmp_path, "here", combineall=True)
