@@ -211,6 +211,7 @@ def test_cuda_without_cuda(train_net, tmp_path, monkeypatch):
     ("key", "value", "message"),
     [
         ("TEST__PROTOCOLS", "('sysu-all-2shot',)", "sysu-all-1shot"),
+        ("TEST__PROTOCOLS", "('regdb-v2t',)", "of the data set under test, SYSUMM01: sysu-all"),
         ("TEST__DRAW", "random", "expected a draw out of"),
         ("TEST__METRIC", "manhattan", "euclidean"),
         ("DATASETS__NAMES", "('Market1501',)", "Market1501"),

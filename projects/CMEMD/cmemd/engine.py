@@ -25,6 +25,7 @@ from cmemd.data.items import ImageItem
 from cmemd.data.sampler import CrossModalitySampler
 from cmemd.errors import InputError
 from cmemd.evaluation.evaluator import VisibleThermalEvaluator
+from cmemd.evaluation.protocols import PROTOCOLS, get_protocol
 from cmemd.evaluation.scoring import Reranking
 from cmemd.provenance import (
     SELECTED_BY,
@@ -125,10 +126,11 @@ class Trainer(DefaultTrainer):
             split: "test", or "validation": the identities held out of training.
 
         Raises:
-            InputError: if the weights know somebody under test, for an empty validation split, or
-                what the data set or the evaluator raises.
+            InputError: if the weights know somebody under test, for an empty validation split or
+                protocols of another data set, or what the data set or the evaluator raises.
         """
         data = build_dataset(cfg, dataset_name)
+        _check_protocols(cfg, data)
         items = _items_under_test(cfg, data, split)
         weights = weights or Weights()
         leak_guard = guard(cfg, data, items, split, weights)
@@ -360,6 +362,18 @@ def train_dataset(cfg) -> str:
             f"numbers; got {list(cfg.DATASETS.NAMES)}"
         )
     return cfg.DATASETS.NAMES[0]
+
+
+def _check_protocols(cfg, data) -> None:
+    """Refuses protocols of another data set; one that is not ours may take what fits it."""
+    layout = getattr(data, "layout", None)
+    other = [p.name for p in map(get_protocol, cfg.TEST.PROTOCOLS) if p.dataset != layout]
+    if layout and other:
+        own = [name for name, protocol in PROTOCOLS.items() if protocol.dataset == layout]
+        raise InputError(
+            f"expected TEST.PROTOCOLS of the data set under test, {type(data).__name__}: "
+            f"{', '.join(own)}; got {', '.join(other)}"
+        )
 
 
 def test_dataset(cfg) -> str:

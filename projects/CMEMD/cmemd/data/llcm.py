@@ -53,6 +53,7 @@ class LLCM(ImageDataset):
     """
 
     dataset_name = "llcm"
+    layout = "llcm"  # whose protocols are for it
     rand_perm_cam: Path | None = None
     trial: int | None = None
 

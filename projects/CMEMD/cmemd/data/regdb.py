@@ -48,6 +48,7 @@ class RegDB(ImageDataset):
     """
 
     dataset_name = "regdb"
+    layout = "regdb"  # whose protocols are for it
     rand_perm_cam: Path | None = None
 
     def __init__(

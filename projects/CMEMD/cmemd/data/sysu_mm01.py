@@ -42,6 +42,7 @@ class SYSUMM01(ImageDataset):
     """
 
     dataset_name = "sysumm01"
+    layout = "sysu"  # whose protocols are for it
     trial: int | None = None
 
     def __init__(

@@ -279,7 +279,6 @@ def _identity_ranks(
     for trial, (columns, starts) in enumerate(
         zip(galleries.columns, galleries.starts, strict=True)
     ):
-        if len(columns):
-            firsts = np.minimum.reduceat(place[:, columns], starts, axis=1)  # (b, I)
-            ranks[:, trial] += np.sum(firsts < first_place[:, trial, None], axis=1)
+        firsts = np.minimum.reduceat(place[:, columns], starts, axis=1)  # (b, I)
+        ranks[:, trial] += np.sum(firsts < first_place[:, trial, None], axis=1)
     return ranks

@@ -50,9 +50,12 @@ def k_reciprocal_distances(
     """
     _check(query_gallery, query_query, gallery_gallery, k1, k2, weight)
     queries = len(query_gallery)
+    query_gallery, query_query, gallery_gallery = (
+        np.square(plain).astype(np.float32)
+        for plain in (query_gallery, query_query, gallery_gallery)
+    )
     distances = np.block([[query_query, query_gallery], [query_gallery.T, gallery_gallery]])
-    distances = np.square(distances).astype(np.float32)  # (N, N)
-    largest = distances.max(axis=1, keepdims=True)
+    largest = distances.max(axis=1, keepdims=True)  # of (N, N)
     distances /= np.where(largest == 0, 1, largest)
     neighbours = np.concatenate(
         [
@@ -125,8 +128,7 @@ def _check(
     weight: float,
 ) -> None:
     if (
-        query_gallery.ndim != 2
-        or query_gallery.size == 0
+        query_gallery.size == 0
         or query_query.shape != query_gallery.shape[:1] * 2
         or gallery_gallery.shape != query_gallery.shape[1:] * 2
     ):
