@@ -130,8 +130,8 @@ def test_bad_files(tmp_path):
         ("MODEL.HEADS.LOCAL_WEIGHTS", "none", "LOCAL_WEIGHTS"),
         ("MODEL.HEADS.CLS_LAYER", "ArcSoftmax", "CLS_LAYER"),
         ("MODEL.HEADS.NECK_FEAT", "middle", "NECK_FEAT"),
-        ("MODEL.LOSSES.EMD.DISTANCE", "manhattan", "manhattan"),
-        ("MODEL.LOSSES.EMD.WEIGHT", "-1.0", "weight >= 0"),
+        ("MODEL.LOSSES.ALIGN.DISTANCE", "manhattan", "manhattan"),
+        ("MODEL.LOSSES.ALIGN.WEIGHT", "-1.0", "weight >= 0"),
     ],
 )
 def test_bad_values_name_their_key(key, value, message):

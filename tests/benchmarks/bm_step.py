@@ -56,8 +56,8 @@ def main() -> None:
         def alignment() -> None:
             leaves = _leaves(outputs)
             features = {name: output.features for name, output in leaves.items()}
-            aligned = model.loss_modules["emd"](features, rows).losses
-            apart = model.loss_modules["dl"](model.heads.holistic(features["local"]), rows)
+            aligned = model.loss_modules["align"](features, rows).losses
+            apart = model.loss_modules["dl"](model.heads.holistic(features), rows)
             (sum(aligned.values()) + apart).backward()
 
         print(f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads", flush=True)

@@ -98,3 +98,22 @@ def tied(n: int, m: int, value: float = 3.0) -> Problem:
 def zeros(n: int, m: int) -> Problem:
     """Every cost 0."""
     return tied(n, m, 0.0)
+
+
+def random_marginals(batch: int, n: int, m: int, total: float = 1.0) -> tuple[Tensor, Tensor]:
+    """Positive masses of rows (B, n) and columns (B, m) that add up to ``total``, in float64."""
+    generator = seeded(n + 100 * m)
+    sides = (torch.rand(batch, size, dtype=torch.float64, generator=generator) for size in (n, m))
+    rows, columns = (total * (side + 0.1) / (side + 0.1).sum(1, keepdim=True) for side in sides)
+    return rows, columns
+
+
+def split_supply() -> tuple[Problem, Tensor, Tensor]:
+    """Masses 3, 1 and 2, 2, with cost 0 on the diagonal and 1 off it.
+
+    Row 1 gives its 1 to column 1; row 0 fills column 0 with 2 and sends the 1 left over at cost 1.
+    """
+    cost = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]], dtype=torch.float64)
+    plan = torch.tensor([[[2.0, 1.0], [0.0, 1.0]]], dtype=torch.float64)
+    rows, columns = torch.tensor([[[3.0, 1.0]], [[2.0, 2.0]]], dtype=torch.float64)
+    return Problem(cost, plan, torch.tensor([1.0], dtype=torch.float64)), rows, columns

@@ -4,21 +4,27 @@ import pytest
 
 from cmemd import load_config
 from cmemd.errors import InputError
-from cmemd.losses.build import build_losses
+from cmemd.losses.alignment import CloudAlignment, PairAlignment
+from cmemd.losses.build import WeightedLoss, build_losses
+from cmemd.losses.centre_cluster import CentreClusterLoss
 from cmemd.losses.cm_dl import CMDLLoss
-from cmemd.losses.cm_emd import CMEMDLoss
 from cmemd.losses.identity import IdentityLoss
+from cmemd.losses.transport import exact_plan
+from cmemd.losses.triplet import TripletLoss
 
 DEMO = Path(__file__).parents[2] / "projects/CMEMD/configs/demo.yml"
 
 
 def losses_with(**options):
-    """Builds the table; EMD_WEIGHT=1.0 stands for MODEL.LOSSES.EMD.WEIGHT 1.0."""
+    """Builds the table; ALIGN_WEIGHT=1.0 stands for MODEL.LOSSES.ALIGN.WEIGHT 1.0."""
     cfg = load_config(DEMO).clone()
     cfg.defrost()
     for option, value in options.items():
-        loss, key = option.split("_")
-        cfg.MODEL.LOSSES[loss][key] = value
+        loss, _, key = option.partition("_")
+        if key:
+            cfg.MODEL.LOSSES[loss][key] = value
+        else:
+            cfg.MODEL.LOSSES[loss] = value
     return build_losses(cfg)
 
 
@@ -26,29 +32,72 @@ def test_the_table_holds_every_loss_with_its_options_and_weight():
     table = losses_with(
         CE_SCALE=2.0,
         CE_EPSILON=0.1,
-        EMD_WEIGHT=0.25,
-        EMD_DISTANCE="cosine",
-        EMD_NORMALIZE=False,
+        ALIGN_WEIGHT=0.25,
+        ALIGN_DISTANCE="cosine",
+        ALIGN_NORMALIZE=False,
+        ALIGN_WARMUP_ITERS=50,
         DL_WEIGHT=0.5,
         DL_EPS=0.01,
+        NAME=("CrossEntropyLoss", "TripletLoss"),
+        TRI_SCALE=0.75,
+        TRI_MARGIN=0.0,
+        TRI_NORM_FEAT=True,
+        TRI_HARD_MINING=True,
+        CENTRE_WEIGHT=1.5,
+        CENTRE_MARGIN=0.2,
+        CENTRE_NORMALIZE=False,
     )
-    assert {name: (type(loss.module), loss.weight) for name, loss in table.items()} == {
-        "id": (IdentityLoss, 2.0),
-        "emd": (CMEMDLoss, 0.25),
-        "dl": (CMDLLoss, 0.5),
+    assert {name: (type(loss.module), *loss[1:]) for name, loss in table.items()} == {
+        "id": (IdentityLoss, 2.0, 0),
+        "align": (PairAlignment, 0.25, 50),
+        "dl": (CMDLLoss, 0.5, 0),
+        "tri": (TripletLoss, 0.75, 0),
+        "centre": (CentreClusterLoss, 1.5, 0),
     }
-    assert table["id"].module.label_smoothing == 0.1
-    assert (table["emd"].module.distance, table["emd"].module.normalize) == ("cosine", False)
-    assert table["dl"].module.eps == 0.01
+    modules = {name: loss.module for name, loss in table.items()}
+    assert modules["id"].label_smoothing == 0.1
+    align, tri, centre = (modules[name] for name in ("align", "tri", "centre"))
+    assert (align.distance, align.normalize, align.plan) == ("cosine", False, exact_plan)
+    assert modules["dl"].eps == 0.01
+    assert (tri.margin, tri.normalize, tri.hard) == (0.0, True, True)
+    assert (centre.margin, centre.normalize) == (0.2, False)
+
+
+def test_the_default_is_the_papers_method():
+    table = build_losses(load_config(""))
+    assert {name: loss[1:] for name, loss in table.items()} == {
+        "id": (1.0, 0),
+        "align": (0.1, 0),
+        "dl": (0.1, 0),
+    }
+    assert table["align"].module.plan is exact_plan
+
+
+def test_the_alignment_goes_by_its_name():
+    assert type(losses_with(ALIGN_NAME="centre")["align"].module) is CloudAlignment
+    assert "align" not in losses_with(ALIGN_NAME="none")
+
+
+@pytest.mark.parametrize(
+    ("warmup_iters", "weights"),
+    [(0, [3.0, 3.0, 3.0, 3.0]), (2, [0.0, 1.5, 3.0, 3.0]), (4, [0.0, 0.75, 1.5, 2.25])],
+)
+def test_a_weight_is_constant_or_rises_linearly_from_0(warmup_iters, weights):
+    loss = WeightedLoss(CMDLLoss(), 3.0, warmup_iters)
+    assert [loss.weight_at(iteration) for iteration in range(4)] == weights
+    assert loss.weight_at(10**6) == 3.0
 
 
 @pytest.mark.parametrize(
     ("weights", "names"),
     [
-        ({"EMD_WEIGHT": 0.0}, ["id", "dl"]),
-        ({"DL_WEIGHT": 0.0}, ["id", "emd"]),
-        ({"EMD_WEIGHT": 0.0, "DL_WEIGHT": 0.0}, ["id"]),
-        ({"CE_SCALE": 0.0}, ["id", "emd", "dl"]),
+        ({"ALIGN_WEIGHT": 0.0}, ["id", "dl"]),
+        ({"DL_WEIGHT": 0.0}, ["id", "align"]),
+        ({"ALIGN_WEIGHT": 0.0, "DL_WEIGHT": 0.0}, ["id"]),
+        ({"CE_SCALE": 0.0}, ["id", "align", "dl"]),
+        ({"CENTRE_WEIGHT": 1.0}, ["id", "align", "dl", "centre"]),
+        ({"NAME": ("CrossEntropyLoss", "TripletLoss")}, ["id", "align", "dl", "tri"]),
+        ({"NAME": ("TripletLoss", "CrossEntropyLoss"), "TRI_SCALE": 0.0}, ["id", "align", "dl"]),
     ],
 )
 def test_a_weight_of_0_leaves_a_loss_out_but_identity_is_always_there(weights, names):
@@ -56,18 +105,38 @@ def test_a_weight_of_0_leaves_a_loss_out_but_identity_is_always_there(weights, n
 
 
 @pytest.mark.parametrize(
-    ("option", "name"), [("CE_SCALE", "id"), ("EMD_WEIGHT", "emd"), ("DL_WEIGHT", "dl")]
+    ("option", "name"),
+    [
+        ("CE_SCALE", "id"),
+        ("ALIGN_WEIGHT", "align"),
+        ("DL_WEIGHT", "dl"),
+        ("TRI_SCALE", "tri"),
+        ("CENTRE_WEIGHT", "centre"),
+    ],
 )
 @pytest.mark.parametrize("weight", [-0.1, float("nan")])
 def test_a_weight_that_is_not_at_least_0_is_refused(option, name, weight):
     with pytest.raises(InputError, match=f"loss '{name}'"):
-        losses_with(**{option: weight})
+        losses_with(**{option: weight, "NAME": ("CrossEntropyLoss", "TripletLoss")})
 
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("EMD_DISTANCE", "manhattan"), ("DL_EPS", 0.0), ("CE_EPSILON", -1.0)],
+    [
+        ("ALIGN_NAME", "emd"),
+        ("ALIGN_DISTANCE", "manhattan"),
+        ("ALIGN_WARMUP_ITERS", -1),
+        ("DL_EPS", 0.0),
+        ("CE_EPSILON", -1.0),
+        ("TRI_MARGIN", -1.0),
+        ("CENTRE_MARGIN", -1.0),
+        ("NAME", ("TripletLoss",)),
+        ("NAME", ()),
+        ("NAME", ("CrossEntropyLoss", "CircleLoss")),
+    ],
 )
 def test_a_bad_option_of_a_loss_is_refused(option, value):
-    with pytest.raises(InputError, match="expected"):
+    key = option.replace("_", ".", 1)
+    with pytest.raises(InputError, match=f"expected MODEL.LOSSES.{key}") as caught:
         losses_with(**{option: value})
+    assert all(str(x) in str(caught.value) for x in (value if option == "NAME" else [value]))

@@ -139,6 +139,33 @@ def test_the_features_stay_as_they_were():
     assert torch.equal(features, features_of())
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_autocast_changes_nothing(dtype):
+    features = features_of(dim=64).float()
+    plain = cm_dl_loss(features)
+    with torch.autocast("cpu", dtype):
+        assert torch.equal(cm_dl_loss(features), plain)
+
+
+def test_the_modalities_can_change_roles():
+    holistic = features_of().flatten(0, 1)
+    visible, thermal = torch.arange(24).view(4, 6).split([2, 4], 1)
+    loss = CMDLLoss()
+    assert_close(
+        loss(holistic, IdentityRows(thermal, visible)),
+        loss(holistic, IdentityRows(visible, thermal)),
+    )
+
+
+@pytest.mark.parametrize("factor", [1e-30, 1e30])
+def test_tiny_and_huge_features_have_a_finite_value_and_gradient(factor):
+    features = (factor * features_of()).requires_grad_()
+    loss = cm_dl_loss(features)
+    loss.backward()
+    assert_close(loss, cm_dl_loss(features_of()))
+    assert features.grad.isfinite().all()
+
+
 def test_the_module_takes_both_modalities_of_each_identity_together():
     holistic = torch.tensor([8.0, 0.0, 12.0, 2.0], dtype=torch.float64)[:, None]
     rows = IdentityRows(torch.tensor([[1], [0]]), torch.tensor([[3], [2]]))

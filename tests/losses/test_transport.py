@@ -13,7 +13,10 @@ from scipy.optimize import linear_sum_assignment
 from torch.testing import assert_close
 
 from cmemd.errors import InputError
+from cmemd.losses.alignment import PairAlignment
+from cmemd.losses.grouping import IdentityRows
 from cmemd.losses.transport import exact_plan
+from cmemd.losses.transport.assignment import assignment_plan
 
 SMALL = list(itertools.product(range(1, 9), repeat=2))
 LARGER = [(1, 16), (9, 9), (10, 5), (12, 16), (16, 1), (16, 8), (16, 12), (16, 16)]
@@ -243,3 +246,226 @@ def test_costs_that_are_not_finite_are_refused(value):
 def test_whole_numbers_are_refused_because_a_plan_has_fractions():
     with pytest.raises(InputError, match="floating"):
         exact_plan(torch.zeros(1, 2, 2, dtype=torch.long))
+
+
+# ---- every size, every scale
+
+SCALES = ["ordinary", "ties", "negative", "offset", "largest", "smallest"]
+
+
+def scaled_costs(scale, n, m, dtype):
+    cost = generators.random_costs(2, n, m)
+    largest = torch.finfo(dtype).max / 64
+    return {
+        "ordinary": cost,
+        "ties": (3 * cost).round(),
+        "negative": cost - 1,
+        "offset": cost + 1e4,
+        "largest": (2 * cost - 1) * 0.99 * largest,
+        "smallest": cost * torch.finfo(dtype).tiny,
+    }[scale].to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("n", range(1, 17))
+def test_the_value_is_pots_at_every_size_and_scale(n, scale, dtype):
+    for m in range(n, 17, 1 if n < 9 else 3):
+        cost = scaled_costs(scale, n, m, dtype)
+        plan = exact_plan(cost)
+        assert_marginals(plan)
+        size = cost.double().abs().amax().item() or 1.0
+        relative = cost.double() / size
+        # POT's tolerances are absolute: it gets costs from 0 to 1.
+        lowest = relative.min().item()
+        spread = (relative - lowest).max().item() or 1.0
+        pot = [spread * ot.emd2([], [], (c - lowest).numpy() / spread) + lowest for c in relative]
+        expected = torch.tensor(pot, dtype=torch.float64)
+        assert_close(objective(plan, relative), expected, rtol=0, atol=OBJECTIVE_TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("n", [4, 9])
+def test_costs_whose_sums_overflow_are_refused(n, dtype):
+    cost = torch.full((2, n, n), torch.finfo(dtype).max / 63, dtype=dtype)
+    with pytest.raises(InputError, match="larger one"):
+        exact_plan(cost)
+    with pytest.raises(InputError, match="larger one"):
+        exact_plan(-cost)
+
+
+# ---- other marginals
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("total", [1.0, 1e-9, 1e9])
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (1, 3), (4, 4), (3, 5), (8, 8), (16, 11)])
+def test_own_marginals_are_met_at_pots_value(n, m, total, dtype):
+    cost = generators.random_costs(3, n, m, dtype)
+    a, b = generators.random_marginals(3, n, m, total)
+    plan = exact_plan(cost, a.to(dtype), b.to(dtype))
+    assert plan.dtype == dtype
+    assert plan.min() >= 0
+    tolerance = total * MARGINAL_TOLERANCE[dtype]
+    assert_close(plan.sum(2).double(), a, rtol=0, atol=tolerance)
+    assert_close(plan.sum(1).double(), b, rtol=0, atol=tolerance)
+    problems = zip(a / total, b / total, cost.double(), strict=True)
+    pot = [total * ot.emd2(*(x.numpy() for x in problem)) for problem in problems]
+    expected = torch.tensor(pot, dtype=torch.float64)
+    assert_close(objective(plan, cost), expected, rtol=0, atol=total * OBJECTIVE_TOLERANCE[dtype])
+
+
+def test_own_marginals_by_hand():
+    problem, a, b = generators.split_supply()
+    plan = exact_plan(problem.cost, a, b)
+    assert_close(plan, problem.plan)
+    assert_close(objective(plan, problem.cost), problem.value)
+
+
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (4, 4), (2, 4), (3, 4), (9, 9)])
+def test_uniform_marginals_may_be_written_out(n, m):
+    cost = generators.random_costs(3, n, m)
+    a, b = (torch.full((3, size), 1 / size, dtype=torch.float64) for size in (n, m))
+    expected = exact_plan(cost)
+    for masses in ({"a": a}, {"b": b}, {"a": a, "b": b}):
+        assert_close(exact_plan(cost, **masses), expected, rtol=0, atol=1e-14)
+
+
+def test_a_row_without_mass_moves_nothing():
+    cost = generators.random_costs(1, 3, 2)
+    a = torch.tensor([[0.5, 0.0, 0.5]], dtype=torch.float64)
+    plan = exact_plan(cost, a)
+    assert torch.equal(plan[:, 1], torch.zeros(1, 2, dtype=torch.float64))
+    assert_close(plan[:, [0, 2]], exact_plan(cost[:, [0, 2]]), rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 4), (3, 5), (9, 9)])
+def test_a_mask_leaves_the_problem_of_the_rows_and_columns_it_keeps(n, m):
+    cost = generators.random_costs(4, n, m)
+    row_mask = torch.rand(4, n, generator=generators.seeded(1)) < 0.6
+    column_mask = torch.rand(4, m, generator=generators.seeded(2)) < 0.6
+    row_mask[:, 0] = column_mask[:, -1] = True
+    assert not row_mask.all()
+    assert not column_mask.all()
+    plans = exact_plan(cost, row_mask=row_mask, column_mask=column_mask)
+    for plan, full, rows, columns in zip(plans, cost, row_mask, column_mask, strict=True):
+        expected = torch.zeros_like(full)
+        kept = torch.meshgrid(rows.nonzero()[:, 0], columns.nonzero()[:, 0], indexing="ij")
+        expected[kept] = exact_plan(full[kept][None])[0]
+        assert_close(plan, expected, rtol=0, atol=1e-14)
+
+
+def test_a_mask_of_one_side_by_hand():
+    # Rows 0 and 2 share the mass, 1/2 each; either column takes 1/2: 0 -> 1 and 2 -> 0 cost 1 + 2,
+    # 0 -> 0 and 2 -> 1 cost 5 + 9. Row 1, the cheapest by far, has no say.
+    cost = torch.tensor([[[5.0, 1.0], [-9.0, -9.0], [2.0, 9.0]]])
+    plan = exact_plan(cost, row_mask=torch.tensor([[True, False, True]]))
+    assert torch.equal(plan, torch.tensor([[[0.0, 0.5], [0.0, 0.0], [0.5, 0.0]]]))
+
+
+# ---- on the device: no synchronisation, few operations, compiled
+
+TENSOR_SIZES = [(n, m) for n, m in SMALL if math.lcm(n, m) <= 8]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("scale", SCALES)
+@pytest.mark.parametrize("n", range(1, 9))
+def test_the_solver_of_accelerators_reaches_scipys_value(n, scale, dtype):
+    cost = scaled_costs(scale, n, n, dtype)
+    plan = assignment_plan(cost)
+    assert_marginals(plan)
+    size = cost.double().abs().amax().item() or 1.0
+    relative = cost.double() / size
+    expected = torch.tensor([assignment_value(c) for c in relative], dtype=torch.float64)
+    assert_close(objective(plan, relative), expected, rtol=0, atol=OBJECTIVE_TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+def test_the_solver_of_accelerators_finds_a_unique_plan(n):
+    cost = generators.random_costs(50, n, n)
+    assert torch.equal(assignment_plan(cost), exact_plan(cost))
+    assert torch.equal(assignment_plan(cost.mT), exact_plan(cost).mT)
+
+
+@pytest.mark.parametrize("n", range(1, 9))
+def test_its_ties_give_the_later_rows_the_lower_columns(n):
+    backwards = torch.eye(n).flip(1)[None] / n
+    assert torch.equal(assignment_plan(torch.ones(2, n, n)), backwards.expand(2, n, n))
+
+
+@pytest.mark.parametrize(("n", "m"), TENSOR_SIZES)
+def test_nothing_waits_for_an_accelerator(n, m):
+    # A tensor without values: whatever would look at one (.item(), .cpu(), a branch) fails.
+    cost = torch.empty(3, n, m, device="meta")
+    plan = exact_plan(cost)
+    assert plan.device.type == "meta"
+    assert plan.shape == cost.shape
+
+
+@pytest.mark.parametrize(("n", "m"), [(4, 4), (2, 4), (7, 7), (8, 8)])
+def test_it_compiles_to_one_graph(n, m):
+    cost = generators.random_costs(5, n, m)
+    compiled = torch.compile(exact_plan, fullgraph=True, dynamic=False, backend="eager")
+    assert torch.equal(compiled(cost), assignment_plan(cost))
+    # Where looking would break the graph, an assertion in it says the same.
+    with pytest.raises(RuntimeError, match="finite costs"):
+        compiled(cost * math.nan)
+
+
+def launched(work):
+    """How many tensor operations a call asks for; those that run inside others are theirs."""
+    work()  # tables are made once
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        work()
+    own = (e for e in profile.events() if e.name.startswith("aten::"))
+    return sum(e.cpu_parent is None or not e.cpu_parent.name.startswith("aten::") for e in own)
+
+
+@pytest.mark.parametrize(("k", "most"), [(4, 150), (8, 300)])
+def test_alignment_launches_few_operations_whatever_the_batch(k, most):
+    def alignment(identities, features):
+        count = identities * 2 * k
+        rows = torch.arange(count).view(2, identities, k)
+        drawn = {
+            name: torch.randn(count, number, 8, generator=generators.seeded(0))
+            for name, number in (("global", 1), ("local", features), ("accumulated", features - 1))
+        }
+        align = PairAlignment(plan=assignment_plan)
+        return launched(lambda: align(drawn, IdentityRows(*rows)))
+
+    counts = {alignment(*size) for size in ((2, 2), (8, 2), (8, 6), (12, 6))}
+    assert len(counts) == 1
+    assert 0 < counts.pop() <= most
+
+
+# ---- bad marginals
+
+COST = torch.ones(2, 3, 4)
+ROWS, COLUMNS = torch.full((2, 3), 1 / 3), torch.full((2, 4), 1 / 4)
+
+
+def spoilt(masses, value):
+    return masses.index_put((torch.tensor(1), torch.tensor(2)), torch.tensor(value))
+
+
+BAD_MARGINALS = [
+    ({"a": ROWS[:1]}, r"row marginal or mask of shape \(2, 3\), got \(1, 3\)"),
+    ({"b": ROWS}, r"column marginal or mask of shape \(2, 4\), got \(2, 3\)"),
+    ({"row_mask": COLUMNS > 0}, r"row marginal or mask of shape \(2, 3\), got \(2, 4\)"),
+    ({"a": ROWS, "row_mask": ROWS > 0}, "of the rows, got both"),
+    ({"column_mask": COLUMNS}, "boolean column mask, got torch.float32"),
+    ({"row_mask": ROWS < 0}, "without any mass"),
+    ({"a": spoilt(ROWS, -0.1)}, "a negative one"),
+    ({"b": spoilt(COLUMNS, math.nan)}, "NaN"),
+    ({"b": spoilt(COLUMNS, math.inf)}, "same finite sum"),
+    ({"a": spoilt(ROWS, math.inf)}, "same finite sum"),
+    ({"a": 2 * ROWS}, "same finite sum"),
+    ({"a": spoilt(ROWS, 0.3334)}, "same finite sum"),
+]
+
+
+@pytest.mark.parametrize(("given", "message"), BAD_MARGINALS)
+def test_marginals_that_no_plan_has_are_refused(given, message):
+    with pytest.raises(InputError, match=message):
+        exact_plan(COST, **given)

@@ -12,11 +12,13 @@ from torch.testing import assert_close
 from cmemd import CMEMDNet, load_config
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
+from cmemd.losses.alignment import PairAlignment
 from cmemd.losses.build import WeightedLoss
+from cmemd.losses.centre_cluster import CentreClusterLoss
 from cmemd.losses.cm_dl import CMDLLoss
-from cmemd.losses.cm_emd import CMEMDLoss
-from cmemd.losses.grouping import IdentityRows
+from cmemd.losses.grouping import IdentityRows, group_by_identity
 from cmemd.losses.identity import IdentityLoss
+from cmemd.losses.triplet import TripletLoss
 from cmemd.modeling.cmemd_net import modality_gap
 from cmemd.modeling.multi_granularity import MultiGranularityHead
 
@@ -29,7 +31,7 @@ NARROWER = {
     "HEADS__NUM_CLASSES": 5,
 }
 IDENTITY_TERMS = {"loss_id_global", "loss_id_local", "loss_id_accumulated"}
-EMD_TERMS = {"loss_emd_global", "loss_emd_local", "loss_emd_accumulated"}
+ALIGN_TERMS = {"loss_align_global", "loss_align_local", "loss_align_accumulated"}
 
 
 def build(**options):
@@ -61,34 +63,61 @@ def run(network, batch):
 
 # ---- training
 
-EMD_WATCHED = {"plan_sharpness", "plan_saving"}
+ALIGN_WATCHED = {"plan_sharpness", "plan_saving"}
 
 
 @pytest.mark.parametrize(
     ("options", "terms", "logged"),
     [
-        ({}, IDENTITY_TERMS | EMD_TERMS | {"loss_dl"}, EMD_WATCHED),
-        ({"LOSSES__EMD__WEIGHT": 0.0}, IDENTITY_TERMS | {"loss_dl"}, set()),
+        ({}, IDENTITY_TERMS | ALIGN_TERMS | {"loss_dl"}, ALIGN_WATCHED),
+        ({"LOSSES__ALIGN__WEIGHT": 0.0}, IDENTITY_TERMS | {"loss_dl"}, set()),
         (
             {"LOSSES__DL__WEIGHT": 0.0},
-            IDENTITY_TERMS | EMD_TERMS,
-            EMD_WATCHED,
+            IDENTITY_TERMS | ALIGN_TERMS,
+            ALIGN_WATCHED,
         ),
-        ({"LOSSES__DL__WEIGHT": 0.0, "LOSSES__EMD__WEIGHT": 0.0}, IDENTITY_TERMS, set()),
+        ({"LOSSES__DL__WEIGHT": 0.0, "LOSSES__ALIGN__WEIGHT": 0.0}, IDENTITY_TERMS, set()),
         (
             {"HEADS__STRIPES": 1},
-            {"loss_id_global", "loss_id_local", "loss_emd_global", "loss_emd_local", "loss_dl"},
-            EMD_WATCHED,
+            {"loss_id_global", "loss_id_local", "loss_align_global", "loss_align_local", "loss_dl"},
+            ALIGN_WATCHED,
         ),
         (
             {"HEADS__LOCAL_WEIGHTS": "image", "HEADS__NECK_FEAT": "after"},
-            IDENTITY_TERMS | EMD_TERMS | {"loss_dl"},
-            EMD_WATCHED,
+            IDENTITY_TERMS | ALIGN_TERMS | {"loss_dl"},
+            ALIGN_WATCHED,
         ),
         (
             {"HEADS__WITH_BNNECK": False, "HEADS__POOL_LAYER": "GeneralizedMeanPoolingP"},
-            IDENTITY_TERMS | EMD_TERMS | {"loss_dl"},
-            EMD_WATCHED,
+            IDENTITY_TERMS | ALIGN_TERMS | {"loss_dl"},
+            ALIGN_WATCHED,
+        ),
+        (
+            {"HEADS__GRANULARITIES": ("global",)},
+            {"loss_id_global", "loss_align_global", "loss_dl"},
+            ALIGN_WATCHED,
+        ),
+        (
+            {"HEADS__GRANULARITIES": ("global", "local")},
+            {n for n in IDENTITY_TERMS | ALIGN_TERMS if "acc" not in n} | {"loss_dl"},
+            ALIGN_WATCHED,
+        ),
+        (
+            {"HEADS__GRANULARITIES": ("global",), "LOSSES__DL__WEIGHT": 0.0},
+            {"loss_id_global", "loss_align_global"},
+            ALIGN_WATCHED,
+        ),
+        ({"LOSSES__ALIGN__NAME": "none"}, IDENTITY_TERMS | {"loss_dl"}, set()),
+        (
+            {"LOSSES__ALIGN__NAME": "affinity"},
+            IDENTITY_TERMS | ALIGN_TERMS | {"loss_dl"},
+            ALIGN_WATCHED,
+        ),
+        ({"LOSSES__ALIGN__NAME": "kl"}, IDENTITY_TERMS | ALIGN_TERMS | {"loss_dl"}, set()),
+        (
+            {"LOSSES__NAME": ("CrossEntropyLoss", "TripletLoss"), "LOSSES__CENTRE__WEIGHT": 1.0},
+            IDENTITY_TERMS | ALIGN_TERMS | {"loss_dl", "loss_tri", "loss_centre"},
+            ALIGN_WATCHED,
         ),
     ],
 )
@@ -105,7 +134,7 @@ def test_training_gives_every_term_and_reaches_every_parameter(options, terms, l
     assert [n for n, p in trained.items() if p.grad is None] == []
     assert [n for n, p in trained.items() if not p.grad.isfinite().all()] == []
     frozen = {n for n, p in network.named_parameters() if not p.requires_grad}
-    weights_rest = "loss_dl" not in terms
+    weights_rest = "loss_dl" not in terms and "loss_id_local" in terms
     assert {n for n in frozen if "bottleneck.bias" not in n} == (
         {"heads.weigh.logits"} if weights_rest else set()
     )
@@ -113,14 +142,47 @@ def test_training_gives_every_term_and_reaches_every_parameter(options, terms, l
 
 @pytest.mark.parametrize(
     ("option", "prefix"),
-    [("CE__SCALE", "loss_id"), ("EMD__WEIGHT", "loss_emd"), ("DL__WEIGHT", "loss_dl")],
+    [
+        ("CE__SCALE", "loss_id"),
+        ("ALIGN__WEIGHT", "loss_align"),
+        ("DL__WEIGHT", "loss_dl"),
+        ("TRI__SCALE", "loss_tri"),
+        ("CENTRE__WEIGHT", "loss_centre"),
+    ],
 )
 def test_a_weight_multiplies_its_own_terms(option, prefix):
     batch = batch_of()
-    once, _ = run(build(**{f"LOSSES__{option}": 1.0}).train(), batch)
-    thrice, _ = run(build(**{f"LOSSES__{option}": 3.0}).train(), batch)
+    names = {"LOSSES__NAME": ("CrossEntropyLoss", "TripletLoss")}
+    once, _ = run(build(**names, **{f"LOSSES__{option}": 1.0}).train(), batch)
+    thrice, _ = run(build(**names, **{f"LOSSES__{option}": 3.0}).train(), batch)
+    assert any(name.startswith(prefix) for name in once)
     for name, loss in once.items():
         assert_close(thrice[name], loss * (3 if name.startswith(prefix) else 1))
+
+
+def test_the_alignments_weight_follows_the_iteration():
+    network = build(LOSSES__ALIGN__WARMUP_ITERS=40).train()
+    batch = batch_of()
+    losses = {}
+    for iteration in (0, 10, 40, 90):
+        with EventStorage(iteration):
+            losses[iteration] = network(batch)
+    for name, full in losses[90].items():
+        for iteration, factor in ((0, 0), (10, 0.25), (40, 1)):
+            expected = full * (factor if name in ALIGN_TERMS else 1)
+            assert_close(losses[iteration][name], expected)
+
+
+def test_baseline_terms_see_the_global_feature():
+    options = {"LOSSES__NAME": ("CrossEntropyLoss", "TripletLoss"), "LOSSES__CENTRE__WEIGHT": 2.0}
+    network, batch = build(**options).train(), batch_of()
+    losses, _ = run(network, batch)
+    images = (batch["images"] - network.pixel_mean) / network.pixel_std
+    outputs = network.heads(*network.backbone(images, batch["modalities"]))
+    feature = outputs["global"].features[:, 0]
+    rows = group_by_identity(batch["targets"], batch["modalities"])
+    assert_close(losses["loss_tri"], TripletLoss(0.3)(feature, batch["targets"]))
+    assert_close(losses["loss_centre"], 2 * CentreClusterLoss()(feature, rows))
 
 
 def test_every_term_has_some_value_at_the_start():
@@ -307,7 +369,7 @@ def waving_network():
     )
     losses = {
         "id": WeightedLoss(IdentityLoss(), 1.0),
-        "emd": WeightedLoss(CMEMDLoss(), 0.5),
+        "align": WeightedLoss(PairAlignment(), 0.5),
         "dl": WeightedLoss(CMDLLoss(), 0.1),
     }
     network = CMEMDNet(
@@ -334,9 +396,9 @@ GOLDEN_LOSSES = {
     "loss_id_global": 1.5863428268249293,
     "loss_id_local": 5.16760793263723,
     "loss_id_accumulated": 2.8532092254490173,
-    "loss_emd_global": 0.05014669460051821,
-    "loss_emd_local": 0.03375467835937623,
-    "loss_emd_accumulated": 0.0015383447377179684,
+    "loss_align_global": 0.05014669460051821,
+    "loss_align_local": 0.03375467835937623,
+    "loss_align_accumulated": 0.0015383447377179684,
     "loss_dl": 0.3094199797415724,
 }
 GOLDEN_WATCHED = {

@@ -151,7 +151,7 @@ def test_image_weights_follow_the_image_and_model_weights_do_not():
 def test_the_holistic_feature_trains_the_weights(kind):
     module = head(local_weights=kind)
     local = normal(4, 3, 4).requires_grad_()
-    (module.holistic(local) * normal(4, 12, seed=1)).sum().backward()
+    (module.holistic({"local": local}) * normal(4, 12, seed=1)).sum().backward()
     for leaf in (local, *module.weigh.parameters()):
         assert leaf.grad.norm() > 1e-3
 
@@ -319,7 +319,7 @@ def test_the_parts_have_norms_beta_and_1_minus_beta(beta, accumulated, kind):
 def test_the_local_part_is_the_holistic_feature_of_the_necks():
     module = head()
     outputs = module(*maps())
-    holistic = module.holistic(outputs["local"].neck)
+    holistic = module.holistic({"local": outputs["local"].neck})
     expected = 0.6 * holistic / holistic.norm(dim=1, keepdim=True)
     assert_close(module.embed(outputs)[:, :-6], expected)
 
@@ -336,6 +336,47 @@ def test_accumulated_features_join_behind_the_holistic_one_with_equal_weight():
 def test_with_one_stripe_there_is_nothing_accumulated_to_join():
     with_them, without = (head(stripes=1, test_accumulated=a) for a in (True, False))
     assert_close(with_them.embed(with_them(*maps())), without.embed(without(*maps())))
+
+
+# ---- fewer granularities
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_head_with_fewer_granularities_is_the_full_one_without_the_rest(count):
+    names = ("global", "local", "accumulated")
+    full, fewer = head(), head(granularities=names[:count])
+    fewer.load_state_dict({k: full.state_dict()[k] for k in fewer.state_dict()})
+    assert list(fewer.granularities) == list(names[:count])
+    global_map, local_map = maps()
+    outputs = fewer(global_map, local_map if count > 1 else None)
+    assert_close(outputs, {k: v for k, v in full(*maps()).items() if k in names[:count]})
+    assert list(fewer.classify(outputs)) == list(names[:count])
+
+
+def test_without_local_features_the_global_one_is_holistic_and_searched_with():
+    module = head(granularities=["global"])
+    outputs = module(maps()[0], None)
+    neck = outputs["global"].neck[:, 0]
+    expected = neck / neck.norm(dim=1, keepdim=True)
+    assert_close(module.embed(outputs), expected)
+    assert_close(module.holistic({"global": outputs["global"].neck}), expected)
+    assert module.weigh is None
+
+
+def test_without_accumulated_features_the_test_feature_is_the_usual_one():
+    full, fewer = head(), head(granularities=["global", "local"])
+    fewer.load_state_dict({k: full.state_dict()[k] for k in fewer.state_dict()})
+    assert_close(fewer.embed(fewer(*maps())), full.embed(full(*maps())))
+
+
+@pytest.mark.parametrize(
+    "granularities",
+    [(), ("local",), ("local", "global"), ("global", "accumulated"), ("global", "stripes")],
+)
+def test_other_granularities_are_refused(granularities):
+    with pytest.raises(InputError, match=r"MODEL\.HEADS\.GRANULARITIES") as caught:
+        head(granularities=granularities)
+    assert f"got {granularities}" in str(caught.value)
 
 
 # ---- options

@@ -154,6 +154,22 @@ def test_the_network_shares_nothing_with_the_stems_it_was_copied_from():
     assert stem.isdisjoint(p.data_ptr() for p in network.stems.parameters())
 
 
+def test_without_a_local_stream_there_is_no_local_map(network, images):
+    alone = perturb(TwoStreamResNet(resnet=tiny_resnet(), local=False)).eval()
+    alone.load_state_dict({k: network.state_dict()[k] for k in alone.state_dict()})
+    global_map, local_map = alone(images, MIXED)
+    assert local_map is None
+    assert_close(global_map, network(images, MIXED)[0])
+    assert not [name for name in alone.state_dict() if name.startswith("local")]
+
+
+@pytest.mark.parametrize("granularities", ["('global',)", "('global','local')"])
+def test_there_is_a_local_stream_where_there_are_local_features(granularities):
+    cfg = load_config(DEMO, ["MODEL.HEADS.GRANULARITIES", granularities])
+    backbone = build_two_stream_resnet_backbone(cfg)
+    assert (backbone.local_stream is not None) == ("local" in granularities)
+
+
 def test_it_holds_two_stems_and_two_streams_and_nothing_else():
     def count(*modules):
         return sum(p.numel() for m in modules for p in m.parameters())

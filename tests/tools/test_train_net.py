@@ -33,7 +33,7 @@ def test_trains_evaluates_checkpoints_and_logs(train_net, tmp_path):
     assert (out / "ranked_gallery.png").stat().st_size > 10_000
     scalars = [json.loads(line) for line in (out / "metrics.json").read_text().splitlines()]
     logged = set().union(*scalars)
-    terms = {f"loss_{t}_{g}" for t in ("id", "emd") for g in ("global", "local", "accumulated")}
+    terms = {f"loss_{t}_{g}" for t in ("id", "align") for g in ("global", "local", "accumulated")}
     assert terms | {"loss_dl", "total_loss", "modality_gap", "plan_sharpness"} <= logged
     console = (out / "log.txt").read_text()
     for word in (*terms, "modality_gap", "plan_sharpness", "sysu-all-1shot"):
@@ -186,8 +186,8 @@ def test_one_modality_only(train_net, tmp_path, datasets, monkeypatch):
 
 
 def test_a_misspelt_key_is_named_with_the_nearest(train_net, tmp_path):
-    message = refused(train_net, tmp_path, MODEL__LOSSES__EMD__WIEGHT=1)
-    assert "MODEL.LOSSES.EMD.WIEGHT" in message
+    message = refused(train_net, tmp_path, MODEL__LOSSES__ALIGN__WIEGHT=1)
+    assert "MODEL.LOSSES.ALIGN.WIEGHT" in message
 
 
 def test_a_misspelt_key_in_a_yaml(train_net, tmp_path):

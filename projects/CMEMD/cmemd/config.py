@@ -36,6 +36,8 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.MODEL.BACKBONE.WIDTH = 1.0
 
     # ---- Heads ----------------------------------------------------------------------------
+    # Kinds of features, coarse to fine [P]; for ablations the last one or two can be left out [C].
+    cfg.MODEL.HEADS.GRANULARITIES = ("global", "local", "accumulated")
     # S, number of horizontal stripes: 6 was best in the follow-up's study [S].
     cfg.MODEL.HEADS.STRIPES = 6
     # How the positive local weights of the holistic feature [P] are learned [C]: "model", one per
@@ -47,20 +49,40 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.MODEL.HEADS.TEST_ACCUMULATED = False
 
     # ---- Losses ---------------------------------------------------------------------------
-    # CM-EMD [P] on global, local and accumulated features.
-    cfg.MODEL.LOSSES.EMD = CfgNode()
-    # lambda_emd; the terms of all features are summed. 0 leaves the loss out [C].
-    cfg.MODEL.LOSSES.EMD.WEIGHT = 0.1
-    # d, ground distance: "sqeuclidean", "euclidean" or "cosine" [C].
-    cfg.MODEL.LOSSES.EMD.DISTANCE = "sqeuclidean"
+    # Draws the modalities of each identity together, on every feature of every granularity.
+    cfg.MODEL.LOSSES.ALIGN = CfgNode()
+    # "cm_emd", optimal transport [P]. In its place [C]: "none"; pairs weighted by another plan:
+    # "uniform", "sinkhorn", "affinity"; or whole clouds compared: "centre", "kl", "mmd".
+    cfg.MODEL.LOSSES.ALIGN.NAME = "cm_emd"
+    # lambda_align; the terms of all features are summed. 0 leaves the loss out [C].
+    cfg.MODEL.LOSSES.ALIGN.WEIGHT = 0.1
+    # Iterations over which the weight rises from 0, linearly; 0: constant [C].
+    cfg.MODEL.LOSSES.ALIGN.WARMUP_ITERS = 0
+    # d, ground distance: "sqeuclidean", "euclidean" or "cosine" [C]. All but "kl" have one.
+    cfg.MODEL.LOSSES.ALIGN.DISTANCE = "sqeuclidean"
     # Whether features are L2-normalised before distances are taken [C].
-    cfg.MODEL.LOSSES.EMD.NORMALIZE = True
+    cfg.MODEL.LOSSES.ALIGN.NORMALIZE = True
+    # "sinkhorn": entropic regularisation, in units of the ground distance [C].
+    cfg.MODEL.LOSSES.ALIGN.EPSILON = 0.05
+    # "affinity": temperature of the softmax, in units of the ground distance [C].
+    cfg.MODEL.LOSSES.ALIGN.TEMPERATURE = 0.1
+    # "kl": added to each variance, relative to the features' mean square [C].
+    cfg.MODEL.LOSSES.ALIGN.VARIANCE_FLOOR = 0.1
     # CM-DL [P] on the holistic feature.
     cfg.MODEL.LOSSES.DL = CfgNode()
     # lambda_dl; 0 leaves the loss out [C].
     cfg.MODEL.LOSSES.DL.WEIGHT = 0.1
     # Bound 1 / EPS on the ratio, relative to the total variance [C].
     cfg.MODEL.LOSSES.DL.EPS = 1e-6
+    # Parts of other baselines [C], on the global feature. "TripletLoss" in fast-reid's
+    # MODEL.LOSSES.NAME adds its triplets, with MODEL.LOSSES.TRI; this is the centre-cluster loss.
+    cfg.MODEL.LOSSES.CENTRE = CfgNode()
+    # Its factor; 0 leaves the loss out [C].
+    cfg.MODEL.LOSSES.CENTRE.WEIGHT = 0.0
+    # Distance below which the centres of two identities are pushed apart: its authors' [C].
+    cfg.MODEL.LOSSES.CENTRE.MARGIN = 0.7
+    # Whether features are L2-normalised first [C].
+    cfg.MODEL.LOSSES.CENTRE.NORMALIZE = True
 
     # ---- Data -----------------------------------------------------------------------------
     # K_v, K_t: visible and thermal images of each identity in a batch. The number of identities is

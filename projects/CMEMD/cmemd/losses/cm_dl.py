@@ -8,6 +8,8 @@ from torch import Tensor, nn
 
 from cmemd.errors import InputError
 from cmemd.losses.grouping import IdentityRows
+from cmemd.losses.precision import at_least_float32
+from cmemd.losses.ranks import gather
 
 __all__ = ["CMDLLoss", "cm_dl_loss"]
 
@@ -31,8 +33,7 @@ def cm_dl_loss(features: Tensor, eps: float = 1e-6) -> Tensor:
     Returns:
         Scalar, in at least float32.
     """
-    if features.dtype in (torch.float16, torch.bfloat16):
-        features = features.float()
+    features = at_least_float32(features)
     if len(features) == 1:
         return 0.0 * features.sum()
     # A shift changes nothing but rounding: without it, identical features could have a ratio of two
@@ -47,7 +48,7 @@ def cm_dl_loss(features: Tensor, eps: float = 1e-6) -> Tensor:
 
 
 class CMDLLoss(nn.Module):
-    """CM-DL on the holistic feature of a batch.
+    """CM-DL on the holistic feature of a batch, over the identities of all processes.
 
     Args:
         eps: see ``cm_dl_loss``.
@@ -64,4 +65,4 @@ class CMDLLoss(nn.Module):
 
     def forward(self, holistic: Tensor, rows: IdentityRows) -> Tensor:
         """Returns a scalar for features (N, D) and the batch's identities."""
-        return cm_dl_loss(holistic[rows.both], self.eps)
+        return cm_dl_loss(gather(holistic[rows.both]), self.eps)

@@ -1,29 +1,17 @@
 """CM-EMD: the transport cost between an identity's visible and thermal features.
 
-Shape legend: N images, P identities, K_v visible and K_t thermal images of each, D channels,
-F features of one granularity (1 global, S local, S - 1 accumulated).
+Shape legend: P identities, K_v visible and K_t thermal images of each, D channels.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from cmemd.errors import InputError
-from cmemd.losses.grouping import IdentityRows
+from cmemd.losses.precision import at_least_float32
 from cmemd.losses.transport import exact_plan
 
-__all__ = [
-    "GROUND_DISTANCES",
-    "Alignment",
-    "CMEMDLoss",
-    "cm_emd_loss",
-    "ground_cost",
-    "plan_saving",
-    "plan_sharpness",
-]
+__all__ = ["GROUND_DISTANCES", "cm_emd_loss", "ground_cost", "plan_saving", "plan_sharpness"]
 
 GROUND_DISTANCES = ("sqeuclidean", "euclidean", "cosine")
 
@@ -43,7 +31,7 @@ def ground_cost(visible: Tensor, thermal: Tensor, distance: str = "sqeuclidean")
     Raises:
         InputError: for an unknown distance.
     """
-    visible, thermal = _at_least_float32(visible), _at_least_float32(thermal)
+    visible, thermal = at_least_float32(visible), at_least_float32(thermal)
     if distance == "cosine":
         visible, thermal = (functional.normalize(x, dim=-1) for x in (visible, thermal))
         # Not a matrix product: autocast would take it in half precision.
@@ -117,50 +105,3 @@ def plan_saving(cost: Tensor, plan: Tensor) -> Tensor:
     spent = (plan * cost).sum()
     # Dividing by 1 where nothing costs anything makes that a saving of 0.
     return (uniform - spent) / torch.where(uniform > 0, uniform, torch.ones_like(uniform))
-
-
-class Alignment(NamedTuple):
-    """What ``CMEMDLoss`` returns."""
-
-    losses: dict[str, Tensor]  # granularity -> scalar, summed over its features
-    plan: Tensor  # (sum of F, P, K_v, K_t)
-    cost: Tensor  # (sum of F, P, K_v, K_t)
-
-
-class CMEMDLoss(nn.Module):
-    """CM-EMD on several granularities at once, all plans from one batched call.
-
-    Args:
-        distance: ground distance, one of ``GROUND_DISTANCES`` (chosen, not from the paper).
-        normalize: whether features are L2-normalised first (chosen, not from the paper).
-
-    Raises:
-        InputError: for an unknown distance.
-    """
-
-    def __init__(self, distance: str = "sqeuclidean", normalize: bool = True) -> None:
-        super().__init__()
-        if distance not in GROUND_DISTANCES:
-            raise InputError(f"expected a ground distance of {GROUND_DISTANCES}, got {distance!r}")
-        self.distance = distance
-        self.normalize = normalize
-
-    def forward(self, features: Mapping[str, Tensor], rows: IdentityRows) -> Alignment:
-        """Aligns granularity -> features (N, F, D) of a batch's identities."""
-        costs = {name: self._cost(feature, rows) for name, feature in features.items()}
-        cost = torch.cat(tuple(costs.values()))  # (sum of F, P, K_v, K_t)
-        plan = exact_plan(cost.flatten(0, 1)).view_as(cost)
-        terms = cm_emd_loss(cost, plan).split([len(part) for part in costs.values()])
-        losses = {name: term.sum() for name, term in zip(costs, terms, strict=True)}
-        return Alignment(losses, plan, cost)
-
-    def _cost(self, feature: Tensor, rows: IdentityRows) -> Tensor:
-        feature = _at_least_float32(feature).transpose(0, 1)  # (F, N, D)
-        if self.normalize:
-            feature = functional.normalize(feature, dim=-1)
-        return ground_cost(feature[:, rows.visible], feature[:, rows.thermal], self.distance)
-
-
-def _at_least_float32(x: Tensor) -> Tensor:
-    """Transport needs float32: half precision would break ties at random."""
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

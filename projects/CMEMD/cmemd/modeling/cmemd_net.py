@@ -19,6 +19,7 @@ from cmemd.errors import InputError
 from cmemd.losses.build import WeightedLoss, build_losses
 from cmemd.losses.cm_emd import plan_saving, plan_sharpness
 from cmemd.losses.grouping import IdentityRows, group_by_identity
+from cmemd.losses.ranks import check_split
 from cmemd.modeling.multi_granularity import GranularityOutput, MultiGranularityHead
 from cmemd.modeling.two_stream_resnet import TwoStreamResNet
 
@@ -28,13 +29,14 @@ __all__ = ["CMEMDNet", "modality_gap"]
 class CMEMDNet(nn.Module):
     """Images of both modalities -> loss terms (training) or embeddings (evaluation).
 
-    Total loss = identity losses + lambda_emd * CM-EMD + lambda_dl * CM-DL; arXiv 2203.01675.
+    Total loss = identity losses + lambda_align * CM-EMD + lambda_dl * CM-DL; arXiv 2203.01675.
+    Baselines replace CM-EMD and add triplets or centre clusters, on the global feature.
 
     Args:
         backbone: maps images and modalities to a global and a local feature map.
         heads: maps those to the features of each granularity.
         losses: name -> loss and weight, as ``build_losses`` makes them.
-        align_neck: whether CM-EMD and CM-DL see features after the BNNeck instead of before it.
+        align_neck: whether all losses but identity's see features after the BNNeck, not before it.
         pixel_mean: per channel, in grey levels 0..255.
         pixel_std: likewise.
     """
@@ -54,9 +56,9 @@ class CMEMDNet(nn.Module):
         self.backbone = backbone
         self.heads = heads
         self.loss_modules = nn.ModuleDict({name: loss.module for name, loss in losses.items()})
-        self.loss_weights = {name: loss.weight for name, loss in losses.items()}
+        self.losses = losses
         self.align_neck = align_neck
-        if "dl" not in losses:
+        if "dl" not in losses and heads.weigh is not None:
             heads.weigh.requires_grad_(False)  # CM-DL alone trains the local weights
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
@@ -112,8 +114,9 @@ class CMEMDNet(nn.Module):
     def _losses(
         self, outputs: dict[str, GranularityOutput], targets: Tensor, modalities: Tensor
     ) -> dict[str, Tensor]:
-        """Weighted terms by name, e.g. "loss_emd_local"; figures worth watching go to the log."""
+        """Weighted terms by name, e.g. "loss_align_local"; figures worth watching go to the log."""
         rows = group_by_identity(targets, modalities)
+        check_split(targets, rows)
         logits = self.heads.classify(outputs)
         metric = {
             name: out.neck if self.align_neck else out.features for name, out in outputs.items()
@@ -123,15 +126,22 @@ class CMEMDNet(nn.Module):
             "cls_accuracy": (logits["global"][:, 0].argmax(1) == targets).float().mean(),
             "modality_gap": modality_gap(metric["global"][:, 0], rows),
         }
-        if "emd" in self.loss_modules:
-            aligned = self.loss_modules["emd"](metric, rows)
-            terms |= {f"emd_{k}": v for k, v in aligned.losses.items()}
-            watched["plan_sharpness"] = plan_sharpness(aligned.plan)
-            watched["plan_saving"] = plan_saving(aligned.cost, aligned.plan)
+        if "align" in self.loss_modules:
+            aligned = self.loss_modules["align"](metric, rows)
+            terms |= {f"align_{k}": v for k, v in aligned.losses.items()}
+            if aligned.plan is not None:
+                watched["plan_sharpness"] = plan_sharpness(aligned.plan)
+                watched["plan_saving"] = plan_saving(aligned.cost, aligned.plan)
         if "dl" in self.loss_modules:
-            terms["dl"] = self.loss_modules["dl"](self.heads.holistic(metric["local"]), rows)
-        get_event_storage().put_scalars(**{k: v.item() for k, v in watched.items()})
-        return {f"loss_{k}": self.loss_weights[k.split("_")[0]] * v for k, v in terms.items()}
+            terms["dl"] = self.loss_modules["dl"](self.heads.holistic(metric), rows)
+        if "tri" in self.loss_modules:
+            terms["tri"] = self.loss_modules["tri"](metric["global"][:, 0], targets)
+        if "centre" in self.loss_modules:
+            terms["centre"] = self.loss_modules["centre"](metric["global"][:, 0], rows)
+        storage = get_event_storage()
+        storage.put_scalars(**{k: v.item() for k, v in watched.items()})
+        weights = {name: loss.weight_at(storage.iter) for name, loss in self.losses.items()}
+        return {f"loss_{k}": weights[k.split("_")[0]] * v for k, v in terms.items()}
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ Shape legend: N images, C channels of the backbone, S stripes, F features of one
 (global 1, local S, accumulated S - 1), D channels of a feature, M identities to classify.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import cmemd.compat  # noqa: F401  before fastreid
@@ -26,6 +27,7 @@ __all__ = [
 
 _POWER_MEAN_POOLS = ("GeneralizedMeanPooling", "GeneralizedMeanPoolingP", "GlobalAvgPool")
 _LOCAL_WEIGHTS = ("model", "image")
+_GRANULARITIES = ("global", "local", "accumulated")
 
 
 def accumulate_stripes(stripes: Tensor, power: Tensor | float) -> Tensor:
@@ -126,6 +128,9 @@ class MultiGranularityHead(nn.Module):
             local features; both are positive and sum to 1.
         test_beta: share of the holistic part in the test feature; 1 - beta is the global part's.
         test_accumulated: whether accumulated features join the test feature's local part.
+        granularities: which kinds there are, coarse to fine; the last one or two can be left out,
+            for ablations. Without local features the global one is both the holistic feature,
+            L2-normalised, and the test feature.
 
     Raises:
         InputError: for a value outside these.
@@ -144,6 +149,7 @@ class MultiGranularityHead(nn.Module):
         local_weights: str,
         test_beta: float,
         test_accumulated: bool,
+        granularities: Sequence[str] = _GRANULARITIES,
     ) -> None:
         super().__init__()
         if pool_type not in _POWER_MEAN_POOLS:
@@ -159,25 +165,31 @@ class MultiGranularityHead(nn.Module):
                 "expected MODEL.HEADS.STRIPES >= 1 and MODEL.HEADS.TEST_BETA in [0, 1], "
                 f"got {stripes} and {test_beta}"
             )
+        granularities = tuple(granularities)
+        if not granularities or granularities != _GRANULARITIES[: len(granularities)]:
+            raise InputError(
+                f"expected MODEL.HEADS.GRANULARITIES {_GRANULARITIES}, of which the last one or "
+                f"two may be left out, got {granularities}"
+            )
         pool = getattr(pooling, pool_type)
         self.global_pool = pool()
-        self.stripe_pool = pool(output_size=(stripes, 1))
+        self.stripe_pool = pool(output_size=(stripes, 1)) if "local" in granularities else None
         shared = {"in_dim": feat_dim, "num_classes": num_classes, "norm": norm}
         self.granularities = nn.ModuleDict(
-            {
-                "global": Granularity(features=1, embedding_dim=0, **shared),
-                "local": Granularity(features=stripes, embedding_dim=embedding_dim, **shared),
-            }
+            {"global": Granularity(features=1, embedding_dim=0, **shared)}
         )
-        if stripes > 1:
-            self.granularities["accumulated"] = Granularity(
-                features=stripes - 1, embedding_dim=embedding_dim, **shared
+        for name, features in (("local", stripes), ("accumulated", stripes - 1)):
+            if name in granularities and features > 0:
+                self.granularities[name] = Granularity(
+                    features=features, embedding_dim=embedding_dim, **shared
+                )
+        self.weigh = None
+        if "local" in granularities:
+            self.weigh = (
+                _ModelWeights(stripes)
+                if local_weights == "model"
+                else _ImageWeights(embedding_dim or feat_dim)
             )
-        self.weigh = (
-            _ModelWeights(stripes)
-            if local_weights == "model"
-            else _ImageWeights(embedding_dim or feat_dim)
-        )
         self.test_beta = test_beta
         self.test_accumulated = test_accumulated
 
@@ -200,17 +212,17 @@ class MultiGranularityHead(nn.Module):
             "local_weights": heads.LOCAL_WEIGHTS,
             "test_beta": heads.TEST_BETA,
             "test_accumulated": heads.TEST_ACCUMULATED,
+            "granularities": heads.GRANULARITIES,
         }
 
-    def forward(self, global_map: Tensor, local_map: Tensor) -> dict[str, GranularityOutput]:
-        """Granularity -> its features, from two maps (N, C, h, w)."""
-        stripes = self.stripe_pool(local_map)[..., 0]  # (N, C, S)
-        power = getattr(self.stripe_pool, "p", 1.0)
-        pooled = {
-            "global": self.global_pool(global_map)[..., 0],
-            "local": stripes,
-            "accumulated": accumulate_stripes(stripes, power),
-        }
+    def forward(self, global_map: Tensor, local_map: Tensor | None) -> dict[str, GranularityOutput]:
+        """Granularity -> its features, from two maps (N, C, h, w), the second if needed."""
+        pooled = {"global": self.global_pool(global_map)[..., 0]}
+        if "local" in self.granularities:
+            pooled["local"] = self.stripe_pool(local_map)[..., 0]  # (N, C, S)
+        if "accumulated" in self.granularities:
+            power = getattr(self.stripe_pool, "p", 1.0)
+            pooled["accumulated"] = accumulate_stripes(pooled["local"], power)
         return {
             name: granularity(pooled[name].mT) for name, granularity in self.granularities.items()
         }
@@ -222,19 +234,29 @@ class MultiGranularityHead(nn.Module):
             for name, granularity in self.granularities.items()
         }
 
-    def holistic(self, local: Tensor) -> Tensor:
-        """Concatenation of the weighted local features, (N, S, D) -> (N, S * D)."""
-        return weighted_concatenation(local, self.weigh(local))
+    def holistic(self, features: Mapping[str, Tensor]) -> Tensor:
+        """Concatenation (N, S * D) of the weighted local ones of granularity -> (N, F, D).
+
+        Without local ones the global feature, L2-normalised: (N, D).
+        """
+        if "local" not in features:
+            return functional.normalize(features["global"][:, 0], dim=-1)
+        return weighted_concatenation(features["local"], self.weigh(features["local"]))
 
     def embed(self, outputs: dict[str, GranularityOutput]) -> Tensor:
-        """Test feature [beta * local part, (1 - beta) * global part], each part of norm 1."""
-        parts = [self.holistic(outputs["local"].neck)]
+        """Test feature [beta * local part, (1 - beta) * global part], each part of norm 1.
+
+        Without local features the global part alone, of norm 1.
+        """
+        overall = functional.normalize(outputs["global"].neck.flatten(1), dim=-1)
+        if "local" not in outputs:
+            return overall
+        parts = [self.holistic({name: out.neck for name, out in outputs.items()})]
         if self.test_accumulated and "accumulated" in outputs:
             parts.append(functional.normalize(outputs["accumulated"].neck, dim=-1).flatten(1))
         local = functional.normalize(
             torch.cat([functional.normalize(part, dim=-1) for part in parts], 1), dim=-1
         )
-        overall = functional.normalize(outputs["global"].neck.flatten(1), dim=-1)
         return torch.cat((self.test_beta * local, (1 - self.test_beta) * overall), 1)
 
 

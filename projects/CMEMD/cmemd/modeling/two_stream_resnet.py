@@ -58,16 +58,17 @@ class TwoStreamResNet(nn.Module):
 
     Args:
         resnet: fast-reid's ResNet whose stages are copied.
+        local: whether there is a local stream.
     """
 
-    def __init__(self, *, resnet: ResNet) -> None:
+    def __init__(self, *, resnet: ResNet, local: bool = True) -> None:
         super().__init__()
         self.stems = nn.ModuleList(copy.deepcopy(_stem(resnet)) for _ in Modality)
         self.global_stream = _stream(resnet)
-        self.local_stream = copy.deepcopy(self.global_stream)
+        self.local_stream = copy.deepcopy(self.global_stream) if local else None
         self.feat_dim: int = resnet.inplanes
 
-    def forward(self, images: Tensor, modalities: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, images: Tensor, modalities: Tensor) -> tuple[Tensor, Tensor | None]:
         """Feature maps of the global and of the local stream, in the order of the input.
 
         Args:
@@ -76,7 +77,7 @@ class TwoStreamResNet(nn.Module):
                 not in training mode, where batch statistics and losses need both.
 
         Returns:
-            Two tensors (N, C, h, w).
+            Two tensors (N, C, h, w); the second is None without a local stream.
 
         Raises:
             InputError: in training mode, if a modality is absent; in either, unless every image has
@@ -99,7 +100,10 @@ class TwoStreamResNet(nn.Module):
             [stem(images[own]) for stem, own in zip(self.stems, rows, strict=True) if len(own)]
         )
         shallow = shallow[torch.cat(rows).argsort()]
-        return self.global_stream(shallow), self.local_stream(shallow)
+        return (
+            self.global_stream(shallow),
+            None if self.local_stream is None else self.local_stream(shallow),
+        )
 
 
 def _stem(resnet: ResNet) -> nn.Sequential:
@@ -127,6 +131,8 @@ def _stage(resnet: ResNet, number: int) -> nn.Sequential:
 
 def build_two_stream_resnet_backbone(cfg) -> TwoStreamResNet:
     """Builds the backbone from ``cfg.MODEL.BACKBONE``; fast-reid's keys keep their meaning.
+
+    Without local features among ``cfg.MODEL.HEADS.GRANULARITIES`` there is no local stream.
 
     Raises:
         InputError: for an unknown depth, a FEAT_DIM that is not the network's, a narrow network
@@ -164,4 +170,4 @@ def build_two_stream_resnet_backbone(cfg) -> TwoStreamResNet:
         )
     if backbone.PRETRAIN:
         load_imagenet_weights(resnet, backbone.PRETRAIN_PATH, backbone.DEPTH)
-    return TwoStreamResNet(resnet=resnet)
+    return TwoStreamResNet(resnet=resnet, local="local" in cfg.MODEL.HEADS.GRANULARITIES)

@@ -1,0 +1,344 @@
+import cmemd.compat  # noqa: F401  before torch and fastreid
+
+import ot
+import pytest
+import torch
+from fastreid.config import CfgNode
+from generators import seeded
+from tests.losses.test_cm_emd import pair_distance
+from torch.nn import functional
+from torch.testing import assert_close
+
+from cmemd.config import load_config
+from cmemd.errors import InputError
+from cmemd.losses.alignment import ALIGNMENTS, CloudAlignment, PairAlignment, build_alignment
+from cmemd.losses.cm_emd import GROUND_DISTANCES, cm_emd_loss, ground_cost
+from cmemd.losses.grouping import IdentityRows
+from cmemd.losses.transport import exact_plan
+
+NAMES = [name for name in ALIGNMENTS if name != "none"]
+DEFAULTS = dict(load_config("").MODEL.LOSSES.ALIGN)
+BY_PLAN = ("cm_emd", "uniform", "sinkhorn", "affinity")
+
+# ---- CM-EMD against plain loops
+
+DIMS = {"global": (1, 6), "local": (3, 4), "accumulated": (2, 4)}  # F, D
+
+
+def batch_of_features(visible=4, thermal=4, identities=3):
+    """Features of every granularity for a shuffled batch, and its rows."""
+    generator = seeded(visible * 10 + thermal)
+    count = identities * (visible + thermal)
+    rows = torch.randperm(count, generator=generator)
+    own = rows.split([identities * visible, identities * thermal])
+    features = {
+        name: torch.randn(count, *dims, dtype=torch.float64, generator=generator)
+        for name, dims in DIMS.items()
+    }
+    return features, IdentityRows(*(r.view(identities, -1) for r in own))
+
+
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("counts", [(4, 4), (2, 3)])
+def test_the_module_is_a_plain_loop_over_features_and_identities(distance, normalize, counts):
+    features, rows = batch_of_features(*counts)
+    losses, plan, _ = PairAlignment(distance, normalize)(features, rows)
+    assert list(losses) == list(DIMS)
+    assert plan.shape == (6, 3, *counts)
+    for name, (count, _) in DIMS.items():
+        total = 0.0
+        for f in range(count):
+            feature = features[name][:, f]
+            if normalize:
+                feature = torch.stack([x / x.square().sum().sqrt() for x in feature])
+            for own_visible, own_thermal in zip(*rows, strict=True):
+                cost = [
+                    [pair_distance(feature[i], feature[j], distance) for j in own_thermal]
+                    for i in own_visible
+                ]
+                total += ot.emd2([], [], torch.tensor(cost, dtype=torch.float64).numpy()) / 3
+        assert_close(losses[name].item(), float(total), rtol=1e-12, atol=1e-12)
+
+
+def test_all_plans_come_from_one_call_whatever_the_number_of_features():
+    calls = []
+
+    def counted(cost):
+        calls.append(cost.shape)
+        return exact_plan(cost)
+
+    features, rows = batch_of_features()
+    PairAlignment(plan=counted)(features, rows)
+    assert calls == [(6 * 3, 4, 4)]  # (1 + 3 + 2) features x 3 identities
+
+
+def test_normalising_makes_the_loss_blind_to_the_lengths_of_features():
+    features, rows = batch_of_features()
+    scaled = {name: 7 * feature for name, feature in features.items()}
+    for distance in GROUND_DISTANCES:
+        loss = PairAlignment(distance, normalize=True)
+        assert_close(loss(scaled, rows)[0], loss(features, rows)[0])
+
+
+def test_not_normalising_leaves_lengths_in():
+    features, rows = batch_of_features()
+    scaled = {name: 7 * feature for name, feature in features.items()}
+    for distance, factor in (("sqeuclidean", 49), ("euclidean", 7), ("cosine", 1)):
+        loss = PairAlignment(distance, normalize=False)
+        expected = {name: factor * value for name, value in loss(features, rows)[0].items()}
+        assert_close(loss(scaled, rows)[0], expected)
+
+
+def test_of_normalised_features_the_squared_distance_is_twice_the_cosine_distance():
+    # |v - t|^2 = 1 + 1 - 2 cos = 2 (1 - cos)
+    features, rows = batch_of_features()
+    squared = PairAlignment("sqeuclidean")(features, rows)[0]
+    cosine = PairAlignment("cosine")(features, rows)[0]
+    assert_close(squared, {name: 2 * value for name, value in cosine.items()})
+
+
+def test_the_module_reaches_every_image_of_every_feature_and_changes_none():
+    features, rows = batch_of_features()
+    before = {name: feature.clone() for name, feature in features.items()}
+    leaves = {name: feature.requires_grad_() for name, feature in features.items()}
+    sum(PairAlignment()(leaves, rows)[0].values()).backward()
+    for name, leaf in leaves.items():
+        assert torch.equal(leaf.detach(), before[name])
+        assert (leaf.grad.norm(dim=-1) > 0).all()
+
+
+def test_the_functional_and_the_module_agree_on_one_feature():
+    features, rows = batch_of_features()
+    feature = functional.normalize(features["global"][:, 0], dim=-1)
+    expected = cm_emd_loss(ground_cost(feature[rows.visible], feature[rows.thermal]))
+    assert_close(PairAlignment()({"global": features["global"]}, rows)[0]["global"], expected)
+
+
+# ---- every alignment under its name
+
+
+def named(name, **options):
+    """The alignment of MODEL.LOSSES.ALIGN.NAME ``name``, defaults but for ``options``."""
+    return build_alignment(CfgNode(DEFAULTS | options | {"NAME": name}))
+
+
+def value_and_gradient(loss, features, rows):
+    leaf = features.clone().requires_grad_()
+    value = loss({"global": leaf}, rows).losses["global"]
+    value.backward()
+    return value.detach(), leaf.grad
+
+
+def one_batch(visible=4, thermal=4, identities=3, dtype=torch.float64):
+    """Features (N, 1, D) of a shuffled batch, and its rows."""
+    features, rows = batch_of_features(visible, thermal, identities)
+    return features["global"].to(dtype), rows
+
+
+def test_the_names_are_these_and_none_has_no_loss():
+    assert set(NAMES) == {*BY_PLAN, "centre", "kl", "mmd"}
+    assert named("none") is None
+    for name in NAMES:
+        assert type(named(name)) is (PairAlignment if name in BY_PLAN else CloudAlignment)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_gives_a_term_for_each_granularity_and_watches_its_plan_if_it_has_one(name):
+    features, rows = batch_of_features()
+    aligned = named(name)(features, rows)
+    assert list(aligned.losses) == list(DIMS)
+    assert all(loss.dim() == 0 and loss > 0 for loss in aligned.losses.values())
+    shapes = [None if x is None else x.shape for x in aligned[1:]]
+    assert shapes == ([(6, 3, 4, 4)] * 2 if name in BY_PLAN else [None, None])
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_terms_of_a_granularity_are_summed(name):
+    features, rows = batch_of_features()
+    whole = named(name)(features, rows).losses["local"]
+    each = [named(name)({"x": features["local"][:, [f]]}, rows).losses["x"] for f in range(3)]
+    assert_close(whole, sum(each))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_they_are_means_over_identities(name):
+    features, rows = one_batch()
+    loss = named(name)
+    each = [
+        loss({"x": features}, IdentityRows(*(own[[p]] for own in rows))).losses["x"]
+        for p in range(3)
+    ]
+    assert_close(loss({"x": features}, rows).losses["x"], sum(each) / 3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_neither_the_order_within_an_identity_nor_that_of_identities_matters(name):
+    features, rows = one_batch(4, 5)
+    moved = IdentityRows(
+        rows.visible[[2, 0, 1]][:, [3, 1, 0, 2]], rows.thermal[[2, 0, 1]][:, [4, 0, 3, 1, 2]]
+    )
+    before, after = (value_and_gradient(named(name), features, r) for r in (rows, moved))
+    assert_close(after, before)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "affinity"])
+@pytest.mark.parametrize("counts", [(4, 4), (2, 3)])
+def test_the_modalities_can_change_roles(name, counts):
+    features, rows = one_batch(*counts)
+    changed = IdentityRows(rows.thermal, rows.visible)
+    loss = named(name, EPSILON=0.5)  # at which Sinkhorn's iterations converge
+    before, after = (value_and_gradient(loss, features, r) for r in (rows, changed))
+    assert_close(after, before)
+
+
+def test_affinity_is_one_sided():
+    features, rows = one_batch()
+    changed = IdentityRows(rows.thermal, rows.visible)
+    values = [named("affinity")({"x": features}, r).losses["x"] for r in (rows, changed)]
+    assert (values[0] - values[1]).abs() > 1e-3
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "kl"])
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+def test_rotating_the_feature_space_does_not_matter(name, distance):
+    features, rows = one_batch()
+    rotation = torch.linalg.qr(batch_of_features(6, 6, 1)[0]["global"][:6, 0]).Q
+    loss = named(name, DISTANCE=distance)
+    rotated = loss({"x": features @ rotation}, rows).losses["x"]
+    assert_close(rotated, loss({"x": features}, rows).losses["x"])
+
+
+@pytest.mark.parametrize("name", ["cm_emd", "centre", "kl", "mmd"])
+def test_coinciding_clouds_cost_nothing(name):
+    features, rows = one_batch()
+    features[rows.thermal[:, [2, 0, 3, 1]]] = features[rows.visible]
+    value, gradient = value_and_gradient(named(name), features, rows)
+    assert_close(value.item(), 0.0, rtol=0, atol=1e-12)
+    assert gradient.norm() < 1e-12
+
+
+@pytest.mark.parametrize("name", BY_PLAN)
+@pytest.mark.parametrize("counts", [(4, 4), (2, 3), (1, 4)])
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+def test_no_plan_costs_less_than_the_exact_nor_more_than_the_uniform_one(name, counts, distance):
+    features, rows = one_batch(*counts)
+    exact, value, uniform = (
+        named(n, DISTANCE=distance)({"x": features}, rows).losses["x"]
+        for n in ("cm_emd", name, "uniform")
+    )
+    assert value <= uniform * (1 + 1e-9)
+    if name != "affinity":  # whose plan need not serve every thermal image
+        assert value >= exact * (1 - 1e-5)
+
+
+@pytest.mark.parametrize("name", BY_PLAN)
+def test_plans_are_constant_in_the_backward_pass(name):
+    features, rows = one_batch()
+    leaf = features.clone().requires_grad_()
+    aligned = named(name)({"x": leaf}, rows)
+    assert not aligned.plan.requires_grad
+    aligned.cost.retain_grad()
+    aligned.losses["x"].backward()
+    assert_close(aligned.cost.grad, aligned.plan / 3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1])
+@pytest.mark.parametrize("counts", [(1, 1), (1, 3), (4, 4), (3, 4)])
+def test_identical_features_cost_nothing_and_have_a_finite_gradient(counts, value, distance, name):
+    # by the cosine distance zero vectors are orthogonal to all
+    apart = distance == "cosine" and value == 0 and name not in ("kl", "mmd")
+    for identities, normalize in ((1, True), (1, False), (2, True)):
+        sizes = [identities * k for k in counts]
+        rows = IdentityRows(
+            *(x.view(identities, -1) for x in torch.arange(sum(sizes)).split(sizes))
+        )
+        loss = named(name, DISTANCE=distance, NORMALIZE=normalize)
+        cost, gradient = value_and_gradient(loss, torch.full((sum(sizes), 1, 6), value), rows)
+        assert_close(cost.item(), 1.0 if apart else 0.0, rtol=0, atol=1e-6)
+        assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("counts", [(1, 1), (1, 3), (2, 1)])
+@pytest.mark.parametrize("name", NAMES)
+def test_one_identity_and_one_image_a_modality_have_a_finite_value_and_gradient(name, counts):
+    features, rows = one_batch(*counts, identities=1)
+    value, gradient = value_and_gradient(named(name), features, rows)
+    assert value > 0
+    assert gradient.isfinite().all()
+    assert gradient.norm() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("name", NAMES)
+def test_half_precision_features_are_compared_in_float32(name, dtype):
+    features, rows = one_batch(dtype=dtype)
+    value, gradient = value_and_gradient(named(name), features, rows)
+    expected, _ = value_and_gradient(named(name), features.float(), rows)
+    assert value.dtype == torch.float32
+    assert torch.equal(value, expected)
+    assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@pytest.mark.parametrize("name", NAMES)
+def test_autocast_changes_nothing(name, distance, dtype):
+    features, rows = one_batch(dtype=torch.float32)
+    loss = named(name, DISTANCE=distance)
+    plain = value_and_gradient(loss, features, rows)
+    with torch.autocast("cpu", dtype):
+        cast = value_and_gradient(loss, features, rows)
+    assert cast[0].dtype == torch.float32
+    assert torch.equal(cast[0], plain[0])
+    assert torch.equal(cast[1], plain[1])
+
+
+@pytest.mark.parametrize("name", ["centre", "mmd", "kl"])
+def test_clouds_are_normalised_or_not(name):
+    features, rows = one_batch()
+    direct = functional.normalize(features, dim=-1)
+    whole = named(name)({"x": features}, rows).losses["x"]
+    assert_close(named(name, NORMALIZE=False)({"x": direct}, rows).losses["x"], whole)
+
+
+# ---- building
+
+
+def test_options_reach_their_alignment():
+    features, rows = one_batch()
+
+    def value(name, **options):
+        return named(name, **options)({"x": features}, rows).losses["x"]
+
+    for name, option, numbers in (
+        ("sinkhorn", "EPSILON", (0.05, 0.5)),
+        ("affinity", "TEMPERATURE", (0.1, 1.0)),
+        ("kl", "VARIANCE_FLOOR", (0.1, 1.0)),
+        *((name, "DISTANCE", GROUND_DISTANCES[:2]) for name in NAMES if name != "kl"),
+        *((name, "NORMALIZE", (True, False)) for name in NAMES),
+    ):
+        values = [value(name, **{option: number}).item() for number in numbers]
+        assert len({round(v, 6) for v in values}) == len(numbers), (name, option, values)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("NAME", "emd"),
+        ("NAME", ""),
+        ("DISTANCE", "manhattan"),
+        *(
+            (key, v)
+            for key in ("EPSILON", "TEMPERATURE", "VARIANCE_FLOOR")
+            for v in (0.0, -1.0, float("nan"))
+        ),
+    ],
+)
+def test_a_bad_option_is_refused_by_key_whichever_the_alignment(option, value):
+    with pytest.raises(InputError, match=f"MODEL.LOSSES.ALIGN.{option}") as caught:
+        named(**({"name": value} if option == "NAME" else {"name": "cm_emd", option: value}))
+    assert "expected" in str(caught.value)
+    assert str(value) in str(caught.value)

@@ -1,0 +1,146 @@
+import math
+
+import pytest
+import torch
+from fastreid.modeling.losses import triplet_loss as fastreids
+from generators import seeded
+from torch.testing import assert_close
+
+from cmemd.errors import InputError
+from cmemd.losses.triplet import TripletLoss, triplet_loss
+
+TARGETS = torch.tensor([3, 1, 1, 3, 2, 2, 3, 1])
+LINE = torch.tensor([[0.0], [1.0], [10.0], [13.0]], dtype=torch.float64)  # identities 0, 0, 1, 1
+OPTIONS = [(m, n, h) for m in (0.0, 0.3) for n in (True, False) for h in (True, False)]
+
+
+def features_of(scale=1.0, dim=5):
+    return scale * torch.randn(8, dim, dtype=torch.float64, generator=seeded(0))
+
+
+def line_loss(margin, hard):
+    return triplet_loss(LINE, torch.tensor([0, 0, 1, 1]), margin, False, hard).item()
+
+
+def test_hard_triplets_by_hand():
+    # anchors 0, 1, 10, 13: d_ap 1, 1, 3, 3; d_an 10, 9, 9, 12; d_ap - d_an -9, -8, -6, -9
+    # margin 8: 0, 0, 2, 0 -> 2/4
+    assert_close(line_loss(8.0, True), 0.5, rtol=1e-5, atol=0)
+    soft = sum(math.log1p(math.exp(-x)) for x in (9, 8, 6, 9)) / 4
+    assert_close(line_loss(0.0, True), soft, rtol=1e-5, atol=0)
+
+
+def test_weighted_triplets_by_hand():
+    # d_ap is a mean of (0, 1) or (0, 3) under softmax(d); d_an one of (10, 13), (9, 12), (10, 9),
+    # (13, 12) under softmax(-d): 10 + 3 u, 9 + 3 u, 9 + w, 12 + w with u = 1 / (1 + e^3),
+    # w = 1 / (1 + e)
+    u, w = 1 / (1 + math.e**3), 1 / (1 + math.e)
+    near, far = 1 - w, 3 * (1 - u)  # e / (1 + e) and 3 e^3 / (1 + e^3)
+    gaps = near - 10 - 3 * u, near - 9 - 3 * u, far - 9 - w, far - 12 - w
+    expected = sum(max(0.0, 8 + gap) for gap in gaps) / 4
+    assert expected > 0
+    assert_close(line_loss(8.0, False), expected, rtol=1e-5, atol=0)
+    soft = sum(math.log1p(math.exp(gap)) for gap in gaps) / 4
+    assert_close(line_loss(0.0, False), soft, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(("margin", "normalize", "hard"), OPTIONS)
+def test_near_features_have_fastreids_value(margin, normalize, hard):
+    # up to the 1e-6 that its weights' denominators hold
+    features = features_of(0.3)
+    expected = fastreids(features, TARGETS, margin, normalize, hard)
+    assert_close(
+        triplet_loss(features, TARGETS, margin, normalize, hard), expected, rtol=1e-4, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize("scale", [30.0, 1e3])
+def test_far_features_have_weights_too_where_fastreids_vanish(scale):
+    # Distances scale, so one much above the others takes all the weight: hard mining's value.
+    features = features_of(scale)
+    assert_close(
+        triplet_loss(features, TARGETS, 0.3, False, False) / scale,
+        triplet_loss(features, TARGETS, 0.3, False, True) / scale,
+        rtol=0.2,
+        atol=0,
+    )
+    other = fastreids(features, TARGETS, 0.3, False, False) / scale
+    assert other > 1.5 * triplet_loss(features, TARGETS, 0.3, False, True) / scale
+
+
+@pytest.mark.parametrize(("margin", "normalize", "hard"), OPTIONS)
+def test_the_gradient_is_that_of_finite_differences(margin, normalize, hard):
+    # but for an image's distance to itself, 1e-6 by fast-reid's clamp
+    features = features_of().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: triplet_loss(x, TARGETS, margin, normalize, hard),
+        (features,),
+        eps=1e-7,
+        atol=1e-4,
+    )
+
+
+@pytest.mark.parametrize(("margin", "normalize", "hard"), OPTIONS)
+def test_neither_the_order_of_images_nor_a_rotation_matters(margin, normalize, hard):
+    features = features_of()
+    order = torch.randperm(8, generator=seeded(1))
+    rotation = torch.linalg.qr(features_of()[:5]).Q
+    before = triplet_loss(features, TARGETS, margin, normalize, hard)
+    moved = triplet_loss((features @ rotation)[order], TARGETS[order], margin, normalize, hard)
+    assert_close(moved, before, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("margin", "normalize", "hard"), OPTIONS)
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_identical_features_cost_the_margin_and_have_a_finite_gradient(
+    margin, normalize, hard, value
+):
+    features = torch.full((8, 5), value, requires_grad=True)
+    loss = triplet_loss(features, TARGETS, margin, normalize, hard)
+    loss.backward()
+    assert_close(loss.item(), margin or math.log(2), rtol=0, atol=2e-3)
+    assert features.grad.isfinite().all()
+
+
+@pytest.mark.parametrize(("margin", "normalize", "hard"), OPTIONS)
+def test_one_identity_has_value_0_and_gradient_0(margin, normalize, hard):
+    features = features_of().requires_grad_()
+    loss = triplet_loss(features, torch.zeros(8), margin, normalize, hard)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(features.grad, torch.zeros_like(features))
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e4])
+@pytest.mark.parametrize("hard", [True, False])
+def test_the_soft_margin_is_finite_however_wrong_the_order(scale, hard):
+    targets = torch.tensor([0, 1, 0, 1])
+    features = (scale * LINE).float().requires_grad_()
+    loss = triplet_loss(features, targets, 0.0, False, hard)
+    loss.backward()
+    assert loss.isfinite()
+    assert features.grad.isfinite().all()
+    assert features.grad.norm() > 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(("margin", "normalize", "hard"), OPTIONS)
+def test_half_precision_and_autocast_are_computed_in_float32(margin, normalize, hard, dtype):
+    half = features_of(dim=64).to(dtype)
+    plain = triplet_loss(half.float(), TARGETS, margin, normalize, hard)
+    assert plain.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(triplet_loss(half, TARGETS, margin, normalize, hard), plain)
+        assert torch.equal(triplet_loss(half.float(), TARGETS, margin, normalize, hard), plain)
+
+
+def test_the_module_keeps_its_options():
+    for options in OPTIONS:
+        expected = triplet_loss(features_of(), TARGETS, *options)
+        assert torch.equal(TripletLoss(*options)(features_of(), TARGETS), expected)
+
+
+@pytest.mark.parametrize("margin", [-0.1, float("nan")])
+def test_a_negative_margin_is_refused(margin):
+    with pytest.raises(InputError, match=r"MODEL\.LOSSES\.TRI\.MARGIN"):
+        TripletLoss(margin)

@@ -1,0 +1,173 @@
+"""What a study runs, what it leaves alone, and what its table says."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.conftest import CONFIGS
+from tests.test_trials import card
+
+from cmemd.cli.main import main
+from cmemd.errors import InputError
+from cmemd.evaluation.scoring import FIGURES
+from cmemd.provenance import config_sha256
+from cmemd.study.ablation import paired_difference, plan_study, run_study, study_table
+
+# Stands for tools/train_net.py: writes the card that is waiting for it, unless it is to crash.
+SCRIPT = """
+import json, pathlib, sys
+words = sys.argv[1:]
+folder = pathlib.Path(words[words.index("OUTPUT_DIR") + 1])
+with (folder.parents[1] / "log.txt").open("a") as log:
+    log.write(f"{folder.parent.name}/{folder.name}\\n")
+waiting = folder / "waiting.json"
+if not waiting.exists():
+    sys.exit("crashed")
+(folder / "results.json").write_text(waiting.read_text())
+"""
+
+
+@pytest.fixture
+def configs(tmp_path) -> list[Path]:
+    """Two variants of the demo."""
+    paths = [tmp_path / f"{name}.yml" for name in ("baseline", "other")]
+    for path, weight in zip(paths, (0.0, 0.5), strict=True):
+        path.write_text(
+            f"_BASE_: {CONFIGS / 'demo.yml'}\nMODEL:\n  LOSSES:\n    DL:\n      WEIGHT: {weight}\n"
+        )
+    return paths
+
+
+@pytest.fixture
+def script(tmp_path) -> Path:
+    (tmp_path / "train.py").write_text(SCRIPT)
+    return tmp_path / "train.py"
+
+
+def prepare(variants, figures):
+    """Lays out the card that each run is to find: figures[variant][seed], or None to crash."""
+    for variant in variants:
+        for run, figure in zip(variant.runs, figures[variant.name], strict=True):
+            run.folder.mkdir(parents=True, exist_ok=True)
+            if figure is None:
+                continue
+            document = card(figure, config_sha256(run.cfg)) | {"per_query": "q.npz"}
+            (run.folder / "waiting.json").write_text(json.dumps(document))
+            arrays = {
+                "0/queries": np.arange(30).reshape(10, 3),
+                "0/figures": np.full((len(FIGURES), 10), figure, np.float32),
+            }
+            np.savez(run.folder / "q.npz", **arrays)
+
+
+def started(output: Path) -> list[str]:
+    log = output / "log.txt"
+    return log.read_text().split() if log.exists() else []
+
+
+def test_every_variant_runs_with_every_seed_and_what_is_done_stays(configs, script, tmp_path):
+    output = tmp_path / "study"
+    variants = plan_study(configs, [0, 3], output)
+    prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
+    assert run_study(variants, script, jobs=2) == []
+    expected = {f"{name}/seed-{seed}" for name in ("baseline", "other") for seed in (0, 3)}
+    assert set(started(output)) == expected
+    assert run_study(plan_study(configs, [0, 3], output), script) == []
+    assert len(started(output)) == 4
+
+
+def test_a_failed_run_does_not_stop_the_others_and_is_run_again(configs, script, tmp_path):
+    output = tmp_path / "study"
+    variants = plan_study(configs, [0, 1], output)
+    prepare(variants, {"baseline": [10.0, None], "other": [30.0, 32.0]})
+    failed = run_study(variants, script)
+    assert [run.name for run in failed] == ["baseline, seed 1"]
+    assert "crashed" in (failed[0].folder / "output.txt").read_text()
+    assert len(started(output)) == 4
+    prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
+    assert run_study(variants, script) == []
+    assert started(output)[4:] == ["baseline/seed-1"]
+
+
+def test_the_table_by_hand(configs, script, tmp_path):
+    # Baseline 10 and 20: 15 ± 5. Other 30 and 32: 31 ± 1. Differences 20 and 12: 16, from 12 to 20.
+    variants = plan_study(configs, [0, 1], tmp_path / "study")
+    prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
+    run_study(variants, script)
+    lines = study_table(variants).splitlines()
+    assert lines[2].split() == ["baseline", "2", *["15.00", "±", "5.00"] * 3]
+    assert lines[3].split()[:11] == ["other", "2", *["31.00", "±", "1.00"] * 3]
+    assert lines[3].count("+16.00 [+12.00, +20.00]") == 3
+
+
+def test_runs_that_are_not_done_are_left_out_and_counted(configs, script, tmp_path):
+    variants = plan_study(configs, [0, 1], tmp_path / "study")
+    prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, None]})
+    run_study(variants, script)
+    line = study_table(variants).splitlines()[3]
+    assert line.split()[:3] == ["other", "1", "30.00"]
+    assert line.count("+20.00") == 3 * 3  # seed 0 alone: 30 - 10, a certain 20 over its queries
+    prepared_none = plan_study(configs, [7], tmp_path / "study")
+    assert study_table(prepared_none).splitlines()[2].split() == ["baseline", "0"]
+
+
+def test_another_configuration_in_the_folder_is_refused(configs, script, tmp_path):
+    variants = plan_study(configs, [0], tmp_path / "study")
+    prepare(variants, {"baseline": [10.0], "other": [30.0]})
+    run_study(variants, script)
+    with pytest.raises(InputError, match="baseline, seed 0 in .* another configuration"):
+        plan_study(configs, [0], tmp_path / "study", ["SOLVER.MAX_EPOCH", "1"])
+
+
+def test_paired_differences():
+    rng = np.random.default_rng(0)
+    first = rng.normal(size=(3, 200))
+    mean, low, high = paired_difference(first, first + 2)
+    assert (mean, low, high) == pytest.approx((2, 2, 2))
+    # Deviation 1 over 200 queries and none between seeds: 1.96 / sqrt(200) = 0.14 to each side.
+    noise = np.repeat(rng.normal(size=(1, 200)), 3, axis=0)
+    mean, low, high = paired_difference(first, first + noise)
+    assert (mean - low, high - mean) == pytest.approx((0.14, 0.14), abs=0.03)
+    # Differences that hang on the seed widen it, however many the queries.
+    seeds = np.array([[-1.0], [0.0], [1.0]])
+    mean, low, high = paired_difference(first, first + seeds)
+    assert (mean, low, high) == pytest.approx((0, -1, 1), abs=0.35)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "message"), [([], "seeds"), ([0, 0], "seeds"), ([-1], "seeds of at least 0")]
+)
+def test_bad_seeds_are_refused(configs, tmp_path, seeds, message):
+    with pytest.raises(InputError, match=message):
+        plan_study(configs, seeds, tmp_path)
+
+
+def test_bad_configurations_and_jobs_are_refused(configs, script, tmp_path):
+    with pytest.raises(InputError, match="of different names"):
+        plan_study([configs[0], configs[0]], [0], tmp_path)
+    with pytest.raises(InputError, match="no config file"):
+        plan_study([tmp_path / "none.yml"], [0], tmp_path)
+    with pytest.raises(InputError, match="--jobs of at least 1"):
+        run_study(plan_study(configs, [0], tmp_path), script, jobs=0)
+
+
+def test_the_command_writes_table_and_picture_and_tells_of_failures(
+    configs, script, tmp_path, capsys
+):
+    output = tmp_path / "study"
+    words = ["ablate", "--configs", *map(str, configs), "--output", str(output), "--seeds", "0"]
+    words += ["--script", str(script)]
+    prepare(plan_study(configs, [0], output), {"baseline": [10.0], "other": [None]})
+    assert main(words) == 1
+    text = capsys.readouterr().out
+    assert "failed: other, seed 0" in text
+    assert (output / "table.txt").read_text() in text
+    with Image.open(output / "study.png") as image:
+        assert image.format == "PNG"
+    prepare(plan_study(configs, [0], output), {"baseline": [10.0], "other": [30.0]})
+    assert main(words) == 0
+    with pytest.raises(SystemExit, match="2"):
+        main([*words[:-1], str(tmp_path / "none.py")])
+    assert "expected the training script" in capsys.readouterr().err
