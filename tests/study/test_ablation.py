@@ -171,3 +171,13 @@ def test_the_command_writes_table_and_picture_and_tells_of_failures(
     with pytest.raises(SystemExit, match="2"):
         main([*words[:-1], str(tmp_path / "none.py")])
     assert "expected the training script" in capsys.readouterr().err
+
+
+def test_quick_is_one_seed_and_one_epoch(configs, script, tmp_path, capsys):
+    output = tmp_path / "study"
+    words = ["ablate", "--configs", str(configs[0]), "--output", str(output), "--quick"]
+    assert main([*words, "--seeds", "4", "5", "--script", str(script)]) == 1
+    assert started(output) == ["baseline/seed-4"]
+    quick = ["SOLVER.MAX_EPOCH", "1", "TEST.EVAL_PERIOD", "1"]
+    prepare(plan_study(configs[:1], [4], output, quick), {"baseline": [10.0]})
+    assert main([*words, "--seeds", "4", "5", "--script", str(script)]) == 0

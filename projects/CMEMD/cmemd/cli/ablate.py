@@ -5,6 +5,8 @@ from pathlib import Path
 
 HELP = "train and test several configurations over several seeds, and compare them"
 
+_QUICK = ("SOLVER.MAX_EPOCH", "1", "TEST.EVAL_PERIOD", "1")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -19,6 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="the first seed and one epoch: whether all runs, in minutes; its figures mean little",
+    )
     parser.add_argument(
         "--script",
         type=Path,
@@ -46,7 +53,10 @@ def run(args: argparse.Namespace) -> int:
             f"expected the training script at {args.script}, found none: start this command in the "
             "checkout's folder, or name it with --script"
         )
-    variants = plan_study(args.configs, args.seeds, args.output, args.opts)
+    seeds, opts = args.seeds, args.opts
+    if args.quick:
+        seeds, opts = seeds[:1], [*opts, *_QUICK]
+    variants = plan_study(args.configs, seeds, args.output, opts)
     failed = run_study(variants, args.script, args.jobs)
     table = study_table(variants)
     print(table)
