@@ -52,6 +52,7 @@ test-slow: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bm_scoring.py
 	$(BIN)/python tests/benchmarks/bm_doctor.py
+	$(BIN)/python tests/benchmarks/bm_transport.py
 	$(BIN)/python tests/benchmarks/bm_step.py
 
 lint: $(INSTALLED)
