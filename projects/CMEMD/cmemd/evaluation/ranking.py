@@ -172,17 +172,28 @@ class _Galleries:
     def __init__(self, pids: np.ndarray, drawn: np.ndarray) -> None:
         self.drawn = drawn
         by_identity = np.argsort(pids, kind="stable")
-        # For each trial its columns, identity by identity, and where each identity starts.
-        self.columns = [by_identity[of_trial[by_identity]] for of_trial in drawn]
-        self.starts = [np.unique(pids[c], return_index=True)[1] for c in self.columns]
+        self.of_identities = [_table(pids, by_identity[d[by_identity]]) for d in drawn]
         # A counter of 16 bits holds a rank in fewer than 65,536 images, so that one addition of
         # 64-bit words counts in four trials at once.
         counter = np.uint16 if len(pids) < 2**16 else np.uint32
         self.per_word = 8 // np.dtype(counter).itemsize
-        ones = np.zeros((len(pids), -(-len(drawn) // self.per_word) * self.per_word), counter)
-        ones[:, : len(drawn)] = drawn.T
-        self.words = np.ascontiguousarray(ones.view(np.uint64).T)  # (T / per_word, V)
+        # One column more than there are, in no trial.
+        ones = np.zeros((len(pids) + 1, -(-len(drawn) // self.per_word) * self.per_word), counter)
+        ones[:-1, : len(drawn)] = drawn.T
+        self.words = np.ascontiguousarray(ones.view(np.uint64).T)  # (T / per_word, V + 1)
         self.counter = counter
+
+
+def _table(pids: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Columns, sorted by identity, as a table ``(images, I)``; short identities repeat their last.
+
+    A minimum over each identity then runs down the table, over all identities at once.
+    """
+    if len(columns) == 0:
+        return np.empty((1, 0), dtype=np.intp)
+    counts = np.unique(pids[columns], return_counts=True)[1]
+    starts = np.cumsum(counts) - counts
+    return columns[starts + np.minimum(np.arange(counts.max())[:, None], counts - 1)]
 
 
 def _blocks(pids: np.ndarray) -> Iterator[np.ndarray]:
@@ -250,12 +261,20 @@ def _ranks(order: np.ndarray, places: np.ndarray, galleries: _Galleries) -> np.n
     Returns:
         ``(b, P, T)``: the rank of a positive in each trial that drew it.
     """
-    counts = np.empty(order.shape, np.uint64)
+    queries, size = order.shape
+    # Sums from place to place, then sums of those: faster than a running sum over all images. The
+    # column behind each row's last, in no trial, gives the sum behind the last place a beginning.
+    padded = np.concatenate([order, np.full((queries, 1), size)], axis=1)
+    edges = np.zeros((queries, places.shape[1] + 1), np.intp)
+    edges[:, 1:] = places
+    edges[:, 1:] += 1
+    edges += (size + 1) * np.arange(queries)[:, None]
+    counts = np.empty(padded.shape, np.uint64)
     at_places = []
     for word in galleries.words:
-        np.take(word, order, out=counts, mode="clip")  # no column is out of range; clip is fast
-        np.cumsum(counts, axis=1, out=counts)
-        at_places.append(np.take_along_axis(counts, places.astype(np.intp), axis=1))
+        np.take(word, padded, out=counts, mode="clip")  # no column is out of range; clip is fast
+        between = np.add.reduceat(counts.ravel(), edges.ravel()).reshape(edges.shape)
+        at_places.append(np.cumsum(between[:, :-1], axis=1))
     ranks = np.stack(at_places, axis=2).view(galleries.counter)
     return ranks[..., : len(galleries.drawn)].astype(np.int64)
 
@@ -275,10 +294,9 @@ def _identity_ranks(
     Returns:
         ``(b, T)`` ranks from 1.
     """
-    ranks = np.ones(first_place.shape)
-    for trial, (columns, starts) in enumerate(
-        zip(galleries.columns, galleries.starts, strict=True)
-    ):
-        firsts = np.minimum.reduceat(place[:, columns], starts, axis=1)  # (b, I)
-        ranks[:, trial] += np.sum(firsts < first_place[:, trial, None], axis=1)
+    place = np.ascontiguousarray(place.T)  # (V, b): fetching columns copies whole rows
+    ranks = np.empty(first_place.shape)
+    for trial, columns in enumerate(galleries.of_identities):
+        firsts = place[columns].min(axis=0)  # (I, b)
+        ranks[:, trial] = 1 + np.sum(firsts < first_place[:, trial], axis=0)
     return ranks
