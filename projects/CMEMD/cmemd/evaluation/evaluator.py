@@ -19,12 +19,13 @@ from fastreid.utils import comm
 
 from cmemd.data.splits import read_rand_perm_cam
 from cmemd.errors import InputError
+from cmemd.evaluation.distances import check_metric
 from cmemd.evaluation.features_file import order_by_name, write_features
 from cmemd.evaluation.protocols import choose_draw, get_protocols
 from cmemd.evaluation.ranked_gallery import draw_ranked_gallery
 from cmemd.evaluation.results import Column, results_document, write_results
 from cmemd.evaluation.samples import Samples
-from cmemd.evaluation.scoring import Reranking, check_metric, score_all
+from cmemd.evaluation.scoring import Reranking, score_all
 from cmemd.evaluation.tables import HEADINGS, format_table
 
 logger = logging.getLogger(__name__)

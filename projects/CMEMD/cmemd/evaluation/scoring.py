@@ -21,13 +21,13 @@ import numpy as np
 
 from cmemd.data.splits import RandPermCam
 from cmemd.errors import InputError
+from cmemd.evaluation.distances import check_metric, distance_matrix, plain_distances
 from cmemd.evaluation.draws import Trial, draw_trials, ignored, pairs_without_image, sort_rows
 from cmemd.evaluation.protocols import AUTO, Protocol, choose_draw
 from cmemd.evaluation.ranking import QueryScores, score_queries
 from cmemd.evaluation.rerank import k_reciprocal_distances
 from cmemd.evaluation.samples import Samples
 
-METRICS = ("euclidean", "cosine")
 CMC_RANKS = (1, 5, 10, 20)
 FIGURES = (*(f"rank{rank}" for rank in CMC_RANKS), "mAP", "mINP")
 
@@ -78,51 +78,6 @@ class Score:
     def std(self) -> dict[str, float]:
         """Population standard deviation (divisor ``T``) of each figure over the trials."""
         return {name: float(np.std(values)) for name, values in self.trials.items()}
-
-
-def check_metric(metric: str) -> None:
-    """Refuse an unknown distance.
-
-    Raises:
-        InputError: Not in ``METRICS``.
-    """
-    if metric not in METRICS:
-        raise InputError(f"expected a metric out of {', '.join(METRICS)}; got {metric!r}")
-
-
-def distance_matrix(queries: np.ndarray, gallery: np.ndarray, metric: str) -> np.ndarray:
-    """Distances between features, in float64 whatever the features' type.
-
-    Args:
-        queries: ``(Q, D)`` features.
-        gallery: ``(V, D)`` features.
-        metric: ``euclidean``: the squared distance, which ranks as the distance does;
-            ``cosine``: one minus the cosine, 1 for a zero feature.
-
-    Returns:
-        ``(Q, V)``, at least 0 up to rounding; infinity where a feature is not finite.
-
-    Raises:
-        InputError: Unknown metric.
-    """
-    check_metric(metric)
-    bad_queries, queries = _finite(queries)
-    bad_gallery, gallery = _finite(gallery)
-    query_squares = np.einsum("qd,qd->q", queries, queries)
-    gallery_squares = np.einsum("vd,vd->v", gallery, gallery)
-    if metric == "cosine":
-        queries = queries / np.sqrt(np.where(query_squares == 0, 1, query_squares))[:, None]
-        gallery = gallery / np.sqrt(np.where(gallery_squares == 0, 1, gallery_squares))[:, None]
-    distances = queries @ gallery.T
-    if metric == "cosine":
-        np.subtract(1, distances, out=distances)
-    else:
-        distances *= -2
-        distances += query_squares[:, None]
-        distances += gallery_squares
-    distances[bad_queries] = np.inf
-    distances[:, bad_gallery] = np.inf
-    return distances
 
 
 def score(
@@ -275,7 +230,7 @@ def _rerank(
     for row, trial in enumerate(trials):
         sides = samples.features[trial.queries], samples.features[trial.gallery]
         distances = [
-            _plain_distances(first, second, metric)
+            plain_distances(first, second, metric)
             for first, second in (sides, sides[:1] * 2, sides[1:] * 2)
         ]
         scores = score_trial(
@@ -288,12 +243,6 @@ def _rerank(
         ):
             figure[row, column[trial.queries]] = of_trial[0]
     return figures
-
-
-def _plain_distances(first: np.ndarray, second: np.ndarray, metric: str) -> np.ndarray:
-    """Distances whose size counts: the Euclidean one not squared."""
-    distances = np.maximum(distance_matrix(first, second, metric), 0)
-    return np.sqrt(distances) if metric == "euclidean" else distances
 
 
 def _worst(scores: QueryScores, bad: np.ndarray) -> None:
@@ -357,14 +306,6 @@ def _mean_of_counted(values: np.ndarray) -> np.ndarray:
     total = np.sum(values, axis=0, where=counted)
     number = counted.sum(axis=0)
     return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
-
-
-def _finite(features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Which rows are not finite, and the features in float64 with zeros there."""
-    bad = ~np.isfinite(features).all(axis=1)
-    features = features.astype(np.float64)
-    features[bad] = 0
-    return bad, features
 
 
 def _union(samples: Samples, rows: Iterable[np.ndarray]) -> np.ndarray:
