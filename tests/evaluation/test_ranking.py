@@ -41,10 +41,6 @@ def by_loops(distances, query_pids, gallery_pids, ignored, drawn=None):
     return np.array(figures).T.reshape(4, len(drawn), len(query_pids))
 
 
-def all_figures(scores):
-    return [scores.identity_rank, scores.image_rank, scores.ap, scores.inp]
-
-
 def test_single_shot_by_hand():
     # Ranking: 2, 1, 3, 1. Positives at 2 and 4: AP = (1/2 + 2/4) / 2, INP = 2/4.
     scores = one_query([2, 1, 4, 3], [1, 2, 1, 3])
@@ -93,8 +89,7 @@ def test_query_without_positive_is_not_counted():
     distances = np.array([[1.0, 2.0], [1.0, 2.0]])
     scores = score_queries(distances, np.array([1, 9]), np.array([1, 2]))
     assert scores.counted.tolist() == [[True, False]]
-    figures = scores.identity_rank, scores.image_rank, scores.ap, scores.inp
-    assert np.isnan(np.array(figures)[:, 0, 1]).all()
+    assert np.isnan(np.array(scores.figures)[:, 0, 1]).all()
     assert np.nanmean(scores.hits(1, "images")) == 1
 
 
@@ -110,7 +105,7 @@ def test_more_queries_than_one_block_holds():
     drawn = rng.random((6, 7)) < 0.6
     scores = score_queries(distances, queries, gallery, ignored, drawn)
     expected = by_loops(distances, queries, gallery, ignored, drawn)
-    np.testing.assert_allclose(all_figures(scores), expected)
+    np.testing.assert_allclose(scores.figures, expected)
 
 
 @settings(max_examples=150, deadline=None)
@@ -130,7 +125,7 @@ def test_agrees_with_plain_loops_ties_included(data):
     drawn = array(st.booleans(), data.draw(st.integers(1, 6)), size)
     scores = score_queries(distances, queries, gallery, ignored, drawn)
     np.testing.assert_allclose(
-        all_figures(scores), by_loops(distances, queries, gallery, ignored, drawn)
+        scores.figures, by_loops(distances, queries, gallery, ignored, drawn)
     )
 
 
@@ -165,7 +160,7 @@ def test_more_images_than_a_counter_of_16_bits_holds():
 def test_a_trial_without_any_image_has_no_figures_and_leaves_the_others_alone():
     drawn = np.array([[False, False], [True, True]])
     scores = score_queries(np.array([[1.0, 2.0]]), np.array([1]), np.array([2, 1]), drawn=drawn)
-    assert np.isnan(np.array(all_figures(scores))[:, 0]).all()
+    assert np.isnan(np.array(scores.figures)[:, 0]).all()
     assert scores.ap[1] == 0.5
 
 

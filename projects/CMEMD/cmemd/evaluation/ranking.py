@@ -45,6 +45,11 @@ class QueryScores:
         """``(T, Q)`` booleans: the queries that have a positive, the only ones means are over."""
         return ~np.isnan(self.ap)
 
+    @property
+    def figures(self) -> tuple[np.ndarray, ...]:
+        """The four figures, in the order of the attributes."""
+        return self.identity_rank, self.image_rank, self.ap, self.inp
+
     def hits(self, limit: int, cmc: str) -> np.ndarray:
         """Whether each query's match is among the first ``limit`` ranks, as 1 or 0.
 

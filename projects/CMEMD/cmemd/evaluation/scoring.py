@@ -200,7 +200,7 @@ def _rank(
             members,
         )
         _worst(scores, ~samples.finite[rows])
-        parts.append((scores.identity_rank, scores.image_rank, scores.ap, scores.inp))
+        parts.append(scores.figures)
     figures = [np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True)]
     for row, trial in enumerate(trials):
         silent = ~np.isin(asking, trial.queries)  # did not ask in this trial
@@ -236,23 +236,14 @@ def _rerank(
         scores = score_trial(
             samples, protocol, trial, k_reciprocal_distances(*distances, **reranking._asdict())
         )
-        for figure, of_trial in zip(
-            figures,
-            (scores.identity_rank, scores.image_rank, scores.ap, scores.inp),
-            strict=True,
-        ):
+        for figure, of_trial in zip(figures, scores.figures, strict=True):
             figure[row, column[trial.queries]] = of_trial[0]
     return figures
 
 
 def _worst(scores: QueryScores, bad: np.ndarray) -> None:
     """Give queries that cannot be compared the worst figures, in place."""
-    for figure, worst in (
-        (scores.identity_rank, np.inf),
-        (scores.image_rank, np.inf),
-        (scores.ap, 0.0),
-        (scores.inp, 0.0),
-    ):
+    for figure, worst in zip(scores.figures, (np.inf, np.inf, 0.0, 0.0), strict=True):
         figure[:, bad] = np.where(np.isnan(figure[:, bad]), np.nan, worst)
 
 
