@@ -1,0 +1,127 @@
+"""What ``model.json`` says of a model, besides its files."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import cmemd.compat  # noqa: F401  before fastreid
+
+from fastreid.config import CfgNode
+
+from cmemd.data.modality import Modality
+from cmemd.evaluation.results import read_results
+from cmemd.evaluation.versions import versions
+from cmemd.export.formats import OPSET
+from cmemd.record import TrainingRecord
+from cmemd.serve.model_folder import SCHEMA_VERSION
+
+__all__ = ["describe", "portable", "results_beside"]
+
+_LICENCES = {
+    "sysumm01": "SYSU-MM01's agreement with its authors: research only",
+    "regdb": "RegDB's agreement with its authors: research only",
+    "llcm": "LLCM's agreement with its authors: research only",
+}
+_STANDIN_LICENCE = "drawn stand-in people, no photographs: that of cmemd, Apache-2.0"
+_PACKAGES = ("safetensors", "onnx", "onnxscript", "onnxruntime")
+
+
+def describe(
+    cfg: CfgNode,
+    architecture: Mapping[str, str],
+    record: TrainingRecord | None,
+    size: int,
+    *,
+    standin: bool,
+    statistics: Mapping[str, Any] | None,
+    results: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """All of ``model.json`` but files and digest.
+
+    Args:
+        cfg: of ``inference_config``.
+        architecture: its name, and the configuration as yaml.
+        record: of the weights; None where they carry none.
+        size: D, numbers in an embedding.
+        standin: whether the training images are a drawn stand-in's.
+        statistics: of the training images' channels, or None.
+        results: a result card, or None.
+    """
+    height, width = cfg.INPUT.SIZE_TEST
+    name = record and record.dataset
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "architecture": dict(architecture),
+        "input": {
+            "height": height,
+            "width": width,
+            "colour": "RGB",
+            "layout": "NHWC",
+            "dtype": "uint8",
+            "resize": "bicubic, Pillow, no antialias flag",
+        },
+        "normalisation": {
+            "mean": list(cfg.MODEL.PIXEL_MEAN),
+            "std": list(cfg.MODEL.PIXEL_STD),
+            "inside_graph": True,
+        },
+        "embedding": {"size": size, "dtype": "float32", "l2_normalised": True},
+        "modalities": {modality.name.lower(): int(modality) for modality in Modality},
+        "recipe": _recipe(cfg.MODEL.HEADS),
+        "training": {
+            "dataset": name and name + (" (drawn stand-in)" if standin else ""),
+            "identities": record and len(record.known),
+            "licence": _STANDIN_LICENCE if standin else _LICENCES.get(name, "unknown"),
+        },
+        "channel_statistics": statistics,
+        "results": results and portable(results),
+        "versions": _versions(),
+    }
+
+
+def results_beside(weights: Path) -> dict[str, Any] | None:
+    """The result card in a checkpoint's folder, if it is of this checkpoint.
+
+    Raises:
+        InputError: for a ``results.json`` there that is damaged.
+    """
+    path = weights.with_name("results.json")
+    if not path.is_file():
+        return None
+    card = read_results(path)
+    checkpoint = card["run"].get("checkpoint") or {}
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    return card if checkpoint.get("sha256") == digest else None
+
+
+def portable(card: Mapping[str, Any]) -> dict[str, Any]:
+    """A result card without the paths that it names, which stay behind."""
+    run = dict(card["run"])
+    if run.get("checkpoint"):
+        run["checkpoint"] = {**run["checkpoint"], "file": Path(run["checkpoint"]["file"]).name}
+    return {**card, "run": run, "per_query": None}
+
+
+def _recipe(heads: CfgNode) -> str:
+    """Which features make the embedding."""
+    if "local" not in heads.GRANULARITIES:
+        return "The embedding is the global feature, of length 1."
+    local = f"{heads.STRIPES} local features" + (
+        " and the accumulated ones" if heads.TEST_ACCUMULATED else ""
+    )
+    return (
+        f"The embedding is {heads.TEST_BETA:g} x the part of {local} and "
+        f"{1 - heads.TEST_BETA:g} x the global feature, one after the other, brought to length 1."
+    )
+
+
+def _versions() -> dict[str, Any]:
+    installed = {}
+    for package in _PACKAGES:
+        try:
+            installed[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            installed[package] = None
+    return {**versions(), **installed, "opset": OPSET}

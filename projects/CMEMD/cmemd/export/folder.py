@@ -1,0 +1,195 @@
+"""Writes a model folder: every format, checked against the training network, or nothing."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import cmemd.plugin  # noqa: F401  before fastreid
+
+from fastreid.config import CfgNode
+from fastreid.data.datasets.bases import ImageDataset
+
+from cmemd.checkpoint import read_record
+from cmemd.engine import build_dataset, test_dataset, train_dataset
+from cmemd.errors import InputError
+from cmemd.export.agw import AGW
+from cmemd.export.card import format_parity, format_variants, model_card
+from cmemd.export.document import describe, results_beside
+from cmemd.export.formats import (
+    FILES,
+    Embed,
+    by_onnxruntime,
+    by_program,
+    by_weights,
+    check_formats,
+    trace,
+    write_onnx,
+    write_program,
+    write_weights,
+)
+from cmemd.export.images import Probes, channel_statistics, drawn_probes, probes_of
+from cmemd.export.network import CMEMD, inference_config, read_network
+from cmemd.export.parity import by_training_network, check_parity, measure
+from cmemd.export.score import score
+from cmemd.export.variants import VARIANTS
+from cmemd.export.wrapper import EmbeddingGraph
+from cmemd.modeling.cmemd_net import CMEMDNet
+from cmemd.provenance import Weights
+from cmemd.record import TrainingRecord, identity_digests
+from cmemd.serve.model_folder import write_model_document
+
+__all__ = ["export_model"]
+
+
+def export_model(
+    cfg: CfgNode,
+    weights: Path | str,
+    output: Path | str,
+    *,
+    formats: Sequence[str] = tuple(FILES),
+    variants: Sequence[str] = (),
+    evaluate: bool = False,
+    agw: bool = False,
+) -> str:
+    """Writes a checkpoint as a model folder.
+
+    Every format is read back and compared with the training network on the same images; where one
+    is not that network, no folder is left. ``weights.safetensors`` is always written: its digest
+    names the model.
+
+    Args:
+        cfg: the configuration that the weights were trained with.
+        weights: their checkpoint.
+        output: the folder, which must not exist.
+        formats: out of ``FILES``.
+        variants: out of ``VARIANTS``; they need the format onnx and have no limit to keep.
+        evaluate: whether to score the network and its variants on the test set, for the card.
+        agw: whether the weights are of the released AGW code.
+
+    Returns:
+        What was measured, as tables.
+
+    Raises:
+        InputError: for bad input, or a format that is not the training network.
+        MissingDependencyError: if a package that a format needs is not installed.
+    """
+    check_formats(formats)
+    if variants and "onnx" not in formats:
+        raise InputError("--half and --int8 are made from the ONNX file: add onnx to --formats")
+    with _new_folder(Path(output)) as folder:
+        slim = inference_config(cfg)
+        name = AGW if agw else CMEMD
+        network, checkpoint = read_network(slim, weights, name)
+        record = read_record(checkpoint)
+        probes = _probes(cfg, needed=evaluate)
+        by_network = by_training_network(network)
+        reference = by_network(probes.images, probes.modalities)
+        architecture = {"name": name, "config": slim.dump()}
+
+        def measured(of: str, file: str, embed: Embed):
+            return measure(of, (folder / file).stat().st_size, embed, probes, reference)
+
+        exported = []
+        for of, embed in _write(folder, network, architecture, formats, slim.INPUT.SIZE_TEST):
+            exported.append(measured(of, FILES[of], embed))
+            check_parity(exported[-1])
+        smaller = _write_variants(folder, variants, probes)
+        compared = [measured(of, VARIANTS[of][0], embed) for of, embed in smaller.items()]
+        scored = {"trained": by_network, **smaller} if evaluate else {}
+        known = Weights(file=Path(weights)) if agw else Weights.read(weights)
+        cards = {of: score(embed, cfg, known) for of, embed in scored.items()}
+        trained_on = _trained_on(cfg, record)
+        document = describe(
+            slim,
+            architecture,
+            record,
+            reference.shape[1],
+            standin=trained_on is not None and (trained_on.folder / "meta.jsonl").is_file(),
+            statistics=trained_on and channel_statistics(trained_on.train, cfg),
+            results=cards.get("trained") or results_beside(Path(weights)),
+        )
+        card = model_card(document, exported, compared, cards, probes.source)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        write_model_document(folder, document)
+    report = [f"compared on {len(probes.images)} {probes.source}", format_parity(exported)]
+    return "\n".join(report + ([format_variants(compared, cards)] if compared else []))
+
+
+@contextmanager
+def _new_folder(output: Path) -> Iterator[Path]:
+    """A folder beside the output, moved there in the end or removed.
+
+    Raises:
+        InputError: if the output exists or cannot be written.
+    """
+    if output.exists():
+        raise InputError(f"expected a new folder as --output, got {output}: remove it")
+    unfinished = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.mkdir(parents=True)
+        yield unfinished
+        unfinished.rename(output)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {output} ({error.strerror}): choose an --output in a folder of yours, "
+            "with room enough"
+        ) from None
+    finally:  # where it was renamed, there is nothing left to remove
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write(
+    folder: Path,
+    network: CMEMDNet,
+    architecture: Mapping[str, str],
+    formats: Sequence[str],
+    size: Sequence[int],
+) -> Iterator[tuple[str, Embed]]:
+    """Writes one format after the other; yields each name and what runs its file."""
+    paths = {name: folder / file for name, file in FILES.items()}
+    write_weights(network, paths["safetensors"])
+    yield "safetensors", by_weights(paths["safetensors"], architecture)
+    if not {"torch-export", "onnx"} & set(formats):
+        return
+    program = trace(EmbeddingGraph(network), *size)
+    if "torch-export" in formats:
+        write_program(program, paths["torch-export"])
+        yield "torch-export", by_program(paths["torch-export"])
+    if "onnx" in formats:
+        write_onnx(program, paths["onnx"])
+        yield "onnx", by_onnxruntime(paths["onnx"])
+
+
+def _write_variants(folder: Path, variants: Sequence[str], probes: Probes) -> dict[str, Embed]:
+    made = {}
+    for name in variants:
+        file, write = VARIANTS[name]
+        write(folder / FILES["onnx"], folder / file, probes)
+        made[name] = by_onnxruntime(folder / file)
+    return made
+
+
+def _probes(cfg: CfgNode, needed: bool) -> Probes:
+    """Test images, or drawn ones where the test set is not there and not needed."""
+    data = _found(cfg, test_dataset) if not needed else build_dataset(cfg, test_dataset(cfg))
+    if data is None:
+        return drawn_probes(*cfg.INPUT.SIZE_TEST)
+    return probes_of(data.query + data.gallery, cfg, type(data).__name__)
+
+
+def _trained_on(cfg: CfgNode, record: TrainingRecord | None) -> ImageDataset | None:
+    """The data set of the training, if it is there and its identities are the record's."""
+    data = _found(cfg, train_dataset)
+    if data is None or record is None:
+        return data
+    digests = identity_digests(data.dataset_name, (item.pid for item in data.train))
+    return data if sorted(digests) == record.identities else None
+
+
+def _found(cfg: CfgNode, which: Callable[[CfgNode], str]) -> ImageDataset | None:
+    try:
+        return build_dataset(cfg, which(cfg))
+    except InputError:
+        return None

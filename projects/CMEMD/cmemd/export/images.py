@@ -1,0 +1,105 @@
+"""Images that an export looks at: probes of both modalities, and the training set's chroma."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cmemd.compat  # noqa: F401  before fastreid
+
+import numpy as np
+from fastreid.config import CfgNode
+from fastreid.data.transforms import build_transforms
+
+from cmemd.data.images import read_rgb
+from cmemd.data.items import ImageItem
+from cmemd.data.modality import Modality
+
+__all__ = ["PROBES", "Probes", "channel_statistics", "drawn_probes", "probes_of", "read_images"]
+
+PROBES = 16  # of each modality
+_STATISTICS = 256  # of each modality [chosen]
+_SEED = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Probes:
+    """Images that every format of a model embeds.
+
+    Attributes:
+        images: (N, H, W, 3) uint8 RGB.
+        modalities: (N,) int64, values of ``Modality``, in turns.
+        source: where they come from, for people.
+    """
+
+    images: np.ndarray
+    modalities: np.ndarray
+    source: str
+
+
+def probes_of(items: Sequence[ImageItem], cfg: CfgNode, name: str) -> Probes:
+    """Sixteen images of each modality, spread over a data set.
+
+    Args:
+        items: both modalities among them.
+        cfg: its evaluation transform is used.
+        name: of the data set.
+    """
+    chosen = [_spread(items, modality, PROBES) for modality in Modality]
+    mixed = [item for pair in zip(*chosen, strict=False) for item in pair]
+    return Probes(
+        read_images(mixed, cfg),
+        np.array([item.modality for item in mixed], dtype=np.int64),
+        f"test images of {name}",
+    )
+
+
+def drawn_probes(height: int, width: int) -> Probes:
+    """Sixteen stand-in people, each in both modalities; for want of a data set."""
+    from cmemd.data.synthetic.figure import Figure
+    from cmemd.data.synthetic.person import draw_person
+    from cmemd.data.synthetic.render import render
+    from cmemd.data.synthetic.shot import draw_shot
+
+    images = []
+    for number in range(PROBES):
+        rng = np.random.default_rng([_SEED, number])
+        person = draw_person(rng)
+        images += [
+            render(
+                Figure(person, person.tones(modality)),
+                draw_shot(rng),
+                camera=1 + modality,
+                modality=modality,
+                size=(height, width),
+                rng=rng,
+            )[..., ::-1]  # OpenCV's channel order
+            for modality in Modality
+        ]
+    modalities = np.tile(np.array(list(Modality), dtype=np.int64), PROBES)
+    return Probes(np.stack(images), modalities, "drawn people, for want of a data set")
+
+
+def channel_statistics(items: Sequence[ImageItem], cfg: CfgNode) -> dict[str, dict[str, object]]:
+    """Modality -> the guard's summary of up to 256 of its images, spread over the training set."""
+    from cmemd.serve.guard import summarise
+
+    return {
+        modality.name.lower(): summarise(read_images(_spread(items, modality, _STATISTICS), cfg))
+        for modality in Modality
+    }
+
+
+def read_images(items: Sequence[ImageItem], cfg: CfgNode) -> np.ndarray:
+    """(N, H, W, 3) uint8 RGB, resized as for evaluation.
+
+    Raises:
+        InputError: if a file is truncated or no image.
+    """
+    transform = build_transforms(cfg, is_train=False)
+    pixels = [transform(read_rgb(item.path)).permute(1, 2, 0).numpy() for item in items]
+    return np.stack(pixels).astype(np.uint8)  # whole grey levels as floats, so nothing is lost
+
+
+def _spread(items: Sequence[ImageItem], modality: Modality, most: int) -> list[ImageItem]:
+    own = [item for item in items if item.modality == modality]
+    places = np.linspace(0, len(own) - 1, min(most, len(own))).round().astype(int)
+    return [own[place] for place in places]

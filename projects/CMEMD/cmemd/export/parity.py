@@ -1,0 +1,117 @@
+"""Whether an exported model is the network that was trained.
+
+Shape legend: N images; D channels of the embedding.
+"""
+
+import time
+from dataclasses import dataclass
+
+import cmemd.compat  # noqa: F401  before torch
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from cmemd.data.modality import Modality
+from cmemd.errors import InputError
+from cmemd.export.formats import Embed
+from cmemd.export.images import Probes
+from cmemd.modeling.cmemd_net import CMEMDNet
+
+__all__ = ["LIMITS", "Measured", "by_training_network", "check_parity", "measure", "same_rankings"]
+
+# Largest difference of any number of an embedding [chosen].
+LIMITS = {"safetensors": 1e-5, "torch-export": 1e-5, "onnx": 1e-4}
+_TIE = 1e-6  # cosines nearer to each other than float32 sums them rank in either order [chosen]
+_REPETITIONS = 3
+
+
+@dataclass(frozen=True)
+class Measured:
+    """An exported model against the training network, on the same images.
+
+    Attributes:
+        name: of its format.
+        bytes: of its file.
+        difference: largest, of any number of an embedding.
+        cosine: smallest, between the two embeddings of an image.
+        rankings: whether visible images rank alike for each thermal one.
+        images_per_second: in one batch of all of them.
+    """
+
+    name: str
+    bytes: int
+    difference: float
+    cosine: float
+    rankings: bool
+    images_per_second: float
+
+
+def by_training_network(network: CMEMDNet) -> Embed:
+    """The network as training and evaluation run it, with embeddings brought to length 1."""
+
+    @torch.inference_mode()
+    def embed(images: np.ndarray, modalities: np.ndarray) -> np.ndarray:
+        batch = {
+            "images": torch.from_numpy(images).permute(0, 3, 1, 2).float(),
+            "modalities": torch.from_numpy(modalities),
+        }
+        return functional.normalize(network(batch), dim=-1).cpu().numpy()
+
+    return embed
+
+
+def measure(name: str, size: int, embed: Embed, probes: Probes, reference: np.ndarray) -> Measured:
+    """Compares a model's embeddings of the probes with the training network's, and times it.
+
+    Args:
+        name: of its format.
+        size: of its file in bytes.
+        embed: the model.
+        probes: images of both modalities.
+        reference: (N, D) the training network's embeddings of them.
+    """
+    embeddings = embed(probes.images, probes.modalities)
+    seconds = []
+    for _ in range(_REPETITIONS):
+        start = time.perf_counter()
+        embed(probes.images, probes.modalities)
+        seconds.append(time.perf_counter() - start)
+    return Measured(
+        name=name,
+        bytes=size,
+        difference=float(np.abs(embeddings - reference).max()),
+        cosine=float((embeddings * reference).sum(1).min()),
+        rankings=same_rankings(embeddings, reference, probes.modalities),
+        images_per_second=len(probes.images) / float(np.median(seconds)),
+    )
+
+
+def same_rankings(embeddings: np.ndarray, reference: np.ndarray, modalities: np.ndarray) -> bool:
+    """Whether the visible images rank alike for each thermal one, by cosine.
+
+    Args:
+        embeddings: (N, D) of length 1.
+        reference: (N, D) likewise, of the same images.
+        modalities: (N,) values of ``Modality``, both among them.
+    """
+    thermal, visible = modalities == Modality.THERMAL, modalities == Modality.VISIBLE
+    order = np.argsort(-(reference[thermal] @ reference[visible].T), axis=1, kind="stable")
+    ranked = np.take_along_axis(embeddings[thermal] @ embeddings[visible].T, order, axis=1)
+    return bool((np.diff(ranked, axis=1) <= _TIE).all())
+
+
+def check_parity(measured: Measured) -> None:
+    """Refuses a model that is not the training network.
+
+    Raises:
+        InputError: if it differs by more than its format's limit, by NaN, or in a ranking.
+    """
+    limit = LIMITS[measured.name]
+    if not (measured.difference <= limit and measured.rankings):
+        raise InputError(
+            f"expected the {measured.name} model to embed as the training network does, to "
+            f"{limit:g} and with equal rankings; got a difference of {measured.difference:.3g} and "
+            f"{'equal' if measured.rankings else 'other'} rankings: nothing was written; leave "
+            "this format out of --formats, or export with another version of its packages"
+        )

@@ -1,0 +1,81 @@
+"""The network as a graph for inference: uint8 images and modalities -> embeddings of length 1.
+
+Shape legend: N images of H x W; D channels of the embedding.
+"""
+
+import cmemd.compat  # noqa: F401  before fastreid
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cmemd.data.modality import Modality
+from cmemd.modeling.cmemd_net import CMEMDNet
+
+__all__ = ["EmbeddingGraph", "is_exported"]
+
+_NOT_EXPORTED = (".classifier", ".num_batches_tracked")  # no embedding depends on them
+
+
+def is_exported(name: str) -> bool:
+    """Whether an embedding depends on the network's tensor of this name."""
+    return not name.endswith(_NOT_EXPORTED)
+
+
+class EmbeddingGraph(nn.Module):
+    """What is exported: normalisation, stems, streams, heads and the embedding's norm.
+
+    Each stem sees its own modality's rows, as in training, so that a batch of one modality costs
+    one stem. An exporter cannot tell whether a modality has any row, so each stem gets one row
+    more than it has, whose result is dropped. A row whose modality is neither 0 nor 1 becomes NaN
+    rather than an embedding by some stem.
+
+    Args:
+        network: a trained network; put into evaluation mode and shared, not copied.
+    """
+
+    def __init__(self, network: CMEMDNet) -> None:
+        super().__init__()
+        # A graph's code spells each tensor's path, and "granularities.global" is no Python. So
+        # the tensors are held here under flat names, and the network out of the exporter's sight.
+        self._network = (_Embedding(network).eval(),)
+        tensors = [*self._network[0].named_parameters(), *self._network[0].named_buffers()]
+        self._flat = {name: name.replace(".", "_") for name, _ in tensors if is_exported(name)}
+        for name, tensor in tensors:
+            if name in self._flat:
+                self.register_buffer(self._flat[name], tensor.detach())
+
+    def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
+        """Embeddings (N, D), float32.
+
+        Args:
+            images: (N, H, W, 3) uint8, RGB, N at least 1.
+            modalities: (N,) int64, values of ``Modality``.
+        """
+        tensors = {name: getattr(self, flat) for name, flat in self._flat.items()}
+        return torch.func.functional_call(self._network[0], tensors, (images, modalities))
+
+
+class _Embedding(nn.Module):
+    """``EmbeddingGraph`` with the network's own names."""
+
+    def __init__(self, network: CMEMDNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
+        network, backbone = self.network, self.network.backbone
+        grey_levels = images.permute(0, 3, 1, 2).to(torch.float32)
+        normalised = (grey_levels - network.pixel_mean) / network.pixel_std
+        rows = [(modalities == modality).nonzero()[:, 0] for modality in Modality]
+        shallow = torch.cat(
+            [
+                stem(normalised.index_select(0, functional.pad(own, (0, 1))))[:-1]
+                for stem, own in zip(backbone.stems, rows, strict=True)
+            ]
+        )
+        unknown = shallow.new_full((images.shape[0], *shallow.shape[1:]), torch.nan)
+        shallow = unknown.index_copy(0, torch.cat(rows), shallow)
+        local = None if backbone.local_stream is None else backbone.local_stream(shallow)
+        outputs = network.heads(backbone.global_stream(shallow), local)
+        return functional.normalize(network.heads.embed(outputs), dim=-1)

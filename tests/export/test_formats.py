@@ -1,0 +1,130 @@
+"""Every format of a model folder is the network that was trained."""
+
+import sys
+
+import cmemd.plugin  # noqa: F401  before torch and fastreid
+
+import numpy as np
+import onnx
+import pytest
+from tests.export.conftest import SIZE, save_checkpoint, tiny_config
+
+from cmemd.errors import InputError, MissingDependencyError
+from cmemd.export.formats import (
+    OPSET,
+    by_onnxruntime,
+    by_program,
+    by_weights,
+    check_formats,
+    trace,
+    write_onnx,
+)
+from cmemd.export.network import inference_config, read_network
+from cmemd.export.parity import by_training_network
+from cmemd.export.wrapper import EmbeddingGraph
+from cmemd.serve.model_folder import read_model_folder
+
+LIMITS = {"safetensors": 1e-5, "torch-export": 1e-5, "onnx": 1e-4}
+
+
+def batch(modalities, seed=0):
+    images = np.random.default_rng(seed).integers(0, 256, (len(modalities), *SIZE, 3), np.uint8)
+    return images, np.array(modalities, dtype=np.int64)
+
+
+@pytest.fixture(scope="module")
+def trained(checkpoint):
+    return by_training_network(read_network(inference_config(tiny_config()), checkpoint)[0])
+
+
+@pytest.fixture(scope="module")
+def formats(model_folder):
+    document = read_model_folder(model_folder).document
+    return {
+        "safetensors": by_weights(model_folder / "weights.safetensors", document["architecture"]),
+        "torch-export": by_program(model_folder / "model.pt2"),
+        "onnx": by_onnxruntime(model_folder / "model.onnx"),
+    }
+
+
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize(
+    "modalities", [[0], [1], [0, 0, 0], [1, 1], [0, 1], [1, 0, 0, 1, 0, 1, 1, 1, 0, 0, 0]]
+)
+def test_any_batch_embeds_as_the_training_network_does(name, modalities, formats, trained):
+    images, modalities = batch(modalities)
+    embeddings = formats[name](images, modalities)
+    assert embeddings.dtype == np.float32
+    assert np.abs(embeddings - trained(images, modalities)).max() <= LIMITS[name]
+    assert np.linalg.norm(embeddings, axis=1) == pytest.approx(np.ones(len(images)), abs=1e-5)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_each_modality_has_its_own_stem(name, formats):
+    images, _ = batch([0])
+    visible, thermal = (formats[name](images, np.array([m])) for m in (0, 1))
+    assert np.abs(visible - thermal).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_an_unknown_modality_gives_nan_and_leaves_the_other_rows_alone(name, formats):
+    images, modalities = batch([0, 1, 0])
+    known = formats[name](images, modalities)
+    modalities[1] = 2
+    embeddings = formats[name](images, modalities)
+    assert np.isnan(embeddings[1]).all()
+    assert np.abs(embeddings[[0, 2]] - known[[0, 2]]).max() < 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"MODEL__HEADS__GRANULARITIES": "('global',)"},
+        {"MODEL__HEADS__LOCAL_WEIGHTS": "image", "MODEL__HEADS__TEST_ACCUMULATED": True},
+        {"MODEL__HEADS__POOL_LAYER": "GeneralizedMeanPoolingP", "MODEL__HEADS__STRIPES": 4},
+    ],
+)
+def test_other_heads_export_too(keys, tmp_path):
+    cfg = inference_config(tiny_config(**keys))
+    network = read_network(cfg, save_checkpoint(tmp_path, **keys))[0]
+    write_onnx(trace(EmbeddingGraph(network), *SIZE), tmp_path / "model.onnx")
+    images, modalities = batch([1, 0, 0])
+    expected = by_training_network(network)(images, modalities)
+    got = by_onnxruntime(tmp_path / "model.onnx")(images, modalities)
+    assert np.abs(got - expected).max() <= LIMITS["onnx"]
+
+
+def test_the_onnx_contract(model_folder):
+    model = onnx.load(model_folder / "model.onnx")
+    onnx.checker.check_model(model)
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    size = read_model_folder(model_folder).embedding_size
+    assert shapes == {
+        "images": ["batch", *SIZE, 3],
+        "modalities": ["batch"],
+        "embeddings": ["batch", size],
+    }
+    assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.pt2"])
+def test_no_path_of_this_machine_travels_along(file, model_folder):
+    content = (model_folder / file).read_bytes()
+    assert b"site-packages" not in content
+    assert b"cmemd/export" not in content
+
+
+def test_an_unknown_format():
+    with pytest.raises(InputError, match="out of safetensors, torch-export, onnx, got tensorrt"):
+        check_formats(["onnx", "tensorrt"])
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    check_formats(["safetensors"])
+    with pytest.raises(MissingDependencyError, match=r"onnxruntime.*cmemd\[export\]"):
+        check_formats(["onnx"])

@@ -1,0 +1,77 @@
+#!/usr/bin/env python
+"""Writes a checkpoint as a model folder that needs neither fast-reid nor its configuration.
+
+For example::
+
+    python tools/export_model.py --config-file projects/CMEMD/configs/demo.yml \
+        --weights logs/demo/model_final.pth --output models/demo [KEY VALUE ...]
+    python tools/export_model.py ... --half --int8 --evaluate
+    python tools/export_model.py --agw --weights agw.t \
+        --config-file projects/CMEMD/configs/ablations/agw_global.yml --output models/agw
+"""
+
+import argparse
+import logging
+import sys
+import warnings
+from pathlib import Path
+
+from cmemd.errors import readable_errors
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command's arguments."""
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    arguments.add_argument(
+        "--config-file", required=True, metavar="F", help="the yaml that the weights come from"
+    )
+    arguments.add_argument("--weights", required=True, type=Path, metavar="W", help="a checkpoint")
+    arguments.add_argument(
+        "--output", required=True, type=Path, metavar="DIR", help="a folder that is not there yet"
+    )
+    arguments.add_argument(
+        "--formats",
+        nargs="+",
+        default=["safetensors", "torch-export", "onnx"],
+        metavar="NAME",
+        help="out of safetensors (always written), torch-export and onnx; default: all",
+    )
+    arguments.add_argument("--half", action="store_true", help="ONNX in half precision too")
+    arguments.add_argument("--int8", action="store_true", help="ONNX with 8-bit convolutions too")
+    arguments.add_argument(
+        "--evaluate",
+        action="store_true",
+        help="score the network, and --half and --int8, on the test set for the model card",
+    )
+    arguments.add_argument(
+        "--agw", action="store_true", help="the weights are of the released AGW code"
+    )
+    arguments.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration overrides")
+    return arguments
+
+
+def main(args: argparse.Namespace) -> None:
+    """Exports and prints what was measured."""
+    with readable_errors():
+        from cmemd import load_config
+        from cmemd.export.folder import export_model
+
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        # PyTorch's own exporter copies its deprecated classes.
+        warnings.filterwarnings("ignore", message=r".*isinstance\(treespec, LeafSpec\)")
+        report = export_model(
+            load_config(args.config_file, args.opts),
+            args.weights,
+            args.output,
+            formats=args.formats,
+            variants=[name for name in ("half", "int8") if getattr(args, name)],
+            evaluate=args.evaluate,
+            agw=args.agw,
+        )
+        sys.stdout.write(f"{report}\nwrote {args.output}\n")
+
+
+if __name__ == "__main__":
+    main(parser().parse_args())
