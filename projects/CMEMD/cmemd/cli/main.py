@@ -9,7 +9,18 @@ from cmemd.errors import readable_errors
 
 __all__ = ["main"]
 
-COMMANDS = ("synth", "doctor", "score", "compare", "clouds", "ablate")
+COMMANDS = (
+    "synth",
+    "doctor",
+    "score",
+    "compare",
+    "clouds",
+    "ablate",
+    "embed",
+    "gallery",
+    "search",
+    "calibrate",
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

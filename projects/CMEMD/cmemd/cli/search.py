@@ -1,0 +1,122 @@
+"""``cmemd search``: finds the people of query images in a gallery."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from cmemd.cli.embed import add_model, report_skipped
+from cmemd.errors import InputError
+
+HELP = "rank a gallery's images by their likeness to a query"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_model(parser)
+    parser.add_argument("--gallery", required=True, metavar="G")
+    parser.add_argument(
+        "--image", required=True, metavar="Q|DIR", help="query, or as --images of cmemd embed"
+    )
+    parser.add_argument("--top", type=int, default=10, metavar="K", help="default: %(default)s")
+    parser.add_argument(
+        "--threshold",
+        type=float,
+        default=float("-inf"),
+        metavar="T",
+        help="least score of a match, of cmemd calibrate; below it there is no match",
+    )
+    parser.add_argument(
+        "--in", choices=["visible", "thermal"], dest="among", help="matches of this modality only"
+    )
+    parser.add_argument(
+        "--camera", action="append", default=[], help="matches of this camera; several times"
+    )
+    parser.add_argument("--since", metavar="TIME", help="taken then or later, ISO 8601")
+    parser.add_argument("--until", metavar="TIME", help="taken before it")
+    parser.add_argument("--exact", action="store_true", help="do without the gallery's index")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--sheet", type=Path, metavar="OUT.png", help="where a contact sheet goes")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Search, print the matches, draw the sheet; the exit status.
+
+    Raises:
+        InputError: No such gallery, model or image, a gallery of another model, or no readable
+            query.
+    """
+    import numpy as np
+
+    from cmemd.data.modality import Modality
+    from cmemd.gallery.search import find_matches
+    from cmemd.gallery.sheet import QUERIES, contact_sheet, write_sheet
+    from cmemd.gallery.sources import find_sources, parse_time
+    from cmemd.gallery.table import open_gallery, row_filter
+    from cmemd.serve.predictor import Predictor
+
+    if args.top < 1:
+        raise InputError(f"expected --top of at least 1, got {args.top}: leave it out for 10")
+    where = row_filter(
+        cameras=args.camera,
+        modality=args.among,
+        since=parse_time(args.since) if args.since else None,
+        until=parse_time(args.until) if args.until else None,
+    )
+    with open_gallery(args.gallery) as gallery:
+        paths = [source.path for source in find_sources(args.image)]
+        predictor = Predictor(args.model, device=args.device, batch_size=args.batch_size)
+        gallery.check_model(predictor.digest, predictor.size)
+        found = list(predictor.stream(paths, Modality[args.modality.upper()]))
+        if not found:
+            raise InputError(
+                f"expected a query that can be read at {args.image}, got none "
+                f"({predictor.skipped[0][1]}): name another"
+            )
+        queries = np.stack([vector for _, vector in found])
+        matches = find_matches(
+            gallery, queries, args.top, where=where, threshold=args.threshold, exact=args.exact
+        )
+    answers = [(str(path), of) for (path, _), of in zip(found, matches, strict=True)]
+    _print(answers, args.json)
+    if not args.json:
+        report_skipped(predictor)
+    if args.sheet:
+        write_sheet(contact_sheet(answers, args.top), args.sheet)
+        if len(answers) > QUERIES and not args.json:
+            print(f"the sheet shows the first {QUERIES} of {len(answers)} queries")
+    return 0
+
+
+def _print(answers: Sequence[tuple[str, Sequence]], as_json: bool) -> None:
+    import dataclasses
+    import json
+    import os
+
+    from tabulate import tabulate
+
+    if as_json:
+        document = [
+            {"query": path, "matches": [dataclasses.asdict(match) for match in matches]}
+            for path, matches in answers
+        ]
+        print(json.dumps(document, default=lambda time: time.isoformat(), indent=2))
+        return
+    for path, matches in answers:
+        print(os.path.relpath(path))
+        if not matches:
+            print("no match")
+            continue
+        rows = [
+            (
+                rank,
+                f"{match.score:.4f}",
+                os.path.relpath(match.path),
+                match.modality,
+                match.identity,
+                match.camera,
+                match.time and match.time.isoformat(),
+            )
+            for rank, match in enumerate(matches, 1)
+        ]
+        headers = ["rank", "score", "path", "modality", "identity", "camera", "time"]
+        print(tabulate(rows, headers, disable_numparse=True))

@@ -1,0 +1,90 @@
+import argparse
+import json
+
+import numpy as np
+import pytest
+from tests.gallery.stub import DIGEST
+
+from cmemd.cli import calibrate
+from cmemd.data.modality import Modality
+from cmemd.errors import InputError
+from cmemd.gallery.embeddings_file import write_embeddings
+from cmemd.gallery.rows import make_rows
+from cmemd.gallery.sources import Source
+
+
+def write(path, names, degrees, modality=Modality.THERMAL, model=DIGEST, prefix="probe"):
+    """Embeddings in the plane; a name is a person, or "" for one without."""
+    angles = np.radians(degrees)
+    vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    sources = [Source(f"/{prefix}/{n}", name or None) for n, name in enumerate(names)]
+    write_embeddings([make_rows(sources, vectors, modality, model)], path)
+    return path
+
+
+@pytest.fixture
+def gallery(tmp_path):
+    """Ann at 0 degrees and Bob at 90."""
+    return write(tmp_path / "g.npz", ["ann", "bob"], [0, 90], Modality.VISIBLE, prefix="gallery")
+
+
+def run(probes, gallery, *words):
+    parser = argparse.ArgumentParser()
+    calibrate.add_arguments(parser)
+    words = ["--probes", probes, "--gallery", gallery, *words]
+    return calibrate.run(parser.parse_args([str(word) for word in words]))
+
+
+def test_a_case_by_hand(tmp_path, gallery, capsys):
+    # Strangers at 20, 30, 40, 45 degrees: nearest at 20, 30, 40, 45; one in four may pass, so the
+    # threshold is just above cos 30. Ann at 10 and 35 degrees: one of two is missed.
+    names, degrees = ["ann", "ann", "c", "d", "e", "f"], [10, 35, 20, 30, 40, 45]
+    probes = write(tmp_path / "p.parquet", names, degrees)
+    assert run(probes, gallery, "--fpir", 0.25, "--json") == 0
+    (result,) = json.loads(capsys.readouterr().out)
+    assert (result["probes"], result["gallery"]) == ("thermal", "visible")
+    assert result["threshold"] == pytest.approx(np.cos(np.radians(30)), abs=1.1e-6)
+    assert (result["fpir"], result["fnir"]) == (0.25, 0.5)
+    assert (result["mated"], result["non_mated"]) == (2, 4)
+    run(probes, gallery, "--fpir", 0.25)
+    text = capsys.readouterr().out
+    assert "0.866026" in text
+    assert "50.00 % (50.00 to 50.00)" in text
+
+
+def test_each_pair_of_modalities_has_its_own(tmp_path, gallery, capsys):
+    names = ["ann", "c", "d"]
+    thermal = write(tmp_path / "t.npz", names, [10, 40, 45])
+    visible = write(tmp_path / "v.npz", names, [10, 20, 45], Modality.VISIBLE, prefix="visible")
+    run(thermal, gallery, "--probes", visible, "--fpir", 0.5, "--json")
+    results = json.loads(capsys.readouterr().out)
+    assert [(r["probes"], r["gallery"]) for r in results] == [
+        ("thermal", "visible"),
+        ("visible", "visible"),
+    ]
+    # One of two may pass: thresholds just above the second nearest stranger, at 45 degrees.
+    assert [r["threshold"] for r in results] == [0.707107, 0.707107]
+    assert [r["fnir"] for r in results] == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "message"),
+    [
+        (["ann", "c"], {"model": "cd" * 32}, "expected embeddings of one model, got 2"),
+        (["ann", ""], {}, "expected an identity for every image of the probes, got 1 without"),
+        (["ann", "c"], {"prefix": "gallery"}, "expected probes that are not in the gallery, got 2"),
+        (["ann", "bob"], {}, "expected at least 2 probes of people who are not in the gallery"),
+        (["c", "d"], {}, "expected some probes of people who are in the gallery"),
+    ],
+)
+def test_mistakes_are_told(tmp_path, gallery, names, options, message):
+    probes = write(tmp_path / "p.npz", names, [10, 20], **options)
+    with pytest.raises(InputError, match=message):
+        run(probes, gallery, "--fpir", 0.5)
+
+
+def test_embeddings_of_two_sizes_are_told(tmp_path, gallery):
+    columns = dict(np.load(gallery))
+    np.savez(tmp_path / "p.npz", **{**columns, "vector": np.eye(2, 3, dtype=np.float32)})
+    with pytest.raises(InputError, match="expected embeddings of one size"):
+        run(gallery, gallery, "--probes", tmp_path / "p.npz")

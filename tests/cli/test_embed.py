@@ -1,0 +1,170 @@
+import argparse
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from tests.gallery.stub import Predictor, make_images, vector_of
+
+from cmemd.cli import embed
+from cmemd.cli.main import main
+from cmemd.errors import InputError
+from cmemd.gallery.embeddings_file import read_embeddings
+from cmemd.gallery.table import open_gallery
+
+PATTERN = ["--pattern", r"cam(?P<camera>\d)/(?P<identity>p\d)/"]
+
+
+@pytest.fixture(autouse=True)
+def _stub_model(monkeypatch):
+    monkeypatch.setattr("cmemd.serve.predictor.Predictor", Predictor)
+
+
+def run(*words, modality="visible", model="model"):
+    parser = argparse.ArgumentParser()
+    embed.add_arguments(parser)
+    words = [str(word) for word in ("--model", model, "--modality", modality, *words)]
+    return embed.run(parser.parse_args(words))
+
+
+def test_images_get_into_a_gallery_with_their_labels(tmp_path, capsys):
+    paths = make_images(tmp_path / "images")
+    assert run("--images", tmp_path / "images", "--gallery", tmp_path / "g", *PATTERN) == 0
+    assert "12 embeddings added" in capsys.readouterr().out
+    with open_gallery(tmp_path / "g") as gallery:
+        ((numbers, vectors),) = gallery.batches()
+        rows = list(gallery.labels(numbers.tolist()).values())
+    assert [row["path"] for row in rows] == paths
+    assert (rows[0]["camera"], rows[0]["identity"], rows[0]["modality"]) == ("0", "p0", "visible")
+    np.testing.assert_array_equal(vectors, np.stack([vector_of(path) for path in paths]))
+
+
+def test_nothing_is_embedded_twice(tmp_path, capsys, monkeypatch):
+    paths = make_images(tmp_path / "images")
+    run("--images", tmp_path / "images/cam0", "--gallery", tmp_path / "g")
+    seen = []
+    monkeypatch.setattr("tests.gallery.stub.vector_of", lambda p: seen.append(p) or vector_of(p))
+    run("--images", tmp_path / "images", "--gallery", tmp_path / "g")
+    assert seen == [path for path in paths if "cam1" in path]
+    assert "6 embeddings added" in capsys.readouterr().out
+    run("--images", tmp_path / "images", "--gallery", tmp_path / "g")
+    assert "0 embeddings added to" in (said := capsys.readouterr().out)
+    assert "12 were there already; 12 in all" in said
+
+
+def test_an_interrupted_run_keeps_what_it_committed(tmp_path, monkeypatch):
+    paths = make_images(tmp_path / "images")
+    monkeypatch.setattr("cmemd.gallery.embedding.CHUNK", 5)
+
+    def interrupted(path):
+        if path == paths[8]:
+            raise KeyboardInterrupt
+        return vector_of(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("tests.gallery.stub.vector_of", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run("--images", tmp_path / "images", "--gallery", tmp_path / "g")
+    with open_gallery(tmp_path / "g") as gallery:
+        assert sorted(gallery.modalities()) == paths[:5]
+    run("--images", tmp_path / "images", "--gallery", tmp_path / "g")
+    with open_gallery(tmp_path / "g") as gallery:
+        assert sorted(gallery.modalities()) == paths
+
+
+@pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
+def test_images_get_into_a_file(tmp_path, name):
+    paths = make_images(tmp_path / "images")
+    run("--images", tmp_path / "images", "--output", tmp_path / name, modality="thermal")
+    columns = read_embeddings(tmp_path / name)
+    assert columns["path"].tolist() == paths
+    assert set(columns["modality"]) == {"thermal"}
+
+
+def test_names_with_spaces_quotes_and_letters(tmp_path):
+    folder = tmp_path / 'it\'s "ü" 人'
+    paths = make_images(folder, 3)
+    run("--images", folder, "--gallery", tmp_path / "g é")
+    run("--images", folder, "--gallery", tmp_path / "g é")
+    with open_gallery(tmp_path / "g é") as gallery:
+        assert sorted(gallery.modalities()) == paths
+
+
+def test_images_that_cannot_be_read_are_listed_and_tried_again(tmp_path, capsys):
+    paths = make_images(tmp_path / "images")
+    open(paths[3], "w").close()
+    run("--images", tmp_path / "images", "--gallery", tmp_path / "g")
+    output = capsys.readouterr().out
+    assert "11 embeddings added" in output
+    assert f"skipped {paths[3]}: expected an image" in output
+    assert "1 images skipped" in output
+    make_images(tmp_path / "images")
+    run("--images", tmp_path / "images", "--gallery", tmp_path / "g")
+    assert "1 embeddings added" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "message"),
+    [
+        (["--gallery", "g"], {"model": "cd" * 32}, "expected embeddings of model abab.* got model"),
+        (["--gallery", "g"], {"modality": "thermal"}, "to be visible, as in gallery .* got therm"),
+        (["--output", "f.csv"], {}, "expected a file .npz or .parquet"),
+        (["--gallery", "images/cam0/p0/0000.jpg"], {}, "expected to write gallery"),
+    ],
+)
+def test_mistakes_are_told_and_change_nothing(tmp_path, monkeypatch, words, options, message):
+    monkeypatch.chdir(tmp_path)
+    make_images(tmp_path / "images")
+    run("--images", "images", "--gallery", "g")
+    with pytest.raises(InputError, match=message):
+        run("--images", "images", *words, **options)
+    with open_gallery("g") as gallery:
+        assert set(gallery.modalities().values()) == {"visible"}
+        assert len(gallery) == 12
+
+
+def test_an_empty_folder_is_told_before_the_model_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("cmemd.serve.predictor.Predictor", None)
+    with pytest.raises(InputError, match="expected images at .* got none"):
+        run("--images", tmp_path, "--gallery", tmp_path / "g")
+
+
+@pytest.mark.parametrize("words", [[], ["--gallery", "g", "--output", "f.npz"]])
+def test_a_place_is_needed_and_one_only(words):
+    with pytest.raises(SystemExit, match="2"):
+        run("--images", "x", *words)
+
+
+@pytest.mark.parametrize("modality", [[], ["--modality", "infrared"]])
+def test_a_modality_is_needed(modality, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["embed", "--model", "m", "--images", "x", "--gallery", "g", *modality])
+    assert "--modality" in capsys.readouterr().err
+
+
+def test_galleries_need_neither_torch_nor_fastreid():
+    program = (
+        "import sys\n"
+        "sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'fastreid', 'yacs', 'cv2')))\n"
+        "import cmemd.gallery.embedding, cmemd.gallery.search, cmemd.gallery.sheet\n"
+        "import cmemd.gallery.calibration, cmemd.serve.predictor\n"
+        "assert not {'scipy', 'matplotlib', 'pandas'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_a_missing_package_is_named_in_one_line():
+    program = (
+        "import sys\n"
+        "import importlib.util as util\n"
+        "find = util.find_spec\n"
+        "util.find_spec = lambda name: None if name == 'lancedb' else find(name)\n"
+        "from cmemd.cli.main import main\n"
+        "main(['gallery', 'info', 'g'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "without lancedb: pip install 'cmemd[serve]'" in done.stderr

@@ -1,0 +1,178 @@
+"""Killed, crowded and starved commands leave a gallery as it was before or after a commit."""
+
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.gallery.stub import make_images, vector_of
+from tests.gallery.victim import CHUNK, start
+
+from cmemd.gallery.table import open_gallery
+
+REPOSITORY = Path(__file__).parents[2]
+IMAGES = 120
+KILLED = -9
+
+
+def embed(images, *to):
+    return ["embed", "--model", "model", "--modality", "visible", "--images", images, *to]
+
+
+def run(words, log, limit=0):
+    """Exit status and output of a command that nobody kills."""
+    process = start(words, log, limit)
+    process.join(60)
+    return process.exitcode, log.read_text()
+
+
+def contents(gallery):
+    """The gallery's paths, once every vector is known to be right and no path to be twice there."""
+    with open_gallery(gallery) as opened:
+        found = list(opened.batches())
+        numbers = np.concatenate([part for part, _ in found]).tolist()
+        labels = opened.labels(numbers)
+    paths = [labels[number]["path"] for number in numbers]
+    assert len(set(paths)) == len(paths)
+    vectors = np.concatenate([part for _, part in found])
+    np.testing.assert_array_equal(vectors, np.stack([vector_of(path) for path in paths]))
+    return set(paths)
+
+
+def kill_all(folder, rounds):
+    """Kills each change at a random moment, once a round, and looks at what is left.
+
+    Returns:
+        How many of each were still at work.
+    """
+    paths = make_images(folder / "images", IMAGES)
+    people = {path for path in paths if "/p1/" in path}
+    gallery, chance = folder / "g", random.Random(0)
+    label = ["--pattern", "/(?P<identity>p[0-9])/"]
+    words = {
+        "embed": embed(folder / "images", "--gallery", gallery, *label),
+        "remove": ["gallery", "remove", gallery, "--identity", "p1"],
+        "index": ["gallery", "index", gallery],
+        "compact": ["gallery", "compact", gallery],
+    }
+    seconds, hits = dict.fromkeys(words, 0.2), dict.fromkeys(words, 0)
+
+    def kill(name):
+        process = start(words[name], folder / "log")
+        time.sleep(chance.uniform(0, seconds[name]))
+        process.kill()
+        process.join()
+        hits[name] += process.exitcode == KILLED
+        return contents(gallery)
+
+    def finish(name):
+        began = time.perf_counter()
+        status, output = run(words[name], folder / "log")
+        seconds[name] = time.perf_counter() - began
+        assert status == 0, output
+        return contents(gallery)
+
+    assert finish("embed") == {*paths}
+    for _ in range(rounds):
+        assert kill("remove") in ({*paths}, {*paths} - people)
+        assert finish("remove") == {*paths} - people
+        there = kill("embed") & people
+        assert there == set(sorted(people)[: len(there)])
+        assert len(there) % CHUNK == 0
+        assert finish("embed") == {*paths}
+        for name in ("index", "compact"):
+            assert kill(name) == {*paths}
+            assert finish(name) == {*paths}
+    return hits
+
+
+def test_a_command_that_is_killed_leaves_the_gallery_before_or_after(tmp_path):
+    kill_all(tmp_path, 2)
+
+
+@pytest.mark.slow
+def test_many_kills(tmp_path, capsys):
+    hits = kill_all(tmp_path, 50)
+    with capsys.disabled():
+        sys.stdout.write(f"\nkilled at work, of 50 each: {hits}\n")
+    assert min(hits.values()) >= 10
+
+
+def test_two_writers_at_once_lose_nothing(tmp_path):
+    paths = make_images(tmp_path / "images", IMAGES)
+    halves, logs = ([tmp_path / f"{name}.{kind}" for name in "ab"] for kind in ("txt", "log"))
+    halves[0].write_text("\n".join(paths[:80]))
+    halves[1].write_text("\n".join(paths[40:]))
+    writers = [
+        start(embed(half, "--gallery", tmp_path / "g"), log)
+        for half, log in zip(halves, logs, strict=True)
+    ]
+    for writer in writers:
+        writer.join(60)
+    said = [log.read_text() for log in logs]
+    assert [writer.exitcode for writer in writers] == [0, 0], said
+    assert contents(tmp_path / "g") == {*paths}
+    added = [int(text.splitlines()[-1].split()[0]) for text in said]
+    assert sum(added) == IMAGES
+
+
+def test_a_full_disk_is_told_and_the_gallery_stays_whole(tmp_path):
+    paths = make_images(tmp_path / "images", IMAGES)
+    (tmp_path / "few.txt").write_text("\n".join(paths[:5]))
+    assert run(embed(tmp_path / "few.txt", "--gallery", tmp_path / "g"), tmp_path / "log")[0] == 0
+    words = embed(tmp_path / "images", "--gallery", tmp_path / "g")
+    # A commit of ten vectors of 32 needs more than 2,000 bytes.
+    status, output = run(words, tmp_path / "log", limit=2000)
+    assert status == 2
+    assert "error: expected to write gallery" in output
+    assert "File too large" in output
+    assert "Traceback" not in output
+    assert contents(tmp_path / "g") == {*paths[:5]}
+    assert run(words, tmp_path / "log")[0] == 0
+    assert contents(tmp_path / "g") == {*paths}
+
+
+@pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
+def test_a_full_disk_leaves_no_half_of_a_file(tmp_path, name):
+    make_images(tmp_path / "images", IMAGES)
+    (tmp_path / "out").mkdir()
+    words = embed(tmp_path / "images", "--output", tmp_path / "out" / name)
+    status, output = run(words, tmp_path / "log", limit=2000)
+    assert status == 2
+    assert "error: expected to write" in output
+    assert "Traceback" not in output
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.slow  # two fresh processes
+def test_a_file_system_without_room(tmp_path):
+    """A file system of 96 KiB of its own, where this system lets a user mount one."""
+    make_images(tmp_path / "images", IMAGES)
+    (tmp_path / "disk").mkdir()
+    mount = f"mount -t tmpfs -o size=96k tmpfs {tmp_path}/disk"
+    may = subprocess.run(["unshare", "-rm", "sh", "-c", mount], capture_output=True, check=False)
+    if may.returncode:
+        pytest.skip("user namespaces are not permitted here")
+    victim = f"{sys.executable} -m tests.gallery.victim {tmp_path}"
+    words = " ".join(map(str, embed(tmp_path / "images", "--gallery", tmp_path / "disk/g")))
+    script = (
+        f"{mount} && {victim}/log {words}; echo $?; "
+        f"{victim}/rows gallery remove {tmp_path}/disk/g --path none"
+    )
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", script],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    output = (tmp_path / "log").read_text()
+    assert done.stdout == "2\n"
+    assert "No space left on device" in output
+    assert "Traceback" not in output
+    rows = int((tmp_path / "rows").read_text().split()[-2])
+    assert 0 < rows < IMAGES
+    assert rows % CHUNK == 0

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from cmemd.errors import InputError
+from cmemd.gallery.search import Match
+from cmemd.gallery.sheet import QUERIES, contact_sheet, write_sheet
+
+
+def match(path, score=0.5, identity=None):
+    return Match(score, str(path), "visible", identity, None, None)
+
+
+@pytest.fixture
+def red(tmp_path):
+    Image.new("RGB", (32, 64), "red").save(tmp_path / "réd 'one'.png")
+    return tmp_path / "réd 'one'.png"
+
+
+def shares(sheet, colour):
+    """How much of each column of pixels has a colour."""
+    return (np.asarray(sheet) == colour).all(axis=2).mean(axis=0)
+
+
+def test_a_row_has_the_query_and_its_matches(red, tmp_path):
+    Image.new("L", (64, 64), 7).save(tmp_path / "grey.png")
+    sheet = contact_sheet([(str(red), [match(tmp_path / "grey.png", identity="Jürgen")])], 1)
+    reds, greys = shares(sheet, [255, 0, 0]), shares(sheet, [7, 7, 7])
+    # The query is on the left; a letter has a grey pixel too.
+    assert np.flatnonzero(reds > 0.1).max() < np.flatnonzero(greys > 0.1).min()
+    assert reds.max() > 0.7  # twice as large as the file: as high as a tile
+    assert 0.3 < greys.max() < 0.5  # a square keeps its shape
+
+
+def test_rows_follow_the_queries_up_to_a_number(red):
+    one, two = (contact_sheet([(str(red), [])] * count, 3).height for count in (1, 2))
+    many = contact_sheet([(str(red), [])] * (QUERIES + 5), 3).height
+    assert many == one + (QUERIES - 1) * (two - one)
+
+
+def test_a_file_that_is_gone_is_grey(tmp_path):
+    sheet = contact_sheet([(str(tmp_path / "gone.jpg"), [])], 1)
+    assert shares(sheet, [211, 211, 211]).max() > 0.7
+
+
+def test_a_sheet_goes_where_it_can(red, tmp_path):
+    sheet = contact_sheet([(str(red), [])], 1)
+    write_sheet(sheet, tmp_path / "s.png")
+    assert Image.open(tmp_path / "s.png").size == sheet.size
+    for path in (tmp_path / "none/s.png", tmp_path / "s.txt"):
+        with pytest.raises(InputError, match="expected to write a sheet"):
+            write_sheet(sheet, path)
