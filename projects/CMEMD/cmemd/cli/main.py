@@ -9,7 +9,7 @@ from cmemd.errors import readable_errors
 
 __all__ = ["main"]
 
-COMMANDS = ("synth", "doctor", "score", "compare", "clouds", "ablate")
+COMMANDS = ("synth", "doctor", "score", "compare", "clouds", "ablate", "plans")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
