@@ -13,7 +13,8 @@ from cmemd.cli.main import main
 from cmemd.errors import InputError
 from cmemd.evaluation.scoring import FIGURES
 from cmemd.provenance import config_sha256
-from cmemd.study.ablation import paired_difference, plan_study, run_study, study_table
+from cmemd.runs import run_all
+from cmemd.study.ablation import in_turn, paired_difference, plan_study, study_table
 
 # Stands for tools/train_net.py: writes the card that is waiting for it, unless it is to crash.
 SCRIPT = """
@@ -71,10 +72,10 @@ def test_every_variant_runs_with_every_seed_and_what_is_done_stays(configs, scri
     output = tmp_path / "study"
     variants = plan_study(configs, [0, 3], output)
     prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
-    assert run_study(variants, script, jobs=2) == []
+    assert run_all(in_turn(variants), script, jobs=2) == []
     expected = {f"{name}/seed-{seed}" for name in ("baseline", "other") for seed in (0, 3)}
     assert set(started(output)) == expected
-    assert run_study(plan_study(configs, [0, 3], output), script) == []
+    assert run_all(in_turn(plan_study(configs, [0, 3], output)), script) == []
     assert len(started(output)) == 4
 
 
@@ -82,12 +83,12 @@ def test_a_failed_run_does_not_stop_the_others_and_is_run_again(configs, script,
     output = tmp_path / "study"
     variants = plan_study(configs, [0, 1], output)
     prepare(variants, {"baseline": [10.0, None], "other": [30.0, 32.0]})
-    failed = run_study(variants, script)
+    failed = run_all(in_turn(variants), script)
     assert [run.name for run in failed] == ["baseline, seed 1"]
     assert "crashed" in (failed[0].folder / "output.txt").read_text()
     assert len(started(output)) == 4
     prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
-    assert run_study(variants, script) == []
+    assert run_all(in_turn(variants), script) == []
     assert started(output)[4:] == ["baseline/seed-1"]
 
 
@@ -95,7 +96,7 @@ def test_the_table_by_hand(configs, script, tmp_path):
     # Baseline 10 and 20: 15 ± 5. Other 30 and 32: 31 ± 1. Differences 20 and 12: 16, from 12 to 20.
     variants = plan_study(configs, [0, 1], tmp_path / "study")
     prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
-    run_study(variants, script)
+    run_all(in_turn(variants), script)
     lines = study_table(variants).splitlines()
     assert lines[2].split() == ["baseline", "2", *["15.00", "±", "5.00"] * 3]
     assert lines[3].split()[:11] == ["other", "2", *["31.00", "±", "1.00"] * 3]
@@ -105,7 +106,7 @@ def test_the_table_by_hand(configs, script, tmp_path):
 def test_runs_that_are_not_done_are_left_out_and_counted(configs, script, tmp_path):
     variants = plan_study(configs, [0, 1], tmp_path / "study")
     prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, None]})
-    run_study(variants, script)
+    run_all(in_turn(variants), script)
     line = study_table(variants).splitlines()[3]
     assert line.split()[:3] == ["other", "1", "30.00"]
     assert line.count("+20.00") == 3 * 3  # seed 0 alone: 30 - 10, a certain 20 over its queries
@@ -116,7 +117,7 @@ def test_runs_that_are_not_done_are_left_out_and_counted(configs, script, tmp_pa
 def test_another_configuration_in_the_folder_is_refused(configs, script, tmp_path):
     variants = plan_study(configs, [0], tmp_path / "study")
     prepare(variants, {"baseline": [10.0], "other": [30.0]})
-    run_study(variants, script)
+    run_all(in_turn(variants), script)
     with pytest.raises(InputError, match="baseline, seed 0 in .* another configuration"):
         plan_study(configs, [0], tmp_path / "study", ["SOLVER.MAX_EPOCH", "1"])
 
@@ -150,7 +151,7 @@ def test_bad_configurations_and_jobs_are_refused(configs, script, tmp_path):
     with pytest.raises(InputError, match="no config file"):
         plan_study([tmp_path / "none.yml"], [0], tmp_path)
     with pytest.raises(InputError, match="--jobs of at least 1"):
-        run_study(plan_study(configs, [0], tmp_path), script, jobs=0)
+        run_all(in_turn(plan_study(configs, [0], tmp_path)), script, jobs=0)
 
 
 def test_the_command_writes_table_and_picture_and_tells_of_failures(
@@ -181,3 +182,10 @@ def test_quick_is_one_seed_and_one_epoch(configs, script, tmp_path, capsys):
     quick = ["SOLVER.MAX_EPOCH", "1", "TEST.EVAL_PERIOD", "1"]
     prepare(plan_study(configs[:1], [4], output, quick), {"baseline": [10.0]})
     assert main([*words, "--seeds", "4", "5", "--script", str(script)]) == 0
+
+
+def test_options_taken_for_configurations_are_told_apart(configs, tmp_path, script, capsys):
+    words = ["ablate", "--output", str(tmp_path / "study"), "--script", str(script), "--configs"]
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, str(configs[0]), "SOLVER.MAX_EPOCH", "1"])
+    assert "got SOLVER.MAX_EPOCH: KEY VALUE pairs go to the end" in capsys.readouterr().err

@@ -12,9 +12,9 @@ import torch
 from tests.conftest import CONFIGS, REPOSITORY
 from tests.export.conftest import options, save_checkpoint, tiny_config
 
-from cmemd.engine import training_record
 from cmemd.evaluation.results import read_results
 from cmemd.export import folder
+from cmemd.provenance import training_record
 from cmemd.record import RECORD
 from cmemd.serve.model_folder import read_model_folder
 

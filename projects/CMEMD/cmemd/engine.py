@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,16 +9,15 @@ import cmemd.compat  # noqa: F401  before fastreid
 
 import torch
 from fastreid.data import build_reid_test_loader, build_reid_train_loader
-from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.transforms import build_transforms
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.evaluation import inference_on_dataset, print_csv_format
 from fastreid.utils import comm
 from fastreid.utils.checkpoint import Checkpointer
-from fastreid.utils.events import EventWriter, get_event_storage
 from torch import Tensor, nn
 
 from cmemd.checkpoint import WholeCheckpointer, check_weights, read_checkpoint, read_record
+from cmemd.data.build import build_dataset, items_under_test, test_dataset, train_dataset
 from cmemd.data.dataset import VisibleThermalDataset
 from cmemd.data.items import ImageItem
 from cmemd.data.sampler import CrossModalitySampler
@@ -27,25 +25,18 @@ from cmemd.errors import InputError
 from cmemd.evaluation.evaluator import VisibleThermalEvaluator
 from cmemd.evaluation.protocols import PROTOCOLS, get_protocol
 from cmemd.evaluation.scoring import Reranking
+from cmemd.hooks import Checkpoints, Evaluations, WatchedPrinter
 from cmemd.provenance import (
     SELECTED_BY,
     UNTRAINED,
     Weights,
-    config_sha256,
     describe_run,
     guard,
+    training_record,
 )
-from cmemd.record import RECORD, TrainingRecord, identity_digests
+from cmemd.record import RECORD
 
-__all__ = [
-    "Trainer",
-    "build_dataset",
-    "evaluate",
-    "test_dataset",
-    "train",
-    "train_dataset",
-    "training_record",
-]
+__all__ = ["Trainer", "evaluate", "train"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +52,7 @@ class Trainer(DefaultTrainer):
         self._given = cfg  # fast-reid's own copy gets the number of classes filled in
         self._best = -math.inf
         super().__init__(cfg)
-        self.record = training_record(cfg)
+        self.record = training_record(cfg, build_dataset(cfg, train_dataset(cfg)))
         self.checkpointer = WholeCheckpointer(
             self.checkpointer.model,
             self.checkpointer.save_dir,
@@ -110,7 +101,7 @@ class Trainer(DefaultTrainer):
     def build_test_loader(cls, cfg, dataset_name):
         """All query and gallery images of a data set, and the number of queries."""
         data = build_dataset(cfg, dataset_name)
-        return _build_test_loader(cfg, _items_under_test(cfg, data, "test"), len(data.query))
+        return _build_test_loader(cfg, items_under_test(cfg, data, "test"), len(data.query))
 
     @classmethod
     def build_evaluator(
@@ -130,8 +121,8 @@ class Trainer(DefaultTrainer):
                 protocols of another data set, or what the data set or the evaluator raises.
         """
         data = build_dataset(cfg, dataset_name)
-        _check_protocols(cfg, data)
-        items = _items_under_test(cfg, data, split)
+        check_protocols(cfg, data)
+        items = items_under_test(cfg, data, split)
         weights = weights or Weights()
         leak_guard = guard(cfg, data, items, split, weights)
         loader, _ = _build_test_loader(cfg, items, len(data.query))
@@ -259,14 +250,14 @@ class Trainer(DefaultTrainer):
         built = []
         for hook in super().build_hooks():
             if isinstance(hook, hooks.EvalHook):
-                built += [_Checkpoints(), _Evaluations(0, lambda: self.evaluate(self.epoch + 1))]
+                built += [Checkpoints(), Evaluations(0, lambda: self.evaluate(self.epoch + 1))]
             elif not isinstance(hook, hooks.PeriodicCheckpointer):
                 built.append(hook)
         return built
 
     def build_writers(self):
         """fast-reid's writers, and a console line of what is watched beside the losses."""
-        return [*super().build_writers(), _WatchedPrinter()]
+        return [*super().build_writers(), WatchedPrinter()]
 
 
 class _Mirrored(nn.Module):
@@ -284,130 +275,6 @@ class _Mirrored(nn.Module):
         plain = self.model(batch)
         mirrored = self.model({**batch, "images": batch["images"].flip(dims=[3])})
         return torch.stack([plain, (plain + mirrored) / 2], dim=1)
-
-
-class _Checkpoints(hooks.HookBase):
-    """Saves every SOLVER.CHECKPOINT_PERIOD epochs and after the last one.
-
-    Before the evaluation, so that a failure there costs no training.
-    """
-
-    def after_epoch(self) -> None:
-        epoch, trainer = self.trainer.epoch, self.trainer
-        if epoch + 1 == trainer.max_epoch:
-            trainer.checkpointer.save("model_final", epoch=epoch)
-        elif (epoch + 1) % trainer.cfg.SOLVER.CHECKPOINT_PERIOD == 0:
-            trainer.checkpointer.save(f"model_{epoch:04d}", epoch=epoch)
-
-
-class _Evaluations(hooks.EvalHook):
-    """fast-reid's; but the last epoch's evaluation does not come after a failed epoch too."""
-
-    def after_epoch(self) -> None:
-        if self.trainer.evaluation_due(self.trainer.epoch + 1):
-            self._do_eval()
-
-    def after_train(self) -> None:
-        del self._func  # it holds the trainer, which holds this hook
-
-
-class _WatchedPrinter(EventWriter):
-    """Prints the scalars that fast-reid's printer, which looks for "loss", leaves out."""
-
-    _NAMES = ("modality_gap", "plan_sharpness", "plan_saving", "cls_accuracy")
-
-    def write(self) -> None:
-        histories = get_event_storage().histories()
-        logger.info(
-            " watched: %s",
-            "  ".join(
-                f"{n}: {histories[n].median(200):.4g}" for n in self._NAMES if n in histories
-            ),
-        )
-
-
-def build_dataset(cfg, name: str):
-    """A registered data set with the options of its own config node, if it has one.
-
-    Raises:
-        InputError: for an unknown name, a data set of one modality, or what the data set raises.
-    """
-    options = {k.lower(): v for k, v in getattr(cfg.DATASETS, name.upper(), {}).items()}
-    try:
-        builder = DATASET_REGISTRY.get(name)
-    except KeyError:
-        raise InputError(f"no data set named {name!r} is registered with fast-reid") from None
-    try:
-        data = builder(
-            root=os.getenv("FASTREID_DATASETS", "datasets"),
-            combineall=cfg.DATASETS.COMBINEALL,
-            **options,
-        )
-    except RuntimeError as error:  # how fast-reid's own data sets miss a folder
-        raise InputError(f"data set {name!r}: {error}") from None
-    if not data.train or not hasattr(data.train[0], "modality"):
-        raise InputError(f"data set {name!r} does not say which image is visible or thermal")
-    return data
-
-
-def train_dataset(cfg) -> str:
-    """The name of the data set to train on.
-
-    Raises:
-        InputError: for more or fewer than one.
-    """
-    if len(cfg.DATASETS.NAMES) != 1:
-        raise InputError(
-            "expected one data set in DATASETS.NAMES, since identities of several share their "
-            f"numbers; got {list(cfg.DATASETS.NAMES)}"
-        )
-    return cfg.DATASETS.NAMES[0]
-
-
-def _check_protocols(cfg, data) -> None:
-    """Refuses protocols of another data set; one that is not ours may take what fits it."""
-    layout = getattr(data, "layout", None)
-    other = [p.name for p in map(get_protocol, cfg.TEST.PROTOCOLS) if p.dataset != layout]
-    if layout and other:
-        own = [name for name, protocol in PROTOCOLS.items() if protocol.dataset == layout]
-        raise InputError(
-            f"expected TEST.PROTOCOLS of the data set under test, {type(data).__name__}: "
-            f"{', '.join(own)}; got {', '.join(other)}"
-        )
-
-
-def test_dataset(cfg) -> str:
-    """The name of the data set under test.
-
-    Raises:
-        InputError: for more or fewer than one.
-    """
-    if len(cfg.DATASETS.TESTS) != 1:
-        raise InputError(
-            "expected one data set in DATASETS.TESTS, since several would share TEST.PROTOCOLS and "
-            f"results.json; got {list(cfg.DATASETS.TESTS)}"
-        )
-    return cfg.DATASETS.TESTS[0]
-
-
-def training_record(cfg) -> TrainingRecord:
-    """What a run of this configuration trains on, start-up weights aside."""
-    data = build_dataset(cfg, train_dataset(cfg))
-
-    def digests(items: Sequence[ImageItem]) -> list[str]:
-        return sorted(identity_digests(data.dataset_name, (item.pid for item in items)))
-
-    return TrainingRecord(
-        dataset=data.dataset_name,
-        trial=data.trial,
-        identities=digests(data.train),
-        validation=digests(data.validation),
-        protocols=list(cfg.TEST.PROTOCOLS),
-        seed=cfg.SEED,
-        epochs=cfg.SOLVER.MAX_EPOCH,
-        selection=cfg.SOLVER.SELECTION,
-        config_sha256=config_sha256(cfg),
-    )
 
 
 def train(cfg, resume: bool = False) -> Mapping[str, object]:
@@ -433,18 +300,16 @@ def evaluate(cfg) -> Mapping[str, object]:
     return Trainer.test(given, model, weights=Weights.read(cfg.MODEL.WEIGHTS))
 
 
-def _items_under_test(cfg, data, split: str) -> list[ImageItem]:
-    if split == "test":
-        return data.query + data.gallery
-    if not data.validation:
-        node = type(data).__name__.upper()
-        options = getattr(cfg.DATASETS, node, {})
-        remedy = "TRAIN_WITH_VAL False" if "TRAIN_WITH_VAL" in options else "VALIDATION_SHARE 0.1"
+def check_protocols(cfg, data) -> None:
+    """Refuses protocols of another data set; one that is not ours may take what fits it."""
+    layout = getattr(data, "layout", None)
+    other = [p.name for p in map(get_protocol, cfg.TEST.PROTOCOLS) if p.dataset != layout]
+    if layout and other:
+        own = [name for name, protocol in PROTOCOLS.items() if protocol.dataset == layout]
         raise InputError(
-            "expected identities held out of training for SOLVER.SELECTION validation, got none: "
-            f"set DATASETS.{node}.{remedy}"
+            f"expected TEST.PROTOCOLS of the data set under test, {type(data).__name__}: "
+            f"{', '.join(own)}; got {', '.join(other)}"
         )
-    return data.validation
 
 
 def _build_test_loader(cfg, items: Sequence[ImageItem], num_query: int):

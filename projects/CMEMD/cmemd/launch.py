@@ -17,10 +17,11 @@ from fastreid.utils.logger import setup_logger
 from torch import distributed
 
 from cmemd.config import check_config, load_config
+from cmemd.data.build import build_dataset, test_dataset, train_dataset
 from cmemd.data.images import check_images
-from cmemd.engine import Trainer, build_dataset, test_dataset, train_dataset, training_record
+from cmemd.engine import Trainer
 from cmemd.errors import InputError
-from cmemd.provenance import UNTRAINED, Weights
+from cmemd.provenance import UNTRAINED, Weights, training_record
 
 __all__ = ["launch", "setup"]
 
@@ -120,7 +121,7 @@ def _weights(cfg: CfgNode, training: bool) -> Weights:
     """What is known at the start of the weights that the run will score."""
     if not training:
         return Weights.read(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else UNTRAINED
-    record = training_record(cfg)
+    record = training_record(cfg, build_dataset(cfg, train_dataset(cfg)))
     if cfg.MODEL.WEIGHTS:
         record.start_from(Weights.read(cfg.MODEL.WEIGHTS).record)
     return Weights(record=record)

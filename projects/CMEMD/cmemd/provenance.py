@@ -12,9 +12,17 @@ from fastreid.config import CfgNode
 
 from cmemd.checkpoint import read_checkpoint, read_record
 from cmemd.data.items import ImageItem
-from cmemd.record import TrainingRecord, check_leak
+from cmemd.record import TrainingRecord, check_leak, identity_digests
 
-__all__ = ["SELECTED_BY", "UNTRAINED", "Weights", "config_sha256", "describe_run", "guard"]
+__all__ = [
+    "SELECTED_BY",
+    "UNTRAINED",
+    "Weights",
+    "config_sha256",
+    "describe_run",
+    "guard",
+    "training_record",
+]
 
 SELECTED_BY = "selected_by"  # entry of a checkpoint that a selection rule chose
 
@@ -72,6 +80,30 @@ def config_sha256(cfg: CfgNode) -> str:
     cfg.defrost()
     cfg.OUTPUT_DIR = ""
     return hashlib.sha256(cfg.dump().encode()).hexdigest()
+
+
+def training_record(cfg: CfgNode, data) -> TrainingRecord:
+    """What a run of this configuration trains on, start-up weights aside.
+
+    Args:
+        cfg: the configuration as it was given.
+        data: the data set to train on.
+    """
+
+    def digests(items: Sequence[ImageItem]) -> list[str]:
+        return sorted(identity_digests(data.dataset_name, (item.pid for item in items)))
+
+    return TrainingRecord(
+        dataset=data.dataset_name,
+        trial=data.trial,
+        identities=digests(data.train),
+        validation=digests(data.validation),
+        protocols=list(cfg.TEST.PROTOCOLS),
+        seed=cfg.SEED,
+        epochs=cfg.SOLVER.MAX_EPOCH,
+        selection=cfg.SOLVER.SELECTION,
+        config_sha256=config_sha256(cfg),
+    )
 
 
 def guard(cfg: CfgNode, data, items: Sequence[ImageItem], split: str, weights: Weights) -> dict:

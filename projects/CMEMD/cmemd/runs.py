@@ -1,5 +1,10 @@
 """A training and its test in a folder of their own: whether it is done, and what it found."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,13 +12,14 @@ from typing import Any
 import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.config import CfgNode
+from tqdm import tqdm
 
 from cmemd.checkpoint import read_checkpoint, read_record
 from cmemd.errors import InputError
 from cmemd.evaluation.results import read_results
 from cmemd.provenance import config_sha256
 
-__all__ = ["Run"]
+__all__ = ["Run", "run_all"]
 
 
 @dataclass(frozen=True)
@@ -59,3 +65,39 @@ class Run:
                 "different ones have no average: use that again, delete the folder, or set another "
                 "output folder"
             )
+
+
+def run_all(runs: Sequence[Run], script: Path, jobs: int = 1) -> list[Run]:
+    """Trains and tests what is not done yet; a failed run does not stop the others.
+
+    Args:
+        runs: in the order in which they start.
+        script: tools/train_net.py.
+        jobs: runs at a time; they share the processor's cores.
+
+    Returns:
+        The runs that failed; each has its output in ``output.txt`` of its folder.
+
+    Raises:
+        InputError: for fewer than one job, or a folder with a run of another configuration.
+    """
+    if jobs < 1:
+        raise InputError(f"expected --jobs of at least 1, got {jobs}")
+    waiting = [run for run in runs if run.results() is None]
+    environment = dict(os.environ)
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // jobs)))
+
+    def start(run: Run) -> Run | None:
+        run.folder.mkdir(parents=True, exist_ok=True)
+        with (run.folder / "output.txt").open("w") as output:
+            words = [sys.executable, str(script), *run.words]
+            done = subprocess.run(
+                words, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
+            )
+        return run if done.returncode or run.results() is None else None
+
+    with ThreadPoolExecutor(jobs) as threads:
+        started = tqdm(
+            threads.map(start, waiting), total=len(waiting), desc="runs", disable=None, unit="run"
+        )
+        return [run for run in started if run is not None]

@@ -17,7 +17,7 @@ import numpy as np
 from fastreid.utils.logger import setup_logger
 
 from cmemd.config import load_config
-from cmemd.engine import build_dataset
+from cmemd.data.build import build_dataset
 from cmemd.errors import EXIT_BAD_INPUT, InputError
 from cmemd.evaluation.results import write_results
 from cmemd.evaluation.tables import format_table

@@ -19,6 +19,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="the first is the baseline",
     )
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
+    parser.add_argument(
+        "--weights",
+        nargs="+",
+        type=float,
+        metavar="W",
+        help="first try these MODEL.LOSSES.ALIGN.WEIGHTs with every variant that has an alignment, "
+        "trained without the validation identities and with a seed of their own; each variant then "
+        "goes on with the weight of its best mAP on those",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR")
     parser.add_argument(
@@ -41,27 +50,52 @@ def run(args: argparse.Namespace) -> int:
     """Run what is not done, print and write the table and the plot; 1 if a run failed.
 
     Raises:
-        InputError: see ``plan_study``; or no such script.
+        InputError: see ``plan_study`` and ``plan_search``; or no such script.
     """
     from cmemd.errors import InputError
-    from cmemd.evaluation.results import write_whole
-    from cmemd.study.ablation import plan_study, run_study, study_table
-    from cmemd.study.ablation_figure import draw_study
+    from cmemd.runs import run_all
+    from cmemd.study.ablation import SHOWN, in_turn, plan_study, study_table
+    from cmemd.study.rows_figure import draw_rows
+    from cmemd.study.weight_search import chosen_weights, plan_search, search_table
 
     if not args.script.is_file():
         raise InputError(
             f"expected the training script at {args.script}, found none: start this command in the "
             "checkout's folder, or name it with --script"
         )
+    for config in args.configs:
+        if config.suffix not in (".yml", ".yaml"):
+            raise InputError(
+                f"expected yaml files after --configs, got {config}: KEY VALUE pairs go to the "
+                "end, behind another option such as --jobs 1"
+            )
     seeds, opts = args.seeds, args.opts
     if args.quick:
         seeds, opts = seeds[:1], [*opts, *_QUICK]
-    variants = plan_study(args.configs, seeds, args.output, opts)
-    failed = run_study(variants, args.script, args.jobs)
-    table = study_table(variants)
-    print(table)
-    write_whole(args.output / "table.txt", (table + "\n").encode())
-    draw_study(variants, args.output / "study.png")
+    plan_study(args.configs, seeds, args.output, opts)  # refuses bad input before any work
+    failed, weights, configs = [], {}, args.configs
+    if args.weights:
+        candidates = plan_search(args.configs, args.weights, max(seeds) + 1, args.output, opts)
+        failed += run_all([candidate.run for candidate in candidates], args.script, args.jobs)
+        weights = chosen_weights(candidates)
+        unknown = {candidate.variant for candidate in candidates} - weights.keys()
+        configs = [config for config in configs if config.stem not in unknown]
+        _report(search_table(candidates), args.output / "search.txt")
+    variants = plan_study(configs, seeds, args.output, opts, weights)
+    failed += run_all(in_turn(variants), args.script, args.jobs)
+    _report(study_table(variants), args.output / "table.txt")
+    panels = {
+        f"{name} (%)": [variant.figures()[:, place] for variant in variants]
+        for place, name in enumerate(SHOWN)
+    }
+    draw_rows([variant.name for variant in variants], panels, args.output / "study.png")
     for job in failed:
         print(f"failed: {job.name}, see {job.folder / 'output.txt'}")
     return 1 if failed else 0
+
+
+def _report(table: str, path: Path) -> None:
+    from cmemd.evaluation.results import write_whole
+
+    print(table + "\n")
+    write_whole(path, (table + "\n").encode())

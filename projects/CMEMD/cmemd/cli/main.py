@@ -14,12 +14,14 @@ COMMANDS = (
     "doctor",
     "score",
     "compare",
-    "clouds",
-    "ablate",
     "embed",
     "gallery",
     "search",
     "calibrate",
+    "zoo",
+    "ablate",
+    "plans",
+    "clouds",
 )
 
 

@@ -12,7 +12,7 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 
 from cmemd.checkpoint import read_record
-from cmemd.engine import build_dataset, test_dataset, train_dataset
+from cmemd.data.build import build_dataset, test_dataset, train_dataset
 from cmemd.errors import InputError
 from cmemd.export.agw import AGW
 from cmemd.export.card import format_parity, format_variants, model_card

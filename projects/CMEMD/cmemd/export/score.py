@@ -13,7 +13,8 @@ from fastreid.config import CfgNode
 from fastreid.evaluation import inference_on_dataset
 from torch import Tensor, nn
 
-from cmemd.engine import Trainer, test_dataset
+from cmemd.data.build import test_dataset
+from cmemd.engine import Trainer
 from cmemd.evaluation.results import read_results
 from cmemd.export.formats import Embed
 from cmemd.provenance import Weights

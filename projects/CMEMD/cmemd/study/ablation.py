@@ -3,12 +3,7 @@
 Shape legend: S seeds, Q queries, R resamples.
 """
 
-import logging
-import os
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +11,6 @@ import cmemd.compat  # noqa: F401  before fastreid
 
 import numpy as np
 from tabulate import tabulate
-from tqdm import tqdm
 
 from cmemd.config import load_config
 from cmemd.errors import InputError
@@ -24,11 +18,20 @@ from cmemd.evaluation.results import read_per_query
 from cmemd.evaluation.scoring import FIGURES
 from cmemd.runs import Run
 
-__all__ = ["SHOWN", "Variant", "paired_difference", "plan_study", "run_study", "study_table"]
-
-logger = logging.getLogger(__name__)
+__all__ = [
+    "SHOWN",
+    "WEIGHT",
+    "Variant",
+    "in_turn",
+    "paired_difference",
+    "plan_study",
+    "study_table",
+    "variant_names",
+]
 
 SHOWN = ("rank1", "mAP", "mINP")
+WEIGHT = "MODEL.LOSSES.ALIGN.WEIGHT"
+_SAVED = ("TEST.SAVE_FEATURES", "True")
 _RESAMPLES = 2000
 
 
@@ -60,23 +63,29 @@ class Variant:
 
 
 def plan_study(
-    configs: Sequence[Path], seeds: Sequence[int], output: Path, opts: Sequence[str] = ()
+    configs: Sequence[Path],
+    seeds: Sequence[int],
+    output: Path,
+    opts: Sequence[str] = (),
+    weights: Mapping[str, float] | None = None,
 ) -> list[Variant]:
     """The runs of a study; the first configuration is the baseline.
+
+    Each run saves its test features (TEST.SAVE_FEATURES): what else there is to measure of a
+    variant needs no training again.
 
     Args:
         configs: yaml files; their stems name the variants.
         seeds: at least one; the same for every variant, so that differences are paired.
         output: run s of variant v writes to ``output/v/seed-s``.
         opts: KEY VALUE pairs over every configuration.
+        weights: name -> MODEL.LOSSES.ALIGN.WEIGHT, over the configuration's own.
 
     Raises:
         InputError: for repeated names or seeds, none at all, negative seeds, a bad configuration,
             or a folder that holds a run of another configuration.
     """
-    names = [Path(config).stem for config in configs]
-    if not names or len(set(names)) < len(names):
-        raise InputError(f"expected configurations of different names, at least one; got {names}")
+    names = variant_names(configs)
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise InputError(f"expected different seeds of at least 0, at least one; got {seeds}")
     variants = []
@@ -84,7 +93,10 @@ def plan_study(
         runs = []
         for seed in seeds:
             folder = output / name / f"seed-{seed}"
-            words = [*opts, "SEED", str(seed), "OUTPUT_DIR", str(folder)]
+            words = [*opts, *_SAVED]
+            if weights and name in weights:
+                words += [WEIGHT, str(weights[name])]
+            words += ["SEED", str(seed), "OUTPUT_DIR", str(folder)]
             cfg = load_config(config, words)
             flags = ["--config-file", str(config), "--resume"]
             runs.append(Run(f"{name}, seed {seed}", cfg, (*flags, *words)))
@@ -95,42 +107,21 @@ def plan_study(
     return variants
 
 
-def run_study(variants: Sequence[Variant], script: Path, jobs: int = 1) -> list[Run]:
-    """Trains and tests what is not done yet; a failed run does not stop the others.
-
-    Args:
-        variants: of ``plan_study``.
-        script: tools/train_net.py.
-        jobs: runs at a time; they share the processor's cores.
-
-    Returns:
-        The runs that failed; each has its log in its folder.
+def variant_names(configs: Sequence[Path]) -> list[str]:
+    """Stems of the yaml files.
 
     Raises:
-        InputError: for fewer than one job.
+        InputError: for repeated names, or none at all.
     """
-    if jobs < 1:
-        raise InputError(f"expected --jobs of at least 1, got {jobs}")
-    # Seed by seed, so that an early look compares all variants.
-    runs = [run for of_seed in zip(*(v.runs for v in variants), strict=True) for run in of_seed]
-    waiting = [run for run in runs if run.results() is None]
-    environment = dict(os.environ)
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // jobs)))
+    names = [Path(config).stem for config in configs]
+    if not names or len(set(names)) < len(names):
+        raise InputError(f"expected configurations of different names, at least one; got {names}")
+    return names
 
-    def start(run: Run) -> Run | None:
-        run.folder.mkdir(parents=True, exist_ok=True)
-        with (run.folder / "output.txt").open("w") as output:
-            words = [sys.executable, str(script), *run.words]
-            done = subprocess.run(
-                words, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
-            )
-        return run if done.returncode or run.results() is None else None
 
-    with ThreadPoolExecutor(jobs) as threads:
-        started = tqdm(
-            threads.map(start, waiting), total=len(waiting), desc="runs", disable=None, unit="run"
-        )
-        return [run for run in started if run is not None]
+def in_turn(variants: Sequence[Variant]) -> list[Run]:
+    """All runs seed by seed, so that an early look compares all variants."""
+    return [run for of_seed in zip(*(v.runs for v in variants), strict=True) for run in of_seed]
 
 
 def study_table(variants: Sequence[Variant]) -> str:

@@ -1,0 +1,68 @@
+"""``cmemd plans``: what the optimal plans of saved features pair."""
+
+import argparse
+from pathlib import Path
+
+HELP = "measure, on a stand-in, how much of the optimal plans' mass joins images of one view"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "--features",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="NPZ",
+        help="saved with TEST.SAVE_FEATURES; those of name/seed-*/ are one row",
+    )
+    parser.add_argument(
+        "--standin", type=Path, required=True, metavar="DIR", help="their stand-in of SYSU-MM01"
+    )
+    parser.add_argument(
+        "--images", type=int, default=4, metavar="K", help="of each modality in a plan (default: 4)"
+    )
+    parser.add_argument("--output", type=Path, metavar="PNG", help="a picture of the table")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the table, draw the picture; the exit status.
+
+    Raises:
+        InputError: for features that are unreadable or not of the stand-in.
+    """
+    import numpy as np
+    from tabulate import tabulate
+
+    from cmemd.evaluation.features_file import read_features
+    from cmemd.study.plan_mass import measure, read_views
+    from cmemd.study.rows_figure import draw_rows
+
+    views = read_views(args.standin)
+    found = {}
+    for path in args.features:
+        measures = measure(read_features(path, "sysu"), views, images=args.images)
+        row = [100 * measures.same_view_mass, 100 * measures.uniform_mass]
+        row += [measures.modality_gap, measures.variance_ratio]
+        found.setdefault(_name(path), []).append(row)
+    rows = {name: np.array(values).T for name, values in found.items()}  # (4, seeds)
+    titles = (f"same-view mass (%), K = {args.images}", "of uniform plans (%)")
+    titles += ("modality gap", "variance within / between")
+    cells = [
+        [name, values.shape[1], *(f"{of.mean():.3f} ± {of.std():.3f}" for of in values)]
+        for name, values in rows.items()
+    ]
+    print(tabulate(cells, headers=["Features", "Seeds", *titles], disable_numparse=True))
+    if args.output:
+        panels = {
+            title: [values[place] for values in rows.values()]
+            for place, title in enumerate(titles)
+            if place != 1  # every row's is that of a random pair
+        }
+        draw_rows(list(rows), panels, args.output)
+    return 0
+
+
+def _name(path: Path) -> str:
+    folder = path.absolute().parent
+    return folder.parent.name if folder.name.startswith("seed-") else folder.name

@@ -1,0 +1,106 @@
+"""The weight of each variant is chosen on validation identities, before the study's seeds."""
+
+import json
+
+import pytest
+from tests.conftest import CONFIGS
+from tests.study.test_ablation import SCRIPT, prepare, started
+from tests.test_trials import card
+
+from cmemd.cli.main import main
+from cmemd.errors import InputError
+from cmemd.provenance import config_sha256
+from cmemd.runs import run_all
+from cmemd.study.ablation import plan_study
+from cmemd.study.weight_search import chosen_weights, plan_search, search_table
+
+FOLDER = CONFIGS / "ablations"
+VARIANTS = [FOLDER / "baseline.yml", FOLDER / "cm_emd.yml"]
+
+
+@pytest.fixture
+def script(tmp_path):
+    (tmp_path / "train.py").write_text(SCRIPT)
+    return tmp_path / "train.py"
+
+
+def lay_out(candidates, figures):
+    """What each run finds on validation identities, in order; None for one that crashes."""
+    for candidate, figure in zip(candidates, figures, strict=True):
+        folder = candidate.run.folder
+        (folder / "validation").mkdir(parents=True, exist_ok=True)
+        if figure is not None:
+            # The test identities say the opposite: whoever looked at them would choose otherwise.
+            test = card(100 - figure, config_sha256(candidate.run.cfg))
+            (folder / "waiting.json").write_text(json.dumps(test))
+            validation = card(figure, config_sha256(candidate.run.cfg))
+            (folder / "validation" / "results.json").write_text(json.dumps(validation))
+
+
+def test_only_variants_with_an_alignment_are_searched_without_the_validation_identities(tmp_path):
+    candidates = plan_search(VARIANTS, [0.5, 2.0], 7, tmp_path, ["SOLVER.MAX_EPOCH", "2"])
+    assert [(c.variant, c.weight) for c in candidates] == [("cm_emd", 0.5), ("cm_emd", 2.0)]
+    for candidate in candidates:
+        cfg = candidate.run.cfg
+        assert cfg.MODEL.LOSSES.ALIGN.WEIGHT == candidate.weight
+        assert cfg.DATASETS.SYSUMM01.TRAIN_WITH_VAL is False
+        assert (cfg.SOLVER.SELECTION, cfg.SEED, cfg.SOLVER.MAX_EPOCH) == ("validation", 7, 2)
+
+
+def test_a_data_set_without_validation_identities_of_its_own_holds_a_share_out(tmp_path):
+    regdb = ["DATASETS.NAMES", "('RegDB',)", "DATASETS.TESTS", "('RegDB',)"]
+    regdb += ["TEST.PROTOCOLS", "('regdb-v2t',)"]
+    (candidate,) = plan_search(VARIANTS[1:], [1.0], 0, tmp_path, regdb)
+    assert candidate.run.cfg.DATASETS.REGDB.VALIDATION_SHARE == 0.1
+
+
+def test_the_best_on_validation_is_chosen_and_the_smaller_of_equals(script, tmp_path):
+    candidates = plan_search(VARIANTS, [0.5, 1.0, 2.0], 7, tmp_path)
+    assert chosen_weights(candidates) == {}
+    lay_out(candidates, [10.0, 12.0, 12.0])
+    assert run_all([c.run for c in candidates], script) == []
+    assert chosen_weights(candidates) == {"cm_emd": 1.0}
+    lines = search_table(candidates).splitlines()[2:]
+    assert [line.split()[1:3] for line in lines] == [
+        ["0.5", "10.00"],
+        ["1", "12.00"],
+        ["2", "12.00"],
+    ]
+    assert ["chosen" in line for line in lines] == [False, True, False]
+
+
+def test_nothing_is_chosen_while_a_run_is_missing(script, tmp_path):
+    candidates = plan_search(VARIANTS, [0.5, 1.0], 7, tmp_path)
+    lay_out(candidates, [10.0, None])
+    assert [run.name for run in run_all([c.run for c in candidates], script)] == [
+        "cm_emd, weight 1.0"
+    ]
+    assert chosen_weights(candidates) == {}
+    assert search_table(candidates).splitlines()[3].split() == ["cm_emd", "1", "-", "-", "-"]
+
+
+def test_the_command_goes_on_with_the_chosen_weight(script, tmp_path, capsys):
+    output = tmp_path / "study"
+    words = ["ablate", "--configs", *map(str, VARIANTS), "--output", str(output), "--seeds", "0"]
+    words += ["--weights", "0.5", "2", "--script", str(script)]
+    candidates = plan_search(VARIANTS, [0.5, 2.0], 1, output)
+    lay_out(candidates, [10.0, None])
+    figures = {"baseline": [20.0], "cm_emd": [30.0]}
+    prepare(plan_study(VARIANTS, [0], output, weights={"cm_emd": 2.0}), figures)
+    assert main(words) == 1
+    text = capsys.readouterr().out
+    assert "failed: cm_emd, weight 2.0" in text
+    assert "cm_emd/seed-0" not in started(output)  # its weight is not known yet
+    assert "baseline/seed-0" in started(output)
+    lay_out(candidates, [10.0, 11.0])
+    assert main(words) == 0
+    assert (output / "search.txt").read_text() in (text := capsys.readouterr().out)
+    assert "+10.00" in text
+    assert len(started(output / "search")) == 3  # two, and the one that crashed again
+    assert started(output)[1:] == ["cm_emd/seed-0"]
+
+
+@pytest.mark.parametrize("weights", [[1.0, 1.0], [0.0, 1.0], [-1.0]])
+def test_weights_that_repeat_or_are_not_positive_are_refused(tmp_path, weights):
+    with pytest.raises(InputError, match="different positive --weights"):
+        plan_search(VARIANTS, weights, 0, tmp_path)
