@@ -25,7 +25,8 @@ def checkpoint(datasets, tmp_path_factory):
     path = save_checkpoint(tmp_path_factory.mktemp("trained"))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FASTREID_DATASETS", str(datasets))
-        record = training_record(tiny_config())
+        cfg = tiny_config()
+        record = training_record(cfg, build_dataset(cfg, train_dataset(cfg)))
     stored = torch.load(path, weights_only=True)
     torch.save({**stored, RECORD: record.state_dict()}, path)
     return path
