@@ -98,6 +98,18 @@ def test_the_command_goes_on_with_the_chosen_weight(script, tmp_path, capsys):
     assert "+10.00" in text
     assert len(started(output / "search")) == 3  # two, and the one that crashed again
     assert started(output)[1:] == ["cm_emd/seed-0"]
+    assert main(words) == 0  # all done: the same tables again, nothing started
+    assert len(started(output)) + len(started(output / "search")) == 5
+
+
+def test_without_the_baselines_weight_nothing_is_compared(script, tmp_path, capsys):
+    words = ["ablate", "--configs", str(VARIANTS[1]), str(VARIANTS[0]), "--seeds", "0"]
+    words += ["--output", str(tmp_path), "--weights", "1", "--script", str(script)]
+    assert main(words) == 1  # every run crashes
+    text = capsys.readouterr().out
+    assert "failed: cm_emd, weight 1.0" in text
+    assert "failed: baseline, seed 0" in text
+    assert not (tmp_path / "table.txt").exists()
 
 
 @pytest.mark.parametrize("weights", [[1.0, 1.0], [0.0, 1.0], [-1.0]])

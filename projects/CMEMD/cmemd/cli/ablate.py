@@ -2,6 +2,10 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmemd.study.ablation import Variant
 
 HELP = "train and test several configurations over several seeds, and compare them"
 
@@ -54,8 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from cmemd.errors import InputError
     from cmemd.runs import run_all
-    from cmemd.study.ablation import SHOWN, in_turn, plan_study, study_table
-    from cmemd.study.rows_figure import draw_rows
+    from cmemd.study.ablation import check_seeds, in_turn, plan_study
     from cmemd.study.weight_search import chosen_weights, plan_search, search_table
 
     if not args.script.is_file():
@@ -72,26 +75,41 @@ def run(args: argparse.Namespace) -> int:
     seeds, opts = args.seeds, args.opts
     if args.quick:
         seeds, opts = seeds[:1], [*opts, *_QUICK]
-    plan_study(args.configs, seeds, args.output, opts)  # refuses bad input before any work
-    failed, weights, configs = [], {}, args.configs
+    check_seeds(seeds)
+    candidates = []
     if args.weights:
         candidates = plan_search(args.configs, args.weights, max(seeds) + 1, args.output, opts)
-        failed += run_all([candidate.run for candidate in candidates], args.script, args.jobs)
+
+    def planned() -> "list[Variant]":
+        """The variants whose weights are known."""
         weights = chosen_weights(candidates)
         unknown = {candidate.variant for candidate in candidates} - weights.keys()
-        configs = [config for config in configs if config.stem not in unknown]
+        ready = [config for config in args.configs if config.stem not in unknown]
+        return plan_study(ready, seeds, args.output, opts, weights) if ready else []
+
+    planned()  # refuses bad input before any work
+    failed = run_all([candidate.run for candidate in candidates], args.script, args.jobs)
+    if candidates:
         _report(search_table(candidates), args.output / "search.txt")
-    variants = plan_study(configs, seeds, args.output, opts, weights)
+    variants = planned()
     failed += run_all(in_turn(variants), args.script, args.jobs)
-    _report(study_table(variants), args.output / "table.txt")
+    if variants and variants[0].name == args.configs[0].stem:  # differences need the baseline
+        _compare(variants, args.output)
+    for job in failed:
+        print(f"failed: {job.name}, see {job.folder / 'output.txt'}")
+    return 1 if failed else 0
+
+
+def _compare(variants: "list[Variant]", output: Path) -> None:
+    from cmemd.study.ablation import SHOWN, study_table
+    from cmemd.study.rows_figure import draw_rows
+
+    _report(study_table(variants), output / "table.txt")
     panels = {
         f"{name} (%)": [variant.figures()[:, place] for variant in variants]
         for place, name in enumerate(SHOWN)
     }
-    draw_rows([variant.name for variant in variants], panels, args.output / "study.png")
-    for job in failed:
-        print(f"failed: {job.name}, see {job.folder / 'output.txt'}")
-    return 1 if failed else 0
+    draw_rows([variant.name for variant in variants], panels, output / "study.png")
 
 
 def _report(table: str, path: Path) -> None:

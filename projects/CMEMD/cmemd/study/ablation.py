@@ -22,6 +22,7 @@ __all__ = [
     "SHOWN",
     "WEIGHT",
     "Variant",
+    "check_seeds",
     "in_turn",
     "paired_difference",
     "plan_study",
@@ -86,8 +87,7 @@ def plan_study(
             or a folder that holds a run of another configuration.
     """
     names = variant_names(configs)
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise InputError(f"expected different seeds of at least 0, at least one; got {seeds}")
+    check_seeds(seeds)
     variants = []
     for name, config in zip(names, configs, strict=True):
         runs = []
@@ -117,6 +117,16 @@ def variant_names(configs: Sequence[Path]) -> list[str]:
     if not names or len(set(names)) < len(names):
         raise InputError(f"expected configurations of different names, at least one; got {names}")
     return names
+
+
+def check_seeds(seeds: Sequence[int]) -> None:
+    """Refuses what are no seeds of a study.
+
+    Raises:
+        InputError: for repeated or negative ones, or none at all.
+    """
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise InputError(f"expected different seeds of at least 0, at least one; got {seeds}")
 
 
 def in_turn(variants: Sequence[Variant]) -> list[Run]:
