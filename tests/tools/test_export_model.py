@@ -12,6 +12,7 @@ import torch
 from tests.conftest import CONFIGS, REPOSITORY
 from tests.export.conftest import options, save_checkpoint, tiny_config
 
+from cmemd.data.build import build_dataset, train_dataset
 from cmemd.evaluation.results import read_results
 from cmemd.export import folder
 from cmemd.provenance import training_record
