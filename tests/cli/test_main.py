@@ -59,3 +59,23 @@ def test_an_error_from_a_loaders_worker_is_shown_without_its_traceback(monkeypat
     with pytest.raises(SystemExit):
         cli.main(["compare", "x.json"])
     assert capsys.readouterr().err == "error: bad\n"
+
+
+def test_a_missing_package_is_one_line_that_says_how_to_get_it(monkeypatch, capsys):
+    def fail(args):
+        raise ModuleNotFoundError("No module named 'cv2'", name="cv2")
+
+    monkeypatch.setattr("cmemd.cli.compare.run", fail)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["compare", "x.json"])
+    message = "error: cmemd compare needs cv2, which is not installed: pip install"
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_a_missing_module_of_ours_is_a_defect(monkeypatch):
+    def fail(args):
+        raise ModuleNotFoundError("No module named 'cmemd.x'", name="cmemd.x")
+
+    monkeypatch.setattr("cmemd.cli.compare.run", fail)
+    with pytest.raises(ModuleNotFoundError):
+        cli.main(["compare", "x.json"])

@@ -5,7 +5,7 @@ import importlib
 from collections.abc import Sequence
 
 from cmemd import __version__
-from cmemd.errors import readable_errors
+from cmemd.errors import MissingDependencyError, readable_errors
 
 __all__ = ["main"]
 
@@ -43,4 +43,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         command.set_defaults(run=module.run)
     args = parser.parse_args(argv)
     with readable_errors():
-        return args.run(args)
+        try:
+            return args.run(args)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] in ("", "cmemd"):
+                raise
+            raise MissingDependencyError(
+                f"cmemd {args.command} needs {error.name}, which is not installed: pip install "
+                "'cmemd[serve]' to use a model, 'cmemd[train,export,headless]' to make one"
+            ) from error

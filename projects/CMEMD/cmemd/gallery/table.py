@@ -35,7 +35,8 @@ INDEX_FROM = 100_000  # rows; below, exact search answers a query in well under 
 _TABLE = "gallery"
 _INDEX = "vector_idx"  # as LanceDB names it
 _BATCH_BYTES = 1 << 26  # of vectors read at a time
-_PROBES, _REFINE = 32, 10  # partitions looked into; exact scores for that many times the matches
+_PROBES = 128  # partitions that a query looks into: all of a million rows, by their codes
+_REFINE = 10  # times the matches wanted are scored exactly
 
 
 @contextmanager
