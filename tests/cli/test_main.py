@@ -1,5 +1,6 @@
 import subprocess
 import sys
+import warnings
 
 import pytest
 
@@ -79,3 +80,27 @@ def test_a_missing_module_of_ours_is_a_defect(monkeypatch):
     monkeypatch.setattr("cmemd.cli.compare.run", fail)
     with pytest.raises(ModuleNotFoundError):
         cli.main(["compare", "x.json"])
+
+
+def test_warnings_are_one_line(monkeypatch, capsys):
+    def warn(args):
+        warnings.warn("look out", stacklevel=1)
+        return 0
+
+    monkeypatch.setattr("cmemd.cli.compare.run", warn)
+    assert cli.main(["compare", "x.json"]) == 0
+    assert capsys.readouterr().err == "warning: look out\n"
+
+
+def test_a_reader_who_has_seen_enough_is_no_error():
+    code = (
+        "import sys, cmemd.cli.compare as command; from cmemd.cli.main import main\n"
+        "command.run = lambda args: [print('line' * 1000) for _ in range(1000)] and 0\n"
+        "sys.exit(main(['compare', 'x.json']))"
+    )
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.read(10)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1

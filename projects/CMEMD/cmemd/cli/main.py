@@ -2,6 +2,9 @@
 
 import argparse
 import importlib
+import os
+import sys
+import warnings
 from collections.abc import Sequence
 
 from cmemd import __version__
@@ -42,9 +45,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         module.add_arguments(command)
         command.set_defaults(run=module.run)
     args = parser.parse_args(argv)
-    with readable_errors():
+    with readable_errors(), warnings.catch_warnings():
+        warnings.showwarning = _show_warning
         try:
             return args.run(args)
+        except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] in ("", "cmemd"):
                 raise
@@ -52,3 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 f"cmemd {args.command} needs {error.name}, which is not installed: pip install "
                 "'cmemd[serve]' to use a model, 'cmemd[train,export,headless]' to make one"
             ) from error
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    sys.stderr.write(f"warning: {message}\n")

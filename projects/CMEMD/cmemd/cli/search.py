@@ -77,12 +77,12 @@ def run(args: argparse.Namespace) -> int:
             gallery, queries, args.top, where=where, threshold=args.threshold, exact=args.exact
         )
     answers = [(str(path), of) for (path, _), of in zip(found, matches, strict=True)]
+    if args.sheet:
+        write_sheet(contact_sheet(answers, args.top), args.sheet)
     _print(answers, args.json)
     if not args.json:
         report_skipped(predictor)
-    if args.sheet:
-        write_sheet(contact_sheet(answers, args.top), args.sheet)
-        if len(answers) > QUERIES and not args.json:
+        if args.sheet and len(answers) > QUERIES:
             print(f"the sheet shows the first {QUERIES} of {len(answers)} queries")
     return 0
 
