@@ -5,7 +5,7 @@ import pytest
 
 from cmemd.errors import InputError
 from cmemd.export.images import Probes
-from cmemd.export.parity import Measured, check_parity, measure, same_rankings
+from cmemd.export.parity import Measured, check_finite, check_parity, measure, same_rankings
 
 MODALITIES = np.array([1, 0, 0])  # one query, two images to rank
 
@@ -62,3 +62,10 @@ def test_the_limits(name, difference, rankings, passes):
     else:
         with pytest.raises(InputError, match=f"expected the {name} model to embed"):
             check_parity(measured)
+
+
+def test_a_variant_without_numbers_is_refused():
+    half = Measured("half", 1, float("nan"), float("nan"), False, 1.0)
+    with pytest.raises(InputError, match="finite embeddings of half.*without --half"):
+        check_finite([half])
+    check_finite([])

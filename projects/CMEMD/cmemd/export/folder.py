@@ -31,7 +31,7 @@ from cmemd.export.formats import (
 )
 from cmemd.export.images import Probes, channel_statistics, drawn_probes, probes_of
 from cmemd.export.network import CMEMD, inference_config, read_network
-from cmemd.export.parity import by_training_network, check_parity, measure
+from cmemd.export.parity import by_training_network, check_finite, check_parity, measure
 from cmemd.export.score import score
 from cmemd.export.variants import VARIANTS
 from cmemd.export.wrapper import EmbeddingGraph
@@ -97,6 +97,7 @@ def export_model(
             check_parity(exported[-1])
         smaller = _write_variants(folder, variants, probes)
         compared = [measured(of, VARIANTS[of][0], embed) for of, embed in smaller.items()]
+        check_finite(compared)
         scored = {"trained": by_network, **smaller} if evaluate else {}
         known = Weights(file=Path(weights)) if agw else Weights.read(weights)
         cards = {of: score(embed, cfg, known) for of, embed in scored.items()}

@@ -4,6 +4,7 @@ Shape legend: N images; D channels of the embedding.
 """
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cmemd.compat  # noqa: F401  before torch
@@ -18,7 +19,15 @@ from cmemd.export.formats import Embed
 from cmemd.export.images import Probes
 from cmemd.modeling.cmemd_net import CMEMDNet
 
-__all__ = ["LIMITS", "Measured", "by_training_network", "check_parity", "measure", "same_rankings"]
+__all__ = [
+    "LIMITS",
+    "Measured",
+    "by_training_network",
+    "check_finite",
+    "check_parity",
+    "measure",
+    "same_rankings",
+]
 
 # Largest difference of any number of an embedding [chosen].
 LIMITS = {"safetensors": 1e-5, "torch-export": 1e-5, "onnx": 1e-4}
@@ -99,6 +108,20 @@ def same_rankings(embeddings: np.ndarray, reference: np.ndarray, modalities: np.
     order = np.argsort(-(reference[thermal] @ reference[visible].T), axis=1, kind="stable")
     ranked = np.take_along_axis(embeddings[thermal] @ embeddings[visible].T, order, axis=1)
     return bool((np.diff(ranked, axis=1) <= _TIE).all())
+
+
+def check_finite(measured: Sequence[Measured]) -> None:
+    """Refuses a smaller variant that gives no numbers.
+
+    Raises:
+        InputError: if one of its embeddings is not finite.
+    """
+    for of in measured:
+        if not np.isfinite(of.cosine):
+            raise InputError(
+                f"expected finite embeddings of {of.name}, got NaN or infinity: this network's "
+                f"numbers leave its range, export without --{of.name}"
+            )
 
 
 def check_parity(measured: Measured) -> None:
