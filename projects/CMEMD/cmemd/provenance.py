@@ -12,6 +12,7 @@ from fastreid.config import CfgNode
 
 from cmemd.checkpoint import read_checkpoint, read_record
 from cmemd.data.items import ImageItem
+from cmemd.files import file_sha256
 from cmemd.record import TrainingRecord, check_leak, identity_digests
 
 __all__ = [
@@ -153,7 +154,7 @@ def describe_run(
     seed = record.seed if record else -1 if weights.trained else cfg.SEED
     checkpoint = weights.file and {
         "file": str(weights.file),
-        "sha256": hashlib.sha256(weights.file.read_bytes()).hexdigest(),
+        "sha256": file_sha256(weights.file),
     }
     return {
         "config": {"sha256": config_sha256(cfg)},

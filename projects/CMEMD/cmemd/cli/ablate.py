@@ -113,7 +113,7 @@ def _compare(variants: "list[Variant]", output: Path) -> None:
 
 
 def _report(table: str, path: Path) -> None:
-    from cmemd.evaluation.results import write_whole
+    from cmemd.files import write_whole
 
     print(table + "\n")
     write_whole(path, (table + "\n").encode())

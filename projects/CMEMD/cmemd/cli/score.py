@@ -51,14 +51,13 @@ def run(args: argparse.Namespace) -> int:
         InputError: Unknown or mixed protocols, files that are missing, damaged or of another data
             set, or a draw that is not to be had.
     """
-    import hashlib
-
     from cmemd.data.splits import read_rand_perm_cam
     from cmemd.evaluation.features_file import read_features
     from cmemd.evaluation.protocols import choose_draw, get_protocols
     from cmemd.evaluation.results import Column, results_document, write_results
     from cmemd.evaluation.scoring import Reranking, score_all
     from cmemd.evaluation.tables import format_counts, format_table
+    from cmemd.files import file_sha256
 
     protocols = get_protocols(args.protocols)
     dataset = protocols[0].dataset
@@ -82,8 +81,7 @@ def run(args: argparse.Namespace) -> int:
         for reranking in ([None, Reranking()] if args.rerank else [None])
         for score in score_all(samples, protocols, args.draw, perm, args.metric, reranking).values()
     ]
-    digest = hashlib.sha256(args.features.read_bytes()).hexdigest()
-    source = {"file": args.features.name, "sha256": digest}
+    source = {"file": args.features.name, "sha256": file_sha256(args.features)}
     document = results_document(columns, {"features": source})
     print(format_table(document))
     print(format_counts(document))

@@ -20,7 +20,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: The index cannot be read, or the page not be written.
     """
-    from cmemd.evaluation.results import write_whole
+    from cmemd.files import write_whole
     from cmemd.serve.zoo import INDEX, read_index, zoo_page
 
     entries = read_index(args.index or INDEX)

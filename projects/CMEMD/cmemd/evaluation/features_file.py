@@ -28,6 +28,7 @@ import numpy as np
 from cmemd.data.modality import LLCM_CAMERAS, REGDB_CAMERAS, SYSU_CAMERAS, Modality
 from cmemd.errors import InputError
 from cmemd.evaluation.samples import Samples
+from cmemd.files import write_whole
 
 _ARRAYS = {
     "sysu": ("feats", "pids", "camids", "frames"),
@@ -65,8 +66,6 @@ def write_features(samples: Samples, path: Path) -> None:
     Raises:
         InputError: The folder cannot be written to.
     """
-    from cmemd.evaluation.results import write_whole
-
     content = io.BytesIO()
     np.savez(
         content,

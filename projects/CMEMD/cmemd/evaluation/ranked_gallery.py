@@ -20,9 +20,9 @@ from cmemd.evaluation.distances import distance_matrix
 from cmemd.evaluation.draws import draw_trials, ignored
 from cmemd.evaluation.protocols import AUTO, Protocol, choose_draw
 from cmemd.evaluation.ranking import QueryScores, rank_order
-from cmemd.evaluation.results import write_whole
 from cmemd.evaluation.samples import Samples
 from cmemd.evaluation.scoring import score_trial
+from cmemd.files import write_whole
 
 _DPI = 150
 _TILE = (0.9, 1.8)  # width, height: people are about twice as tall as wide

@@ -3,10 +3,8 @@
 ``results.schema.json`` is its JSON Schema. Figures are in percent and never rounded in the card.
 """
 
-import contextlib
 import io
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ from cmemd.errors import InputError
 from cmemd.evaluation.samples import Samples
 from cmemd.evaluation.scoring import FIGURES, Score
 from cmemd.evaluation.versions import versions
+from cmemd.files import write_whole
 
 SCHEMA, VERSION = "cmemd-results", 1
 
@@ -137,25 +136,6 @@ def read_per_query(path: Path | str, document: Mapping[str, Any]) -> list[dict[s
         raise InputError(
             f"expected each query's figures in {beside}; got a damaged file ({error}); take it "
             "from where the card came from, or delete it"
-        ) from error
-
-
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that nobody ever reads half of it: beside it first, then in its place.
-
-    Raises:
-        InputError: The folder cannot be written to.
-    """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
-            unfinished.unlink()
-        raise InputError(
-            f"expected to write {path}; got: {error.strerror}; choose another output folder"
         ) from error
 
 

@@ -1,6 +1,5 @@
 """What ``model.json`` says of a model, besides its files."""
 
-import hashlib
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
@@ -14,6 +13,7 @@ from cmemd.data.modality import Modality
 from cmemd.evaluation.results import read_results
 from cmemd.evaluation.versions import versions
 from cmemd.export.formats import OPSET
+from cmemd.files import file_sha256
 from cmemd.record import TrainingRecord
 from cmemd.serve.model_folder import SCHEMA_VERSION
 
@@ -92,7 +92,7 @@ def results_beside(weights: Path) -> dict[str, Any] | None:
         return None
     card = read_results(path)
     checkpoint = card["run"].get("checkpoint") or {}
-    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    digest = file_sha256(weights)
     return card if checkpoint.get("sha256") == digest else None
 
 

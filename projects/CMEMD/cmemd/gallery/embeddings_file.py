@@ -4,10 +4,8 @@ A parquet file is written a chunk at a time; an npz file, whose arrays are in on
 memory until it is whole. In an npz file missing labels are empty strings and times ISO 8601.
 """
 
-import contextlib
 import io
 import itertools
-import os
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from cmemd.errors import InputError
-from cmemd.evaluation.results import write_whole
+from cmemd.files import whole_file, write_whole
 from cmemd.gallery.rows import vectors_of
 from cmemd.gallery.sources import LABELS
 
@@ -74,24 +72,19 @@ def read_embeddings(path: Path) -> dict[str, np.ndarray]:
 
 
 def _write_parquet(chunks: Iterable[pa.Table], path: Path) -> int:
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     chunks, rows = iter(chunks), 0
     first = next(chunks, None)
     if first is None:
         raise _nothing(path)
     try:
-        with pq.ParquetWriter(unfinished, first.schema) as writer:
+        with whole_file(path) as unfinished, pq.ParquetWriter(unfinished, first.schema) as writer:
             for chunk in itertools.chain([first], chunks):
                 writer.write_table(chunk)
                 rows += len(chunk)
-        os.replace(unfinished, path)
     except OSError as error:
         raise InputError(
             f"expected to write {path}, got: {error}: free the disk, or choose another folder"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):  # the first error is the one to tell
-            unfinished.unlink()
     return rows
 
 

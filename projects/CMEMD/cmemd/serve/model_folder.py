@@ -5,7 +5,6 @@ nothing in it is used before it has been checked: no name leads outside, and siz
 before anything is read.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from cmemd.errors import InputError
+from cmemd.files import file_sha256, write_whole
 
 __all__ = [
     "DOCUMENT",
@@ -23,7 +23,6 @@ __all__ = [
     "SCHEMA_VERSION",
     "WEIGHTS",
     "ModelFolder",
-    "file_sha256",
     "read_model_folder",
     "write_model_document",
 ]
@@ -36,7 +35,6 @@ MODEL_SCHEMA = Path(__file__).with_name("model.schema.json")
 PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 _DOCUMENT_LIMIT = 16 * 2**20  # bytes; a result card of many protocols has a tenth of a MiB
-_CHUNK = 2**20
 
 
 @dataclass(frozen=True)
@@ -125,8 +123,6 @@ def write_model_document(folder: Path | str, document: Mapping[str, Any]) -> Mod
         InputError: A file's name is not plain, the weights are missing, the document is against the
             schema, or the folder cannot be written to.
     """
-    from cmemd.evaluation.results import write_whole
-
     folder = Path(folder)
     paths = sorted(path for path in folder.iterdir() if path.name != DOCUMENT)
     files = {p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in paths}
@@ -140,15 +136,6 @@ def write_model_document(folder: Path | str, document: Mapping[str, Any]) -> Mod
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     write_whole(folder / DOCUMENT, text.encode())
     return ModelFolder(folder, document)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file in hex, read in small pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def _read_document(path: Path) -> Any:

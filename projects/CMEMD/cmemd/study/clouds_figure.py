@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cmemd.evaluation.results import write_whole
+from cmemd.files import write_whole
 from cmemd.study.clouds import PLANS, Clouds, draw_clouds, learn_map, rank1
 
 _SHOWN = 5  # people with a colour of their own; the others are grey

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from cmemd.evaluation.results import write_whole
+from cmemd.files import write_whole
 
 __all__ = ["draw_rows"]
 
