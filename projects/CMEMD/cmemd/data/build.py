@@ -9,7 +9,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from cmemd.data.items import ImageItem
 from cmemd.errors import InputError
 
-__all__ = ["build_dataset", "items_under_test", "test_dataset", "train_dataset"]
+__all__ = ["build_dataset", "held_out", "items_under_test", "test_dataset", "train_dataset"]
 
 
 def build_dataset(cfg, name: str):
@@ -42,12 +42,7 @@ def train_dataset(cfg) -> str:
     Raises:
         InputError: for more or fewer than one.
     """
-    if len(cfg.DATASETS.NAMES) != 1:
-        raise InputError(
-            "expected one data set in DATASETS.NAMES, since identities of several share their "
-            f"numbers; got {list(cfg.DATASETS.NAMES)}"
-        )
-    return cfg.DATASETS.NAMES[0]
+    return _only(cfg, "NAMES", "identities of several share their numbers")
 
 
 def test_dataset(cfg) -> str:
@@ -56,12 +51,15 @@ def test_dataset(cfg) -> str:
     Raises:
         InputError: for more or fewer than one.
     """
-    if len(cfg.DATASETS.TESTS) != 1:
-        raise InputError(
-            "expected one data set in DATASETS.TESTS, since several would share TEST.PROTOCOLS and "
-            f"results.json; got {list(cfg.DATASETS.TESTS)}"
-        )
-    return cfg.DATASETS.TESTS[0]
+    return _only(cfg, "TESTS", "several would share TEST.PROTOCOLS and results.json")
+
+
+def held_out(cfg, name: str) -> tuple[str, str]:
+    """Key and value that keep identities of a data set out of training, for validation."""
+    node = name.upper()
+    if "TRAIN_WITH_VAL" in getattr(cfg.DATASETS, node, {}):
+        return f"DATASETS.{node}.TRAIN_WITH_VAL", "False"
+    return f"DATASETS.{node}.VALIDATION_SHARE", "0.1"
 
 
 def items_under_test(cfg, data, split: str) -> list[ImageItem]:
@@ -73,11 +71,17 @@ def items_under_test(cfg, data, split: str) -> list[ImageItem]:
     if split == "test":
         return data.query + data.gallery
     if not data.validation:
-        node = type(data).__name__.upper()
-        options = getattr(cfg.DATASETS, node, {})
-        remedy = "TRAIN_WITH_VAL False" if "TRAIN_WITH_VAL" in options else "VALIDATION_SHARE 0.1"
         raise InputError(
             "expected identities held out of training for SOLVER.SELECTION validation, got none: "
-            f"set DATASETS.{node}.{remedy}"
+            f"set {' '.join(held_out(cfg, type(data).__name__))}"
         )
     return data.validation
+
+
+def _only(cfg, key: str, reason: str) -> str:
+    names = cfg.DATASETS[key]
+    if len(names) != 1:
+        raise InputError(
+            f"expected one data set in DATASETS.{key}, since {reason}; got {list(names)}"
+        )
+    return names[0]

@@ -19,6 +19,8 @@ from cmemd.errors import InputError, MissingDependencyError
 from cmemd.export.network import exported_state, load_network
 from cmemd.export.wrapper import EmbeddingGraph
 from cmemd.modeling.cmemd_net import CMEMDNet
+from cmemd.serve.backends import ONNX_FILES, PROGRAM
+from cmemd.serve.model_folder import WEIGHTS
 from cmemd.serve.program import load_program
 
 __all__ = [
@@ -39,9 +41,9 @@ __all__ = [
 Embed = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 FILES = {
-    "safetensors": "weights.safetensors",
-    "torch-export": "model.pt2",
-    "onnx": "model.onnx",
+    "safetensors": WEIGHTS,
+    "torch-export": PROGRAM,
+    "onnx": ONNX_FILES["float32"],
 }
 OPSET = 20  # PyTorch's default of 2026; ONNX Runtime reads it since 1.17 of January 2024 [chosen]
 _IMAGES, _MODALITIES, _EMBEDDINGS, _BATCH = "images", "modalities", "embeddings", "batch"

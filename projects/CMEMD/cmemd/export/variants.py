@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cmemd.export.images import Probes
+from cmemd.serve.backends import ONNX_FILES
 
 __all__ = ["VARIANTS", "write_half", "write_int8"]
 
@@ -59,8 +60,8 @@ def write_int8(source: Path, path: Path, probes: Probes) -> None:
 
 # Name -> its file, and what writes it.
 VARIANTS: dict[str, tuple[str, Callable[[Path, Path, Probes], None]]] = {
-    "half": ("model.fp16.onnx", write_half),
-    "int8": ("model.int8.onnx", write_int8),
+    "half": (ONNX_FILES["float16"], write_half),
+    "int8": (ONNX_FILES["int8"], write_int8),
 }
 
 

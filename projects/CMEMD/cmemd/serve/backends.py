@@ -12,7 +12,7 @@ from cmemd.data.modality import Modality
 from cmemd.errors import InputError, MissingDependencyError
 from cmemd.serve.model_folder import ModelFolder
 
-__all__ = ["ONNX_FILES", "RUNTIMES", "OnnxBackend", "TorchBackend", "open_backend"]
+__all__ = ["ONNX_FILES", "PROGRAM", "RUNTIMES", "OnnxBackend", "TorchBackend", "open_backend"]
 
 Backend = Callable[[np.ndarray, Modality], np.ndarray]
 

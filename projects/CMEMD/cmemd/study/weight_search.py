@@ -6,10 +6,10 @@ from pathlib import Path
 
 import cmemd.compat  # noqa: F401  before fastreid
 
-from fastreid.config import CfgNode
 from tabulate import tabulate
 
 from cmemd.config import load_config
+from cmemd.data.build import held_out, train_dataset
 from cmemd.errors import InputError
 from cmemd.evaluation.results import read_results
 from cmemd.runs import Run
@@ -64,7 +64,8 @@ def plan_search(
             continue
         for weight in weights:
             folder = output / "search" / name / f"weight-{weight}"
-            words = [*opts, WEIGHT, str(weight), *_held_out(given)]
+            words = [*opts, WEIGHT, str(weight), *held_out(given, train_dataset(given))]
+            words += ["SOLVER.SELECTION", "validation"]
             words += ["SEED", str(seed), "OUTPUT_DIR", str(folder)]
             flags = ("--config-file", str(config), "--resume")
             run = Run(f"{name}, weight {weight}", load_config(config, words), (*flags, *words))
@@ -97,12 +98,3 @@ def search_table(candidates: Sequence[Candidate]) -> str:
         rows.append([candidate.variant, f"{candidate.weight:g}", *shown, mark])
     headers = ["Variant", "Weight", *(f"validation {name}" for name in SHOWN), ""]
     return tabulate(rows, headers=headers, disable_numparse=True)
-
-
-def _held_out(cfg: CfgNode) -> list[str]:
-    """Trains without the validation identities and scores them at the end."""
-    node = cfg.DATASETS.NAMES[0].upper()
-    options = getattr(cfg.DATASETS, node, {})
-    known = "TRAIN_WITH_VAL" in options
-    held = ("TRAIN_WITH_VAL", "False") if known else ("VALIDATION_SHARE", "0.1")
-    return [f"DATASETS.{node}.{held[0]}", held[1], "SOLVER.SELECTION", "validation"]
