@@ -105,9 +105,9 @@ def _compare(variants: "list[Variant]", output: Path) -> None:
     from cmemd.study.rows_figure import draw_rows
 
     _report(study_table(variants), output / "table.txt")
+    figures = [variant.figures() for variant in variants]
     panels = {
-        f"{name} (%)": [variant.figures()[:, place] for variant in variants]
-        for place, name in enumerate(SHOWN)
+        f"{name} (%)": [values[:, place] for values in figures] for place, name in enumerate(SHOWN)
     }
     draw_rows([variant.name for variant in variants], panels, output / "study.png")
 

@@ -47,7 +47,6 @@ def run(args: argparse.Namespace) -> int:
     """
     import numpy as np
 
-    from cmemd.data.modality import Modality
     from cmemd.gallery.search import find_matches
     from cmemd.gallery.sheet import QUERIES, contact_sheet, write_sheet
     from cmemd.gallery.sources import find_sources, parse_time
@@ -66,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         paths = [source.path for source in find_sources(args.image)]
         predictor = Predictor(args.model, device=args.device, batch_size=args.batch_size)
         gallery.check_model(predictor.digest, predictor.size)
-        found = list(predictor.stream(paths, Modality[args.modality.upper()]))
+        found = list(predictor.stream(paths, args.modality))
         if not found:
             raise InputError(
                 f"expected a query that can be read at {args.image}, got none "

@@ -98,9 +98,11 @@ def export_model(
         smaller = _write_variants(folder, variants, probes)
         compared = [measured(of, VARIANTS[of][0], embed) for of, embed in smaller.items()]
         check_finite(compared)
-        scored = {"trained": by_network, **smaller} if evaluate else {}
-        known = Weights(file=Path(weights)) if agw else Weights.read(weights)
-        cards = {of: score(embed, cfg, known) for of, embed in scored.items()}
+        cards = {}
+        if evaluate:
+            known = Weights(file=Path(weights)) if agw else Weights.read(weights)
+            scored = {"trained": by_network, **smaller}
+            cards = {of: score(embed, cfg, known) for of, embed in scored.items()}
         trained_on = _trained_on(cfg, record)
         document = describe(
             slim,
