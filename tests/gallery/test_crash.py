@@ -1,6 +1,7 @@
 """Killed, crowded and starved commands leave a gallery as it was before or after a commit."""
 
 import json
+import multiprocessing
 import random
 import subprocess
 import sys
@@ -12,10 +13,12 @@ import pytest
 from tests.gallery.stub import make_images, vector_of
 from tests.gallery.victim import CHUNK, start
 
-from cmemd.gallery.table import open_gallery
+from cmemd.errors import InputError
+from cmemd.gallery.table import create_gallery, open_gallery
 
 REPOSITORY = Path(__file__).parents[2]
 IMAGES = 120
+BEGUN = 40  # without the lock about one in ten is overwritten
 KILLED = -9
 
 
@@ -100,6 +103,36 @@ def test_many_kills(tmp_path, capsys):
     with capsys.disabled():
         sys.stdout.write(f"\nkilled at work, of 50 each: {hits}\n")
     assert min(hits.values()) >= 10
+
+
+def begin_all(folder, barrier, versions):
+    for number in range(BEGUN):
+        barrier.wait(60)
+        with create_gallery(folder / str(number), "model", 8) as gallery:
+            versions.put(gallery.info()["version"])
+
+
+def test_of_several_who_begin_a_gallery_at_once_one_does(tmp_path):
+    """Who came later would overwrite the rows of who came first, as a second version."""
+    context = multiprocessing.get_context("forkserver")
+    barrier, versions = context.Barrier(3), context.Queue()
+    several = [
+        context.Process(target=begin_all, args=(tmp_path, barrier, versions)) for _ in range(3)
+    ]
+    for process in several:
+        process.start()
+    found = [versions.get(timeout=60) for _ in range(3 * BEGUN)]
+    for process in several:
+        process.join(60)
+    assert found == [1] * (3 * BEGUN)
+
+
+def test_a_gallery_whose_beginning_was_killed_is_begun_again(tmp_path):
+    (tmp_path / "g/gallery.lance").mkdir(parents=True)
+    with pytest.raises(InputError, match="expected a gallery at"), open_gallery(tmp_path / "g"):
+        pass
+    with create_gallery(tmp_path / "g", "model", 8) as gallery:
+        assert len(gallery) == 0
 
 
 def test_two_writers_at_once_lose_nothing(tmp_path):

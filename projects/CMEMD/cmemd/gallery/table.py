@@ -5,7 +5,7 @@ before or after. Commands hold a lock of the operating system on the folder: man
 and search at once, but ``compact``, which deletes files, needs the gallery for itself.
 
 The address may be an object store's (``s3://bucket/gallery``). There are no locks there: leave the
-gallery alone while it is compacted.
+gallery alone while it is begun and while it is compacted.
 
 Shape legend: ``N`` = rows, ``D`` = size of the embedding.
 """
@@ -25,6 +25,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from lancedb.expr import Expr, col, lit
 from lancedb.index import IvfRq
+from lancedb.table import Table
 
 from cmemd.errors import InputError
 from cmemd.gallery.rows import MODEL, row_schema, vectors_of
@@ -56,9 +57,10 @@ def open_gallery(address: Path | str, *, alone: bool = False) -> "Iterator[Galle
     with _hold(address, alone):
         with _readable("read", address):
             database = lancedb.connect(address)
-            if _TABLE not in database.list_tables().tables:
+            table = _table(database)
+            if table is None:
                 raise _no_gallery(address)
-            gallery = Gallery(address, database)
+            gallery = Gallery(address, database, table)
         yield gallery
 
 
@@ -81,9 +83,12 @@ def create_gallery(address: Path | str, model: str, size: int) -> "Iterator[Gall
     with _hold(address, alone=False):
         with _readable("write", address):
             database = lancedb.connect(address)
-            if _TABLE not in database.list_tables().tables:
-                database.create_table(_TABLE, schema=row_schema(model, size), exist_ok=True)
-            gallery = Gallery(address, database)
+            # Of two that LanceDB lets create at once, the later overwrites the earlier one's rows.
+            with _one_at_a_time(address):
+                table = _table(database)
+                if table is None:
+                    table = database.create_table(_TABLE, schema=row_schema(model, size))
+            gallery = Gallery(address, database, table)
         gallery.check_model(model, size)
         yield gallery
 
@@ -132,10 +137,10 @@ class Gallery:
         size: ``D``.
     """
 
-    def __init__(self, address: str, database: lancedb.DBConnection) -> None:
+    def __init__(self, address: str, database: lancedb.DBConnection, table: Table) -> None:
         self.address = address
         self._database = database
-        self._table = database.open_table(_TABLE)
+        self._table = table
         schema = self._table.schema
         if MODEL not in (schema.metadata or {}):
             raise InputError(
@@ -332,6 +337,25 @@ def _lock(folder: int, address: str, alone: bool) -> None:
             f"expected gallery {address} to be free, got one that another command is "
             f"{'using' if alone else 'compacting'}: wait until that is done"
         ) from None
+
+
+@contextmanager
+def _one_at_a_time(address: str) -> Iterator[None]:
+    """Waits for whoever else is here."""
+    if _remote(address):
+        yield
+        return
+    with open(Path(address) / "creation.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _table(database: lancedb.DBConnection) -> Table | None:
+    """The gallery's table; None also for one whose creation was killed."""
+    try:
+        return database.open_table(_TABLE)
+    except ValueError:
+        return None
 
 
 @contextmanager
