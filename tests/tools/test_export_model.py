@@ -128,8 +128,8 @@ def test_variants_and_scores(export, tmp_path):
     assert size["model.int8.onnx"] < size["model.fp16.onnx"] < size["model.onnx"]
     assert document["results"]["scores"][0]["protocol"] == "sysu-all-1shot"
     rows = {line.split()[0]: line.split() for line in report.splitlines() if line}
-    for variant in ("half", "int8"):
-        assert float(rows[variant][2]) > 0.98
+    for variant, least in (("half", 0.999), ("int8", 0.98)):
+        assert float(rows[variant][2]) > least
         assert abs(float(rows[variant][-1])) <= 100
     assert not list((tmp_path / "models/tiny").glob("*.fused*"))
 

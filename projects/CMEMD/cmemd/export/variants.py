@@ -11,12 +11,12 @@ from cmemd.serve.backends import ONNX_FILES
 __all__ = ["VARIANTS", "write_half", "write_int8"]
 
 _CALIBRATION_BATCH = 16
-# Generalised-mean pooling raises activations to the third power, beyond half precision's 65504.
-_FULL_PRECISION = ("Clip", "Pow", "ReduceMean", "AveragePool", "ReduceL2")
 
 
 def write_half(source: Path, path: Path, probes: Probes) -> None:
-    """Writes a model's weights and convolutions in half precision, its pooling in full.
+    """Writes a model's convolutional part in half precision, and the head after it in full.
+
+    Generalised-mean pooling raises activations to the third power, beyond half precision's 65504.
 
     Args:
         source: ``model.onnx``.
@@ -24,14 +24,15 @@ def write_half(source: Path, path: Path, probes: Probes) -> None:
         probes: not needed.
     """
     import onnx
-    from onnxruntime.transformers.float16 import DEFAULT_OP_BLOCK_LIST, convert_float_to_float16
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.onnx_model import OnnxModel
 
-    half = convert_float_to_float16(
-        onnx.load(source),
-        keep_io_types=True,
-        op_block_list=[*DEFAULT_OP_BLOCK_LIST, *_FULL_PRECISION],
-    )
-    onnx.save(half, path)
+    model = onnx.load(source)
+    last = max(at for at, node in enumerate(model.graph.node) if node.op_type == "Conv")
+    head = [node.name for node in model.graph.node[last + 1 :]]
+    half = OnnxModel(convert_float_to_float16(model, keep_io_types=True, node_block_list=head))
+    half.remove_cascaded_cast_nodes()  # else it rounds between any two operations of the head
+    half.save_model_to_file(str(path))
 
 
 def write_int8(source: Path, path: Path, probes: Probes) -> None:
