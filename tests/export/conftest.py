@@ -12,6 +12,7 @@ from tests.conftest import CONFIGS, TINY
 from cmemd import load_config
 from cmemd.checkpoint import WholeCheckpointer
 from cmemd.export.folder import export_model
+from cmemd.export.images import drawn_probes
 
 SIZE = (64, 32)
 OPTIONS = TINY | {"INPUT.SIZE_TEST": str(list(SIZE))}
@@ -41,10 +42,23 @@ def scramble(network: torch.nn.Module) -> torch.nn.Module:
     return network
 
 
+def settle(network: torch.nn.Module) -> torch.nn.Module:
+    """Gives a network the statistics of drawn people, as training would."""
+    network.eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.train().momentum = 1
+    probes = drawn_probes(*SIZE)
+    images = torch.from_numpy(probes.images).permute(0, 3, 1, 2).float()
+    with torch.no_grad():
+        network({"images": images, "modalities": torch.from_numpy(probes.modalities)})
+    return network.eval()
+
+
 def save_checkpoint(folder: Path, **keys: object) -> Path:
     """A checkpoint of a tiny network with twelve classes, without a training record."""
     torch.manual_seed(0)
-    network = scramble(build_model(tiny_config(MODEL__HEADS__NUM_CLASSES=12, **keys)))
+    network = settle(scramble(build_model(tiny_config(MODEL__HEADS__NUM_CLASSES=12, **keys))))
     folder.mkdir(exist_ok=True)
     WholeCheckpointer(network, str(folder)).save("model_final", epoch=0)
     return folder / "model_final.pth"

@@ -15,6 +15,8 @@ from tests.export.conftest import options, save_checkpoint, tiny_config
 from cmemd.data.build import build_dataset, train_dataset
 from cmemd.evaluation.results import read_results
 from cmemd.export import folder
+from cmemd.export.formats import by_onnxruntime
+from cmemd.export.images import drawn_probes
 from cmemd.provenance import training_record
 from cmemd.record import RECORD
 from cmemd.serve.model_folder import read_model_folder
@@ -128,8 +130,14 @@ def test_variants_and_scores(export, tmp_path):
     assert size["model.int8.onnx"] < size["model.fp16.onnx"] < size["model.onnx"]
     assert document["results"]["scores"][0]["protocol"] == "sysu-all-1shot"
     rows = {line.split()[0]: line.split() for line in report.splitlines() if line}
-    for variant, least in (("half", 0.999), ("int8", 0.98)):
-        assert float(rows[variant][2]) > least
+    assert float(rows["half"][2]) > 0.999
+    probes = drawn_probes(64, 32)
+    full, eight = (
+        by_onnxruntime(tmp_path / "models/tiny" / file)(probes.images, probes.modalities)
+        for file in ("model.onnx", "model.int8.onnx")
+    )
+    assert (eight @ full.T).argmax(axis=1).tolist() == list(range(len(full)))
+    for variant in ("half", "int8"):
         assert abs(float(rows[variant][-1])) <= 100
     assert not list((tmp_path / "models/tiny").glob("*.fused*"))
 
