@@ -57,3 +57,11 @@ def test_grey_images_have_equal_channels(tmp_path):
     red, green, blue = np.moveaxis(np.asarray(read_rgb(tmp_path / "a.jpg")), 2, 0)
     assert (red == green).all()
     assert (red == blue).all()
+
+
+@pytest.mark.parametrize("use", [read_rgb, lambda path: check_images([path])])
+def test_deep_images_are_named_not_clipped(tmp_path, use):
+    counts = np.arange(0, 60000, 1000, dtype=np.uint16).reshape(6, 10)
+    Image.fromarray(counts).save(tmp_path / "deep.png")
+    with pytest.raises(InputError, match=r"8 bits a channel in .*deep\.png, got mode I"):
+        use(tmp_path / "deep.png")

@@ -153,7 +153,7 @@ def test_corrupt_images_can_be_fatal(shared_model, save_images):
     paths = save_images(noise(5))
     spoil(paths[3])
     predictor = Predictor(shared_model, batch_size=2, on_corrupt="raise")
-    with pytest.raises(InputError, match=r"image 3\.png; got a file that is truncated"):
+    with pytest.raises(InputError, match=r"image 3\.png, got a file that is truncated"):
         predictor.embed(paths, "visible")
 
 

@@ -71,7 +71,7 @@ def test_alpha_and_orientation_change_nothing(tmp_path):
 def test_deep_greys_are_refused_rather_than_clipped(dtype, tmp_path):
     path = tmp_path / "deep.tif"
     Image.fromarray(np.full((8, 4), 300, dtype=dtype)).save(path)
-    with pytest.raises(UnusableImageError, match=r"8 bits a channel in .*deep\.tif; got mode [IF]"):
+    with pytest.raises(UnusableImageError, match=r"8 bits a channel in .*deep\.tif, got mode [IF]"):
         read_image(path, 8, 4)
 
 
@@ -102,7 +102,7 @@ def _png() -> bytes:
 def test_other_files_are_named(content, tmp_path):
     path = tmp_path / "bäd 'name'.jpg"
     path.write_bytes(content)
-    with pytest.raises(UnusableImageError, match=r"bäd 'name'\.jpg; got a file that is trunc") as e:
+    with pytest.raises(UnusableImageError, match=r"bäd 'name'\.jpg, got a file that is trunc") as e:
         read_image(path, 8, 4)
     assert "\n" not in str(e.value)
 

@@ -11,6 +11,9 @@ __all__ = ["check_images", "list_images", "read_rgb"]
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
 _JPEG_END = b"\xff\xd9"
+# Beyond 8 bits there is no agreed way down: Pillow clips 16-bit grey at 255, and how a thermal
+# camera's counts become grey levels is a choice of whoever made the data set.
+_DEEP_MODES = ("I", "F")
 _TAIL = 64  # bytes in which a whole JPEG ends; some cameras pad behind the marker
 
 
@@ -24,7 +27,7 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def check_images(paths: Iterable[Path | str]) -> None:
-    """Finds files that are no image, or cut short, without decoding the whole ones.
+    """Finds files that are no image, cut short or too deep, without decoding the whole ones.
 
     Raises:
         InputError: names the first such file.
@@ -32,6 +35,7 @@ def check_images(paths: Iterable[Path | str]) -> None:
     for path in paths:
         try:
             with open(path, "rb") as file, Image.open(file) as image:
+                _check_depth(path, image)
                 if image.format != "JPEG" or not _ends_like_a_jpeg(file):
                     image.load()
         except OSError as error:
@@ -42,13 +46,25 @@ def read_rgb(path: Path | str) -> Image.Image:
     """An image in RGB; the three channels of a grey or thermal one are equal.
 
     Raises:
-        InputError: if the file is missing, truncated or no image; names it.
+        InputError: if the file is missing, truncated, no image, or of more than 8 bits in a single
+            channel; names it.
     """
     try:
         with Image.open(path) as image:
+            _check_depth(path, image)
             return image.convert("RGB")
-    except OSError as error:
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  decoders fail in many ways; all mean bad bytes
         raise _unreadable(path, error) from None
+
+
+def _check_depth(path: Path | str, image: Image.Image) -> None:
+    if image.mode.startswith(_DEEP_MODES):
+        raise InputError(
+            f"expected 8 bits a channel in {path}, got mode {image.mode}: convert it to grey "
+            "levels 0 to 255, as the training images were"
+        )
 
 
 def _ends_like_a_jpeg(file) -> bool:
@@ -61,8 +77,8 @@ def _ends_like_a_jpeg(file) -> bool:
     return _JPEG_END in tail
 
 
-def _unreadable(path: Path | str, error: OSError) -> InputError:
+def _unreadable(path: Path | str, error: Exception) -> InputError:
     return InputError(
         f"expected an image in {path}, got a file that is truncated, missing or no image "
-        f"({' '.join(str(error).split())}): restore it from the data set"
+        f"({' '.join(str(error).split())[:120]}): restore it, or leave it out"
     )

@@ -11,13 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cmemd.data.images import read_rgb
 from cmemd.errors import InputError
 
 __all__ = ["UnusableImageError", "from_array", "read_image"]
-
-# Beyond 8 bits there is no agreed way down: Pillow clips 16-bit grey at 255, and how a thermal
-# camera's counts become grey levels is a choice of whoever made the training images.
-_DEEP_MODES = ("I", "F")
 
 
 class UnusableImageError(InputError):
@@ -40,20 +37,9 @@ def read_image(path: Path | str, height: int, width: int) -> np.ndarray:
             single channel.
     """
     try:
-        with Image.open(path) as image:
-            if image.mode.startswith(_DEEP_MODES):
-                raise UnusableImageError(
-                    f"expected 8 bits a channel in {path}; got mode {image.mode}; convert it to "
-                    "grey levels 0 to 255 as the model's training images were"
-                )
-            return _fit(image.convert("RGB"), height, width)
-    except UnusableImageError:
-        raise
-    except Exception as error:  # noqa: BLE001  decoders fail in many ways; all mean bad bytes
-        raise UnusableImageError(
-            f"expected an image in {path}; got a file that is truncated, missing or no image "
-            f"({' '.join(str(error).split())[:120]}); restore it, or leave it out"
-        ) from None
+        return _fit(read_rgb(path), height, width)
+    except InputError as error:
+        raise UnusableImageError(str(error)) from None
 
 
 def from_array(array: np.ndarray, bgr: bool, height: int, width: int) -> np.ndarray:
