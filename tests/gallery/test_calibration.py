@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from cmemd.errors import InputError
 from cmemd.gallery.calibration import (
@@ -105,5 +106,9 @@ def test_probes_of_one_person_count_as_one():
 
 
 def test_the_interval_of_nothing_and_of_one_person():
-    assert rate_interval(np.zeros(5, bool), np.arange(5)) == (0, 0)
+    # The rates at which none, or all, of five people have a chance of 2.5 %; solved by SciPy.
+    never = binomtest(0, 5).proportion_ci(0.95, "exact")
+    assert rate_interval(np.zeros(10, bool), np.arange(10) // 2) == pytest.approx(tuple(never))
+    always = binomtest(5, 5).proportion_ci(0.95, "exact")
+    assert rate_interval(np.ones(5, bool), np.arange(5)) == pytest.approx(tuple(always))
     assert rate_interval(np.array([True, False]), np.array([1, 1])) == (0.5, 0.5)

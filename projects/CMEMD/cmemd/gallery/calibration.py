@@ -129,9 +129,9 @@ def false_positive_threshold(best: np.ndarray, rate: float) -> float:
 def rate_interval(events: np.ndarray, people: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """Percentile bootstrap of a share, over people: probes of one person are alike.
 
-    What it covers is the choice of people. Of a single person nothing can be said, and where
-    nothing happened the interval is (0, 0), which is too narrow: with n people the rate may still
-    be up to about 3 / n.
+    What it covers is the choice of people. Where it happened never, or always, resampling would
+    say that it cannot be otherwise: the interval is then Clopper and Pearson's of as many people,
+    up to about 3.7 in their number. Of a single person nothing can be said.
 
     Args:
         events: ``(P,)`` whether it happened.
@@ -141,6 +141,9 @@ def rate_interval(events: np.ndarray, people: np.ndarray, seed: int = 0) -> tupl
     _, codes = np.unique(people, return_inverse=True)
     counts = np.bincount(codes)
     sums = np.bincount(codes, weights=events)
+    if not events.any() or events.all():
+        unseen = 1 - ((1 - _LEVEL) / 2) ** (1 / len(counts))
+        return (1 - unseen, 1.0) if events.any() else (0.0, unseen)
     rng = np.random.default_rng(seed)
     rates = []
     for _ in range(_RESAMPLES):
