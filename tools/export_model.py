@@ -6,7 +6,7 @@ For example::
     python tools/export_model.py --config-file projects/CMEMD/configs/demo.yml \
         --weights logs/demo/model_final.pth --output models/demo [KEY VALUE ...]
     python tools/export_model.py ... --half --int8 --evaluate
-    python tools/export_model.py --agw --weights agw.t \
+    python tools/export_model.py --agw average --weights agw.t \
         --config-file projects/CMEMD/configs/ablations/agw_global.yml --output models/agw
 """
 
@@ -46,7 +46,10 @@ def parser() -> argparse.ArgumentParser:
         help="score the network, and --half and --int8, on the test set for the model card",
     )
     arguments.add_argument(
-        "--agw", action="store_true", help="the weights are of the released AGW code"
+        "--agw",
+        choices=["average", "gem"],
+        help="the weights are of the released AGW code, which pooled so: average with its --method "
+        "base, gem with its gm_pool on",
     )
     arguments.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration overrides")
     return arguments

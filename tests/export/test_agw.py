@@ -14,7 +14,7 @@ from torchvision.models import resnet18
 
 from cmemd import load_config
 from cmemd.errors import InputError
-from cmemd.export.agw import AGW, read_agw
+from cmemd.export.agw import AGW, agw_config, read_agw
 from cmemd.export.folder import export_model
 from cmemd.export.formats import by_weights
 from cmemd.export.network import inference_config, read_network
@@ -41,10 +41,11 @@ class Part(nn.Module):
 
 
 class Reference(nn.Module):
-    """One conv1 and bn1 per modality, shared layers, mean of cubes, a norm, length 1."""
+    """One conv1 and bn1 per modality, shared layers, mean (of cubes), a norm, length 1."""
 
-    def __init__(self) -> None:
+    def __init__(self, pooling: str) -> None:
         super().__init__()
+        self.pooling = pooling
         self.visible_module, self.thermal_module = Part("visible"), Part("thermal")
         self.base_resnet = Part("base")
         self.bottleneck = nn.BatchNorm1d(512)
@@ -55,14 +56,17 @@ class Reference(nn.Module):
         base = self.base_resnet.base
         x = own.maxpool(own.relu(own.bn1(own.conv1(images))))
         x = base.layer4(base.layer3(base.layer2(base.layer1(x))))
-        pooled = (x.flatten(2).pow(3).mean(-1) + 1e-12).pow(1 / 3)
+        if self.pooling == "average":
+            pooled = x.flatten(2).mean(-1)
+        else:
+            pooled = (x.flatten(2).pow(3).mean(-1) + 1e-12).pow(1 / 3)
         return functional.normalize(self.bottleneck(pooled), dim=1)
 
 
-@pytest.fixture(scope="module")
-def reference():
+@pytest.fixture(scope="module", params=["average", "gem"])
+def reference(request):
     torch.manual_seed(0)
-    network = scramble(Reference()).eval()
+    network = scramble(Reference(request.param)).eval()
     network.bottleneck.running_mean.zero_()
     return network
 
@@ -77,8 +81,8 @@ def config():
     return load_config(CONFIG, OPTIONS)
 
 
-def read(path):
-    return read_network(inference_config(config()), path, AGW)[0]
+def read(path, pooling):
+    return read_network(inference_config(agw_config(config(), pooling)), path, AGW)[0]
 
 
 def embed_both(embed, reference):
@@ -93,7 +97,7 @@ def embed_both(embed, reference):
 
 @pytest.mark.parametrize("wrapped", [True, False])
 def test_gives_the_same_feature(wrapped, reference, tmp_path):
-    network = read(saved(tmp_path, reference.state_dict(), wrapped))
+    network = read(saved(tmp_path, reference.state_dict(), wrapped), reference.pooling)
     got, expected = embed_both(by_training_network(network), reference)
     assert expected.std(0).mean() > 1e-3  # the four are told apart
     assert_close(got, expected, rtol=0, atol=1e-5)
@@ -102,7 +106,9 @@ def test_gives_the_same_feature(wrapped, reference, tmp_path):
 def test_a_model_folder_of_it_gives_the_same_feature(reference, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "nowhere"))
     weights = saved(tmp_path, reference.state_dict())
-    export_model(config(), weights, tmp_path / "agw", formats=["safetensors"], agw=True)
+    export_model(
+        config(), weights, tmp_path / "agw", formats=["safetensors"], agw=reference.pooling
+    )
     document = read_model_folder(tmp_path / "agw").document
     assert document["training"]["dataset"] is None
     embed = by_weights(tmp_path / "agw/weights.safetensors", document["architecture"])
@@ -127,7 +133,7 @@ def test_data_parallel_names_are_read(reference, tmp_path):
 def test_other_weights_are_refused(change, message, reference, tmp_path):
     path = saved(tmp_path, change(dict(reference.state_dict())))
     with pytest.raises(InputError, match=message):
-        read(path)
+        read(path, reference.pooling)
 
 
 def test_a_network_with_local_features_is_refused(reference, tmp_path):

@@ -2,6 +2,9 @@
 
 That network has one conv1 and bn1 per modality and shares layer1 to layer4; here layer1 and layer2
 belong to the stems as well, so that both stems get copies of the shared ones.
+
+How that network pools is its ``gm_pool``: off with ``--method base``, the average; on, the mean of
+cubes. A checkpoint does not say which, and the wrong one embeds without an error.
 """
 
 import re
@@ -11,15 +14,17 @@ from pathlib import Path
 import cmemd.compat  # noqa: F401  before torch
 
 import torch
+from fastreid.config import CfgNode
 from torch import Tensor, nn
 
 from cmemd.errors import InputError
 from cmemd.export.wrapper import is_exported
 from cmemd.modeling.cmemd_net import CMEMDNet
 
-__all__ = ["AGW", "convert_agw", "pool_as_agw", "read_agw"]
+__all__ = ["AGW", "AGW_POOLINGS", "agw_config", "convert_agw", "pool_as_agw", "read_agw"]
 
 AGW = "AGW"
+AGW_POOLINGS = {"average": "GlobalAvgPool", "gem": "GeneralizedMeanPooling"}
 
 # A tensor of this network -> the one it is taken from there, by the first pattern that fits.
 _SOURCES = (
@@ -42,6 +47,15 @@ _UNUSED = re.compile(
 )
 _NON_LOCAL = re.compile(r"NL_\d\.")
 _GLOBAL_ONLY = "projects/CMEMD/configs/ablations/agw_global.yml"
+
+
+def agw_config(cfg: CfgNode, pooling: str) -> CfgNode:
+    """The configuration with one of ``AGW_POOLINGS``."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.MODEL.HEADS.POOL_LAYER = AGW_POOLINGS[pooling]
+    cfg.freeze()
+    return cfg
 
 
 def read_agw(path: Path | str) -> dict[str, Tensor]:
@@ -70,7 +84,7 @@ def convert_agw(
     """Tensors of the AGW code under this network's names.
 
     The network's stems must pool like AGW's, see ``pool_as_agw``. A channel that is 0 all over an
-    image is pooled to 1e-6 here and to 1e-4 there; nothing else differs.
+    image has a mean of cubes whose root is 1e-6 here and 1e-4 there; nothing else differs.
 
     Args:
         state: of ``read_agw``.
@@ -86,8 +100,8 @@ def convert_agw(
     """
     if any(_NON_LOCAL.match(name) for name in state):
         raise InputError(
-            f"the weights in {path} have non-local blocks, which this network has not: train AGW "
-            "with them off (its --method base)"
+            f"the weights in {path} have non-local blocks, which this network has not: train with "
+            "them off (the AGW code's --method base, which is --agw average here)"
         )
     sources = {name: _source(name) for name in expected if is_exported(name)}
     foreign = [name for name, source in sources.items() if source is None]
@@ -107,7 +121,7 @@ def convert_agw(
         raise InputError(
             f"the weights in {path} are of another architecture: {len(set(wrong))} of {len(used)} "
             f"tensors are missing or of another shape and {len(left)} left over, such as "
-            f"{min(wrong or left)}: --agw takes the AGW code's ResNet of MODEL.BACKBONE.DEPTH"
+            f"{min(wrong or left)}: --agw takes a ResNet of MODEL.BACKBONE.DEPTH"
         )
     return {name: state[source] for name, source in sources.items()}
 

@@ -14,7 +14,7 @@ from fastreid.data.datasets.bases import ImageDataset
 from cmemd.checkpoint import read_record
 from cmemd.data.build import build_dataset, test_dataset, train_dataset
 from cmemd.errors import InputError
-from cmemd.export.agw import AGW
+from cmemd.export.agw import AGW, agw_config
 from cmemd.export.card import format_parity, format_variants, model_card
 from cmemd.export.document import describe, results_beside
 from cmemd.export.formats import (
@@ -51,7 +51,7 @@ def export_model(
     formats: Sequence[str] = tuple(FILES),
     variants: Sequence[str] = (),
     evaluate: bool = False,
-    agw: bool = False,
+    agw: str | None = None,
 ) -> str:
     """Writes a checkpoint as a model folder.
 
@@ -66,7 +66,7 @@ def export_model(
         formats: out of ``FILES``.
         variants: out of ``VARIANTS``; they need the format onnx and have no limit to keep.
         evaluate: whether to score the network and its variants on the test set, for the card.
-        agw: whether the weights are of the released AGW code.
+        agw: where the weights are of the released AGW code, its pooling, of ``AGW_POOLINGS``.
 
     Returns:
         What was measured, as tables.
@@ -79,7 +79,7 @@ def export_model(
     if variants and "onnx" not in formats:
         raise InputError("--half and --int8 are made from the ONNX file: add onnx to --formats")
     with _new_folder(Path(output)) as folder:
-        slim = inference_config(cfg)
+        slim = inference_config(agw_config(cfg, agw) if agw else cfg)
         name = AGW if agw else CMEMD
         network, checkpoint = read_network(slim, weights, name)
         record = read_record(checkpoint)
