@@ -118,10 +118,19 @@ def test_the_card_of_these_weights_comes_along(train_net, export, tmp_path):
 
 
 @pytest.mark.slow
-def test_variants_and_scores(export, tmp_path):
+def test_variants_and_scores(export, tmp_path, monkeypatch):
+    file, write_int8 = folder.VARIANTS["int8"]
+    calibrated_on = []
+
+    def noticed(source, path, typical):
+        calibrated_on.append(typical.source)
+        write_int8(source, path, typical)
+
+    monkeypatch.setitem(folder.VARIANTS, "int8", (file, noticed))
     words = ["--formats", "torch-export", "onnx", "--half", "--int8", "--evaluate"]
     status, report, _ = export(*words)
     assert status == 0
+    assert calibrated_on == ["training images"]
     document = read_model_folder(tmp_path / "models/tiny").document
     assert {"model.pt2", "model.onnx", "model.fp16.onnx", "model.int8.onnx"} < set(
         document["files"]

@@ -95,7 +95,9 @@ def export_model(
         for of, embed in _write(folder, network, architecture, formats, slim.INPUT.SIZE_TEST):
             exported.append(measured(of, FILES[of], embed))
             check_parity(exported[-1])
-        smaller = _write_variants(folder, variants, probes)
+        trained_on = _trained_on(cfg, record)
+        typical = probes_of(trained_on.train, cfg, "training images") if trained_on else probes
+        smaller = _write_variants(folder, variants, typical)
         compared = [measured(of, VARIANTS[of][0], embed) for of, embed in smaller.items()]
         check_finite(compared)
         cards = {}
@@ -103,7 +105,6 @@ def export_model(
             known = Weights(file=Path(weights)) if agw else Weights.read(weights)
             scored = {"trained": by_network, **smaller}
             cards = {of: score(embed, cfg, known) for of, embed in scored.items()}
-        trained_on = _trained_on(cfg, record)
         document = describe(
             slim,
             architecture,
@@ -165,11 +166,11 @@ def _write(
         yield "onnx", by_onnxruntime(paths["onnx"])
 
 
-def _write_variants(folder: Path, variants: Sequence[str], probes: Probes) -> dict[str, Embed]:
+def _write_variants(folder: Path, variants: Sequence[str], typical: Probes) -> dict[str, Embed]:
     made = {}
     for name in variants:
         file, write = VARIANTS[name]
-        write(folder / FILES["onnx"], folder / file, probes)
+        write(folder / FILES["onnx"], folder / file, typical)
         made[name] = by_onnxruntime(folder / file)
     return made
 
@@ -179,7 +180,7 @@ def _probes(cfg: CfgNode, needed: bool) -> Probes:
     data = _found(cfg, test_dataset) if not needed else build_dataset(cfg, test_dataset(cfg))
     if data is None:
         return drawn_probes(*cfg.INPUT.SIZE_TEST)
-    return probes_of(data.query + data.gallery, cfg, type(data).__name__)
+    return probes_of(data.query + data.gallery, cfg, f"test images of {type(data).__name__}")
 
 
 def _trained_on(cfg: CfgNode, record: TrainingRecord | None) -> ImageDataset | None:

@@ -35,20 +35,20 @@ class Probes:
     source: str
 
 
-def probes_of(items: Sequence[ImageItem], cfg: CfgNode, name: str) -> Probes:
+def probes_of(items: Sequence[ImageItem], cfg: CfgNode, source: str) -> Probes:
     """Sixteen images of each modality, spread over a data set.
 
     Args:
         items: both modalities among them.
         cfg: its evaluation transform is used.
-        name: of the data set.
+        source: what they are, for people.
     """
     chosen = [_spread(items, modality, PROBES) for modality in Modality]
     mixed = [item for pair in zip(*chosen, strict=False) for item in pair]
     return Probes(
         read_images(mixed, cfg),
         np.array([item.modality for item in mixed], dtype=np.int64),
-        f"test images of {name}",
+        source,
     )
 
 

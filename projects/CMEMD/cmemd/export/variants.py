@@ -13,7 +13,7 @@ __all__ = ["VARIANTS", "write_half", "write_int8"]
 _CALIBRATION_BATCH = 16
 
 
-def write_half(source: Path, path: Path, probes: Probes) -> None:
+def write_half(source: Path, path: Path, typical: Probes) -> None:
     """Writes a model's convolutional part in half precision, and the head after it in full.
 
     Generalised-mean pooling raises activations to the third power, beyond half precision's 65504.
@@ -21,7 +21,7 @@ def write_half(source: Path, path: Path, probes: Probes) -> None:
     Args:
         source: ``model.onnx``.
         path: where to.
-        probes: not needed.
+        typical: not needed.
     """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -35,13 +35,13 @@ def write_half(source: Path, path: Path, probes: Probes) -> None:
     half.save_model_to_file(str(path))
 
 
-def write_int8(source: Path, path: Path, probes: Probes) -> None:
+def write_int8(source: Path, path: Path, typical: Probes) -> None:
     """Writes a model with 8-bit convolutions, by ONNX Runtime's static quantiser.
 
     Args:
         source: ``model.onnx``.
         path: where to.
-        probes: images whose activations set the ranges.
+        typical: images whose activations set the ranges; not those that are tested.
     """
     from onnxruntime.quantization import QuantFormat, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -51,7 +51,7 @@ def write_int8(source: Path, path: Path, probes: Probes) -> None:
     quantize_static(
         fused,
         path,
-        _Batches(probes),
+        _Batches(typical),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=["Conv"],
         per_channel=True,
