@@ -1,6 +1,7 @@
 import argparse
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,6 +80,34 @@ def test_images_get_into_a_file(tmp_path, name):
     columns = read_embeddings(tmp_path / name)
     assert columns["path"].tolist() == paths
     assert set(columns["modality"]) == {"thermal"}
+
+
+@pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
+def test_an_interrupted_file_is_gone_on_from(tmp_path, monkeypatch, name):
+    monkeypatch.setattr("cmemd.gallery.embedding.CHUNK", 5)
+    paths = make_images(tmp_path / "images")
+    embedded = []
+
+    def interrupted(path):
+        if path == paths[8] and path not in embedded:
+            embedded.append(path)
+            raise KeyboardInterrupt
+        embedded.append(path)
+        return vector_of(path)
+
+    monkeypatch.setattr("tests.gallery.stub.vector_of", interrupted)
+    words = ["--images", tmp_path / "images", "--output", tmp_path / name]
+    with pytest.raises(KeyboardInterrupt):
+        run(*words, "--pattern", "/(?P<identity>cam[0-9])/")
+    assert not (tmp_path / name).exists()
+    Path(paths[0]).unlink()  # embedded already, no longer asked for
+    run(*words, "--pattern", "/(?P<identity>p[0-9])/")
+    columns = read_embeddings(tmp_path / name)
+    assert columns["path"].tolist() == paths[1:]
+    assert set(columns["identity"]) == {"p0", "p1"}
+    np.testing.assert_array_equal(columns["vector"], np.stack([vector_of(p) for p in paths[1:]]))
+    assert [embedded.count(path) for path in paths[:5]] == [1] * 5
+    assert sorted(p.name for p in tmp_path.iterdir()) == [name, "images"]
 
 
 def test_names_with_spaces_quotes_and_letters(tmp_path):

@@ -14,6 +14,7 @@ from tests.gallery.stub import make_images, vector_of
 from tests.gallery.victim import CHUNK, start
 
 from cmemd.errors import InputError
+from cmemd.gallery.embeddings_file import read_embeddings
 from cmemd.gallery.table import create_gallery, open_gallery
 
 REPOSITORY = Path(__file__).parents[2]
@@ -170,15 +171,18 @@ def test_a_full_disk_is_told_and_the_gallery_stays_whole(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
-def test_a_full_disk_leaves_no_half_of_a_file(tmp_path, name):
-    make_images(tmp_path / "images", IMAGES)
+def test_a_full_disk_leaves_no_half_of_a_file_and_is_gone_on_from(tmp_path, name):
+    paths = make_images(tmp_path / "images", IMAGES)
     (tmp_path / "out").mkdir()
     words = embed(tmp_path / "images", "--output", tmp_path / "out" / name)
     status, output = run(words, tmp_path / "log", limit=2000)
     assert status == 2
     assert "error: expected to write" in output
     assert "Traceback" not in output
-    assert not list((tmp_path / "out").iterdir())
+    assert not [path for path in (tmp_path / "out").iterdir() if path.is_file()]
+    assert run(words, tmp_path / "log")[0] == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
+    assert read_embeddings(tmp_path / "out" / name)["path"].tolist() == paths
 
 
 @pytest.mark.slow  # two fresh processes

@@ -1,6 +1,7 @@
 """``cmemd embed``: embeddings of images, into a gallery or a file."""
 
 import argparse
+import shutil
 from pathlib import Path
 
 HELP = "embed images into a gallery or a file"
@@ -27,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output",
         type=Path,
         metavar="F",
-        help="write .parquet, or .npz, which is held in memory until it is whole",
+        help="write .parquet, or .npz, which is held in memory until it is whole; an interrupted "
+        "run is continued from F.unfinished",
     )
     parser.add_argument(
         "--on-corrupt",
@@ -54,13 +56,13 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Embed, say how many; the exit status.
+    """Embed what is not embedded yet, say how many; the exit status.
 
     Raises:
         InputError: No such model, images or labels, a gallery of another model, or a full disk.
     """
     from cmemd.data.modality import Modality
-    from cmemd.gallery.embedding import embed_chunks, not_in_gallery
+    from cmemd.gallery.embedding import embed_chunks, labelled_anew, not_in_gallery
     from cmemd.gallery.embeddings_file import check_suffix, write_embeddings
     from cmemd.gallery.sources import find_sources
     from cmemd.gallery.table import create_gallery
@@ -77,17 +79,19 @@ def run(args: argparse.Namespace) -> int:
         strict=args.strict,
         on_corrupt=args.on_corrupt,
     )
-    if args.output:
-        rows = write_embeddings(embed_chunks(predictor, sources, modality), args.output)
-        print(f"{rows} embeddings in {args.output}")
-    else:
-        with create_gallery(args.gallery, predictor.digest, predictor.size) as gallery:
-            new = not_in_gallery(sources, gallery, modality)
-            added = sum(gallery.add(rows) for rows in embed_chunks(predictor, new, modality))
-            print(
-                f"{added} embeddings added to {args.gallery}, {len(sources) - len(new)} were there "
-                f"already; {len(gallery)} in all"
-            )
+    # Its commits are what an interrupted run to a file goes on from.
+    unfinished = args.output and args.output.with_name(f"{args.output.name}.unfinished")
+    with create_gallery(unfinished or args.gallery, predictor.digest, predictor.size) as gallery:
+        new = not_in_gallery(sources, gallery, modality)
+        added = sum(gallery.add(rows) for rows in embed_chunks(predictor, new, modality))
+        there = f"{len(sources) - len(new)} were there already"
+        if args.output:
+            rows = write_embeddings(labelled_anew(gallery, sources, modality), args.output)
+            print(f"{rows} embeddings in {args.output}, of which {there}")
+        else:
+            print(f"{added} embeddings added to {args.gallery}, {there}; {len(gallery)} in all")
+    if unfinished:
+        shutil.rmtree(unfinished, ignore_errors=True)
     report_skipped(predictor)
     return 0
 

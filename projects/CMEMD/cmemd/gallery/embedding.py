@@ -12,7 +12,7 @@ from cmemd.gallery.rows import make_rows
 from cmemd.gallery.sources import Source
 from cmemd.gallery.table import Gallery
 
-__all__ = ["embed_chunks", "not_in_gallery"]
+__all__ = ["embed_chunks", "labelled_anew", "not_in_gallery"]
 
 CHUNK = 1024  # rows a commit: what a killed run embeds again
 
@@ -57,6 +57,29 @@ def embed_chunks(predictor, sources: Sequence[Source], modality: Modality) -> It
                 done, vectors = [], []
     if done:
         yield _rows(done, vectors, modality, predictor.digest)
+
+
+def labelled_anew(
+    gallery: Gallery, sources: Sequence[Source], modality: Modality
+) -> Iterator[pa.Table]:
+    """A gallery's embeddings of these images, with the labels that they have now.
+
+    Args:
+        gallery: has embedded them.
+        sources: the images; others, and those that could not be read, are left out.
+        modality: of all of them.
+
+    Yields:
+        Tables of ``row_schema``, in the gallery's order.
+    """
+    by_path = {source.path: source for source in sources}
+    for numbers, vectors in gallery.batches():
+        labels = gallery.labels(numbers.tolist())
+        paths = [labels[number]["path"] for number in numbers.tolist()]
+        wanted = [path in by_path for path in paths]
+        if any(wanted):
+            known = [by_path[path] for path in paths if path in by_path]
+            yield _rows(known, vectors[wanted], modality, gallery.model)
 
 
 def _rows(done, vectors, modality: Modality, model: str) -> pa.Table:
