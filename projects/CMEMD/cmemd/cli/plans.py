@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-HELP = "measure, on a stand-in, how much of the optimal plans' mass joins images of one view"
+HELP = "measure, on a stand-in, what the optimal plans of saved features pair, and views' Rank-1"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,10 +44,12 @@ def run(args: argparse.Namespace) -> int:
         measures = measure(read_features(path, "sysu"), views, images=args.images)
         row = [100 * measures.same_view_mass, 100 * measures.uniform_mass]
         row += [measures.modality_gap, measures.variance_ratio]
+        row += [100 * measures.same_view_rank1, 100 * measures.other_view_rank1]
         found.setdefault(_name(path), []).append(row)
-    rows = {name: np.array(values).T for name, values in found.items()}  # (4, seeds)
+    rows = {name: np.array(values).T for name, values in found.items()}  # (6, seeds)
     titles = (f"same-view mass (%), K = {args.images}", "of uniform plans (%)")
     titles += ("modality gap", "variance within / between")
+    titles += ("Rank-1, own view (%)", "Rank-1, other views (%)")
     cells = [
         [name, values.shape[1], *(f"{of.mean():.3f} ± {of.std():.3f}" for of in values)]
         for name, values in rows.items()
