@@ -1,3 +1,4 @@
+import faiss
 import numpy as np
 import pytest
 
@@ -34,3 +35,21 @@ def test_a_small_gallery_gives_all_it_has(rows):
     scores, found = search_exact([(np.arange(rows), vectors)], np.eye(4, dtype=np.float32), 10)
     assert scores.shape == found.shape == (4, rows)
     assert [sorted(row) for row in found.tolist()] == [list(range(rows))] * 4
+
+
+@pytest.mark.parametrize(("gpus", "top", "on_gpu"), [(1, 2, 1), (0, 2, 0), (1, 3000, 0)])
+def test_faiss_searches_on_a_gpu_where_it_has_one(monkeypatch, gpus, top, on_gpu):
+    """With faiss-gpu's interface in place; no GPU is needed."""
+    calls = []
+
+    def knn_gpu(resources, *args, **options):
+        calls.append(resources)
+        return faiss.knn(*args, **options)
+
+    monkeypatch.setattr(faiss, "StandardGpuResources", lambda: "resources", raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: gpus, raising=False)
+    monkeypatch.setattr(faiss, "knn_gpu", knn_gpu, raising=False)
+    vectors = np.eye(4, dtype=np.float32)
+    _, rows = search_exact([(np.arange(4), vectors)], vectors[:1], top)
+    assert rows[0, 0] == 0
+    assert calls == ["resources"] * on_gpu
