@@ -1,6 +1,7 @@
 """Image files: which there are, whether they are whole, and reading one."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from PIL import Image
@@ -33,13 +34,10 @@ def check_images(paths: Iterable[Path | str]) -> None:
         InputError: names the first such file.
     """
     for path in paths:
-        try:
-            with open(path, "rb") as file, Image.open(file) as image:
-                _check_depth(path, image)
-                if image.format != "JPEG" or not _ends_like_a_jpeg(file):
-                    image.load()
-        except OSError as error:
-            raise _unreadable(path, error) from None
+        with _naming(path), open(path, "rb") as file, Image.open(file) as image:
+            _check_depth(path, image)
+            if image.format != "JPEG" or not _ends_like_a_jpeg(file):
+                image.load()
 
 
 def read_rgb(path: Path | str) -> Image.Image:
@@ -49,21 +47,30 @@ def read_rgb(path: Path | str) -> Image.Image:
         InputError: if the file is missing, truncated, no image, or of more than 8 bits in a single
             channel; names it.
     """
+    with _naming(path), Image.open(path) as image:
+        _check_depth(path, image)
+        return image.convert("RGB")
+
+
+@contextmanager
+def _naming(path: Path | str) -> Iterator[None]:
+    """Any failure of a decoder as an error that names the file."""
     try:
-        with Image.open(path) as image:
-            _check_depth(path, image)
-            return image.convert("RGB")
+        yield
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001  decoders fail in many ways; all mean bad bytes
-        raise _unreadable(path, error) from None
+        raise InputError(
+            f"expected an image in {path}, got a file that is truncated, missing or no image "
+            f"({' '.join(str(error).split())[:120]}): restore it, or leave it out"
+        ) from None
 
 
 def _check_depth(path: Path | str, image: Image.Image) -> None:
     if image.mode.startswith(_DEEP_MODES):
         raise InputError(
             f"expected 8 bits a channel in {path}, got mode {image.mode}: convert it to grey "
-            "levels 0 to 255, as the training images were"
+            "levels 0 to 255, as all images of the model's training"
         )
 
 
@@ -75,10 +82,3 @@ def _ends_like_a_jpeg(file) -> bool:
     tail = file.read()
     file.seek(position)
     return _JPEG_END in tail
-
-
-def _unreadable(path: Path | str, error: Exception) -> InputError:
-    return InputError(
-        f"expected an image in {path}, got a file that is truncated, missing or no image "
-        f"({' '.join(str(error).split())[:120]}): restore it, or leave it out"
-    )
