@@ -5,6 +5,8 @@ from pathlib import Path
 
 HELP = "measure, on a stand-in, what the optimal plans of saved features pair, and views' Rank-1"
 
+_RANDOM = "of uniform plans (%)"
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
@@ -41,25 +43,31 @@ def run(args: argparse.Namespace) -> int:
     views = read_views(args.standin)
     found = {}
     for path in args.features:
-        measures = measure(read_features(path, "sysu"), views, images=args.images)
-        row = [100 * measures.same_view_mass, 100 * measures.uniform_mass]
-        row += [measures.modality_gap, measures.variance_ratio]
-        row += [100 * measures.same_view_rank1, 100 * measures.other_view_rank1]
+        of = measure(read_features(path, "sysu"), views, images=args.images)
+        row = {
+            f"same-view mass (%), K = {args.images}": 100 * of.same_view_mass,
+            _RANDOM: 100 * of.uniform_mass,
+            "modality gap": of.modality_gap,
+            "variance within / between": of.variance_ratio,
+            "Rank-1, own view (%)": 100 * of.same_view_rank1,
+            "Rank-1, other views (%)": 100 * of.other_view_rank1,
+        }
         found.setdefault(_name(path), []).append(row)
-    rows = {name: np.array(values).T for name, values in found.items()}  # (6, seeds)
-    titles = (f"same-view mass (%), K = {args.images}", "of uniform plans (%)")
-    titles += ("modality gap", "variance within / between")
-    titles += ("Rank-1, own view (%)", "Rank-1, other views (%)")
+    titles = list(row)
+    rows = {
+        name: {title: np.array([of[title] for of in seeds]) for title in titles}
+        for name, seeds in found.items()
+    }
     cells = [
-        [name, values.shape[1], *(f"{of.mean():.3f} ± {of.std():.3f}" for of in values)]
+        [name, len(found[name]), *(f"{of.mean():.3f} ± {of.std():.3f}" for of in values.values())]
         for name, values in rows.items()
     ]
     print(tabulate(cells, headers=["Features", "Seeds", *titles], disable_numparse=True))
     if args.output:
         panels = {
-            title: [values[place] for values in rows.values()]
-            for place, title in enumerate(titles)
-            if place != 1  # every row's is that of a random pair
+            title: [values[title] for values in rows.values()]
+            for title in titles
+            if title != _RANDOM  # the same in every row
         }
         draw_rows(list(rows), panels, args.output)
     return 0
