@@ -84,14 +84,15 @@ def run(args: argparse.Namespace) -> int:
     with create_gallery(unfinished or args.gallery, predictor.digest, predictor.size) as gallery:
         new = not_in_gallery(sources, gallery, modality)
         added = sum(gallery.add(rows) for rows in embed_chunks(predictor, new, modality))
-        there = f"{len(sources) - len(new)} were there already"
         if args.output:
             rows = write_embeddings(labelled_anew(gallery, sources, modality), args.output)
-            print(f"{rows} embeddings in {args.output}, of which {there}")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            print(f"{rows} embeddings in {args.output}, {rows - added} of an interrupted run")
         else:
-            print(f"{added} embeddings added to {args.gallery}, {there}; {len(gallery)} in all")
-    if unfinished:
-        shutil.rmtree(unfinished, ignore_errors=True)
+            print(
+                f"{added} embeddings added to {args.gallery}, {len(sources) - len(new)} were there "
+                f"already; {len(gallery)} in all"
+            )
     report_skipped(predictor)
     return 0
 

@@ -79,7 +79,7 @@ def labelled_anew(
         wanted = [path in by_path for path in paths]
         if any(wanted):
             known = [by_path[path] for path in paths if path in by_path]
-            yield _rows(known, vectors[wanted], modality, gallery.model)
+            yield make_rows(known, vectors[wanted], modality, gallery.model)
 
 
 def _rows(done, vectors, modality: Modality, model: str) -> pa.Table:
