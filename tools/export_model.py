@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     arguments.add_argument(
         "--agw",
-        choices=["average", "gem"],
+        metavar="POOLING",
         help="the weights are of the released AGW code, which pooled so: average with its --method "
         "base, gem with its gm_pool on",
     )

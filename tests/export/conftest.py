@@ -13,6 +13,7 @@ from cmemd import load_config
 from cmemd.checkpoint import WholeCheckpointer
 from cmemd.export.folder import export_model
 from cmemd.export.images import drawn_probes
+from cmemd.export.parity import by_training_network
 
 SIZE = (64, 32)
 OPTIONS = TINY | {"INPUT.SIZE_TEST": str(list(SIZE))}
@@ -49,9 +50,7 @@ def settle(network: torch.nn.Module) -> torch.nn.Module:
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.train().momentum = 1
     probes = drawn_probes(*SIZE)
-    images = torch.from_numpy(probes.images).permute(0, 3, 1, 2).float()
-    with torch.no_grad():
-        network({"images": images, "modalities": torch.from_numpy(probes.modalities)})
+    by_training_network(network)(probes.images, probes.modalities)
     return network.eval()
 
 

@@ -203,6 +203,7 @@ def test_an_output_that_cannot_be_written(export, tmp_path):
         ([], {"MODEL__HEADS__EMBEDDING_DIM": 16}, "of another architecture"),
         ([], {"config": "nowhere.yml"}, "no config file at nowhere.yml"),
         ([], {"weights": "nowhere.pth"}, "no weights at nowhere.pth"),
+        (["--agw", "max"], {}, "expected --agw out of average, gem, got max"),
         (["--agw", "gem"], {}, "not a checkpoint of the AGW code"),
     ],
 )

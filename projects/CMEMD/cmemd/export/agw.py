@@ -50,7 +50,16 @@ _GLOBAL_ONLY = "projects/CMEMD/configs/ablations/agw_global.yml"
 
 
 def agw_config(cfg: CfgNode, pooling: str) -> CfgNode:
-    """The configuration with one of ``AGW_POOLINGS``."""
+    """The configuration with one of ``AGW_POOLINGS``.
+
+    Raises:
+        InputError: for another pooling.
+    """
+    if pooling not in AGW_POOLINGS:
+        raise InputError(
+            f"expected --agw out of {', '.join(AGW_POOLINGS)}, got {pooling}: average for weights "
+            "of the AGW code's --method base, gem for those trained with its gm_pool on"
+        )
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.HEADS.POOL_LAYER = AGW_POOLINGS[pooling]

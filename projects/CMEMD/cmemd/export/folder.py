@@ -96,7 +96,9 @@ def export_model(
             exported.append(measured(of, FILES[of], embed))
             check_parity(exported[-1])
         trained_on = _trained_on(cfg, record)
-        typical = probes_of(trained_on.train, cfg, "training images") if trained_on else probes
+        typical = probes
+        if variants and trained_on:
+            typical = probes_of(trained_on.train, cfg, "training images")
         smaller = _write_variants(folder, variants, typical)
         compared = [measured(of, VARIANTS[of][0], embed) for of, embed in smaller.items()]
         check_finite(compared)
