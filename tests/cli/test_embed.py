@@ -132,6 +132,17 @@ def test_images_that_cannot_be_read_are_listed_and_tried_again(tmp_path, capsys)
     assert "1 embeddings added" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
+def test_where_no_image_can_be_read_the_list_comes_before_the_error(tmp_path, capsys, name):
+    paths = make_images(tmp_path / "images", 2)
+    for path in paths:
+        open(path, "w").close()
+    with pytest.raises(InputError, match="got no readable image: see the list above"):
+        run("--images", tmp_path / "images", "--output", tmp_path / name)
+    output = capsys.readouterr().out
+    assert all(f"skipped {path}: expected an image" in output for path in paths)
+
+
 @pytest.mark.parametrize(
     ("words", "options", "message"),
     [

@@ -84,6 +84,7 @@ def run(args: argparse.Namespace) -> int:
     with create_gallery(unfinished or args.gallery, predictor.digest, predictor.size) as gallery:
         new = not_in_gallery(sources, gallery, modality)
         added = sum(gallery.add(rows) for rows in embed_chunks(predictor, new, modality))
+        report_skipped(predictor)
         if args.output:
             rows = write_embeddings(labelled_anew(gallery, sources, modality), args.output)
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -93,7 +94,6 @@ def run(args: argparse.Namespace) -> int:
                 f"{added} embeddings added to {args.gallery}, {len(sources) - len(new)} were there "
                 f"already; {len(gallery)} in all"
             )
-    report_skipped(predictor)
     return 0
 
 
