@@ -10,7 +10,7 @@ import cmemd.compat  # noqa: F401  before torch and fastreid
 
 import pytest
 
-from cmemd.data.synthetic import draw_llcm, draw_regdb, draw_sysu
+from cmemd.standin import draw_llcm, draw_regdb, draw_sysu
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / "projects/CMEMD/configs"

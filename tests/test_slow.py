@@ -13,7 +13,7 @@ def test_sysu_yml_trains_two_iterations_of_its_resnet50_and_evaluates(
     train_net, tmp_path, monkeypatch
 ):
     """The file as it is, but for start-up weights, the number of people and of iterations."""
-    from cmemd.data.synthetic import draw_sysu
+    from cmemd.standin import draw_sysu
 
     draw_sysu(tmp_path / "data/SYSU-MM01", ids=10, per_camera=2, size=(144, 72), seed=0)
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "data"))

@@ -18,9 +18,9 @@ with readable_errors():  # fast-reid may be missing
 
     from fastreid.engine import default_argument_parser
 
-    from cmemd.engine import evaluate, train
-    from cmemd.launch import launch, setup
-    from cmemd.trials import run_trials, start_process
+    from cmemd.engine.launch import launch, setup
+    from cmemd.engine.trainer import evaluate, train
+    from cmemd.engine.trials import run_trials, start_process
 
 
 def main(args: argparse.Namespace) -> None:

@@ -12,8 +12,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from cmemd.data.doctor import examine
-from cmemd.data.synthetic import draw_sysu
+from cmemd.doctor import examine
+from cmemd.standin import draw_sysu
 
 PEOPLE = 60
 DRAWN = 2  # images per person and camera before linking

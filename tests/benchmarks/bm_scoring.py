@@ -14,8 +14,8 @@ import time
 
 import numpy as np
 
+from cmemd.data.layouts.sysu import TRIALS, RandPermCam
 from cmemd.data.modality import SYSU_CAMERAS
-from cmemd.data.splits import TRIALS, RandPermCam
 from cmemd.evaluation.draws import draw_trials
 from cmemd.evaluation.protocols import PROTOCOLS
 from cmemd.evaluation.samples import Samples

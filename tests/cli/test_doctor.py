@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cmemd.cli import doctor
-from cmemd.data.doctor import LAYOUTS
+from cmemd.doctor import LAYOUTS
 from cmemd.errors import readable_errors
 
 

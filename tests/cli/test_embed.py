@@ -18,7 +18,7 @@ PATTERN = ["--pattern", r"cam(?P<camera>\d)/(?P<identity>p\d)/"]
 
 @pytest.fixture(autouse=True)
 def _stub_model(monkeypatch):
-    monkeypatch.setattr("cmemd.serve.predictor.Predictor", Predictor)
+    monkeypatch.setattr("cmemd.inference.predictor.Predictor", Predictor)
 
 
 def run(*words, modality="visible", model="model"):
@@ -164,7 +164,7 @@ def test_mistakes_are_told_and_change_nothing(tmp_path, monkeypatch, words, opti
 
 
 def test_an_empty_folder_is_told_before_the_model_is_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("cmemd.serve.predictor.Predictor", None)
+    monkeypatch.setattr("cmemd.inference.predictor.Predictor", None)
     with pytest.raises(InputError, match="expected images at .* got none"):
         run("--images", tmp_path, "--gallery", tmp_path / "g")
 
@@ -187,7 +187,7 @@ def test_galleries_need_neither_torch_nor_fastreid():
         "import sys\n"
         "sys.modules.update(dict.fromkeys(('torch', 'torchvision', 'fastreid', 'yacs', 'cv2')))\n"
         "import cmemd.gallery.embedding, cmemd.gallery.search, cmemd.gallery.sheet\n"
-        "import cmemd.gallery.calibration, cmemd.serve.predictor\n"
+        "import cmemd.evaluation.open_set, cmemd.inference.predictor\n"
         "assert not {'scipy', 'matplotlib', 'pandas'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -18,7 +18,7 @@ TIMES = [parse_time(f"2024-0{month}-01") for month in (5, 6)]
 
 @pytest.fixture(autouse=True)
 def _stub_model(monkeypatch):
-    monkeypatch.setattr("cmemd.serve.predictor.Predictor", Predictor)
+    monkeypatch.setattr("cmemd.inference.predictor.Predictor", Predictor)
 
 
 @pytest.fixture

@@ -2,9 +2,9 @@ import shutil
 
 import pytest
 
+from cmemd.data.layouts.sysu import read_ids
 from cmemd.data.llcm import LLCM
 from cmemd.data.modality import LLCM_CAMERAS, Modality
-from cmemd.data.splits import read_ids
 from cmemd.errors import InputError
 
 

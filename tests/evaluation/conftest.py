@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cmemd.data.layouts.sysu import RandPermCam, read_rand_perm_cam
 from cmemd.data.modality import SYSU_CAMERAS
-from cmemd.data.splits import RandPermCam, read_rand_perm_cam
 from cmemd.evaluation.features_file import read_features
 from cmemd.evaluation.samples import Samples
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cmemd.data.layouts.sysu import read_ids, read_rand_perm_cam
 from cmemd.data.modality import SYSU_CAMERAS
-from cmemd.data.splits import read_ids, read_rand_perm_cam
 from cmemd.evaluation.draws import draw_trials, ignored
 from cmemd.evaluation.protocols import PROTOCOLS, get_protocol
 from cmemd.evaluation.samples import Samples

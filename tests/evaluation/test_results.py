@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 import cmemd.evaluation.results as results_module
-from cmemd import __version__
 from cmemd.errors import InputError
 from cmemd.evaluation.protocols import get_protocol
 from cmemd.evaluation.results import (
@@ -16,6 +15,7 @@ from cmemd.evaluation.results import (
     write_results,
 )
 from cmemd.evaluation.scoring import FIGURES, Reranking, score, score_all
+from cmemd.version import __version__
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +123,7 @@ def test_a_failed_write_leaves_the_old_file(document, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(InputError, match="No space left on device; choose another output folder"):
+    with pytest.raises(InputError, match="No space left on device: choose another output folder"):
         write_results(document, path)
     assert path.read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1

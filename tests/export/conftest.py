@@ -10,7 +10,7 @@ from fastreid.modeling.meta_arch import build_model
 from tests.conftest import CONFIGS, TINY
 
 from cmemd import load_config
-from cmemd.checkpoint import WholeCheckpointer
+from cmemd.engine.checkpoint import WholeCheckpointer
 from cmemd.export.folder import export_model
 from cmemd.export.images import drawn_probes
 from cmemd.export.parity import by_training_network

@@ -19,7 +19,7 @@ from cmemd.export.folder import export_model
 from cmemd.export.formats import by_weights
 from cmemd.export.network import inference_config, read_network
 from cmemd.export.parity import by_training_network
-from cmemd.serve.model_folder import read_model_folder
+from cmemd.inference.model_folder import read_model_folder
 
 SIZE = (64, 32)
 CONFIG = CONFIGS / "ablations/agw_global.yml"

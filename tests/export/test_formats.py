@@ -22,7 +22,7 @@ from cmemd.export.formats import (
 from cmemd.export.network import inference_config, read_network
 from cmemd.export.parity import by_training_network
 from cmemd.export.wrapper import EmbeddingGraph
-from cmemd.serve.model_folder import read_model_folder
+from cmemd.inference.model_folder import read_model_folder
 
 LIMITS = {"safetensors": 1e-5, "torch-export": 1e-5, "onnx": 1e-4}
 

@@ -29,7 +29,7 @@ def rows_of(paths, modality=Modality.VISIBLE, **labels) -> pa.Table:
 
 
 class Predictor:
-    """As ``cmemd.serve.predictor.Predictor``; any other folder than "model" is another model."""
+    """As ``cmemd.inference.predictor.Predictor``; a folder other than "model" is another model."""
 
     size = SIZE
 
@@ -47,7 +47,7 @@ class Predictor:
 
 def install() -> None:
     """Lets commands embed with the stub; undo it with monkeypatch, or end the process."""
-    module = ModuleType("cmemd.serve.predictor")
+    module = ModuleType("cmemd.inference.predictor")
     module.Predictor = Predictor
     sys.modules[module.__name__] = module
 

@@ -4,7 +4,7 @@ import ot
 import pytest
 import torch
 from fastreid.config import CfgNode
-from generators import seeded
+from tests.losses.generators import seeded
 from tests.losses.test_cm_emd import pair_distance
 from torch.nn import functional
 from torch.testing import assert_close

@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from generators import random_costs, seeded
+from tests.losses.generators import random_costs, seeded
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.testing import assert_close
 

@@ -1,6 +1,6 @@
 import pytest
 import torch
-from generators import seeded
+from tests.losses.generators import seeded
 from torch.testing import assert_close
 
 from cmemd.errors import InputError

@@ -2,9 +2,9 @@ import math
 
 import pytest
 import torch
-from generators import points_on_a_line, random_costs, seeded, shifted_clusters
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.losses.generators import points_on_a_line, random_costs, seeded, shifted_clusters
 from torch.testing import assert_close
 
 from cmemd.errors import InputError

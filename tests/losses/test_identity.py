@@ -2,7 +2,7 @@ import math
 
 import pytest
 import torch
-from generators import seeded
+from tests.losses.generators import seeded
 from torch.nn import functional
 from torch.testing import assert_close
 

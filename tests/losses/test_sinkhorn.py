@@ -1,10 +1,10 @@
 import math
 
-import generators
 import ot
 import pytest
 import torch
-from test_transport import BAD_MARGINALS, COST, objective
+from tests.losses import generators
+from tests.losses.test_transport import BAD_MARGINALS, COST, objective
 from torch.testing import assert_close
 
 from cmemd.errors import InputError

@@ -1,15 +1,15 @@
 import itertools
 import math
 
-import generators
 import numpy as np
 import ot
 import pytest
 import torch
-from generators import MARGINAL_TOLERANCE, OBJECTIVE_TOLERANCE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
+from tests.losses import generators
+from tests.losses.generators import MARGINAL_TOLERANCE, OBJECTIVE_TOLERANCE
 from torch.testing import assert_close
 
 from cmemd.errors import InputError

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 from fastreid.modeling.losses import triplet_loss as fastreids
-from generators import seeded
+from tests.losses.generators import seeded
 from torch.testing import assert_close
 
 from cmemd.errors import InputError

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.conftest import CONFIGS
-from tests.test_trials import card
+from tests.engine.test_trials import card
 
 from cmemd.cli.main import main
+from cmemd.engine.provenance import config_sha256
+from cmemd.engine.runs import run_all
 from cmemd.errors import InputError
 from cmemd.evaluation.scoring import FIGURES
-from cmemd.provenance import config_sha256
-from cmemd.runs import run_all
 from cmemd.study.ablation import in_turn, paired_difference, plan_study, study_table
 
 # Stands for tools/train_net.py: writes the card that is waiting for it, unless it is to crash.

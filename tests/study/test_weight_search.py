@@ -4,13 +4,13 @@ import json
 
 import pytest
 from tests.conftest import CONFIGS
+from tests.engine.test_trials import card
 from tests.study.test_ablation import SCRIPT, prepare, started
-from tests.test_trials import card
 
 from cmemd.cli.main import main
+from cmemd.engine.provenance import config_sha256
+from cmemd.engine.runs import run_all
 from cmemd.errors import InputError
-from cmemd.provenance import config_sha256
-from cmemd.runs import run_all
 from cmemd.study.ablation import plan_study
 from cmemd.study.weight_search import chosen_weights, plan_search, search_table
 

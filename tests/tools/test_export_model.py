@@ -13,13 +13,13 @@ from tests.conftest import CONFIGS, REPOSITORY
 from tests.export.conftest import options, save_checkpoint, tiny_config
 
 from cmemd.data.build import build_dataset, train_dataset
+from cmemd.engine.provenance import training_record
+from cmemd.engine.record import RECORD
 from cmemd.evaluation.results import read_results
 from cmemd.export import folder
 from cmemd.export.formats import by_onnxruntime
 from cmemd.export.images import drawn_probes
-from cmemd.provenance import training_record
-from cmemd.record import RECORD
-from cmemd.serve.model_folder import read_model_folder
+from cmemd.inference.model_folder import read_model_folder
 
 
 @pytest.fixture(scope="module")

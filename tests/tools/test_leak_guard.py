@@ -23,7 +23,7 @@ def outcome(folder: Path) -> dict:
 @pytest.fixture(scope="module")
 def run(datasets, tmp_path_factory) -> Path:
     """Folder of a run that knows the 16 training identities of the stand-in, hardly trained."""
-    from cmemd.engine import Trainer
+    from cmemd.engine.trainer import Trainer
 
     folder = tmp_path_factory.mktemp("run")
     with pytest.MonkeyPatch.context() as patch:

@@ -48,7 +48,7 @@ def test_last_scores_and_names_the_last_checkpoint(train_net, tmp_path):
 
 
 def test_an_earlier_evaluation_says_that_it_is_not_the_end(train_net, tmp_path, monkeypatch):
-    from cmemd.engine import Trainer
+    from cmemd.engine.trainer import Trainer
 
     seen = []
     test = Trainer.test.__func__
@@ -68,7 +68,7 @@ def test_an_earlier_evaluation_says_that_it_is_not_the_end(train_net, tmp_path, 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """What a step learns is beside the point here: it only has to change the network."""
-    from cmemd.engine import Trainer
+    from cmemd.engine.trainer import Trainer
 
     def step(trainer) -> None:
         with torch.no_grad():
@@ -81,7 +81,7 @@ def quick(monkeypatch):
 @pytest.fixture
 def scored(monkeypatch):
     """Gives evaluations these scores, in turn; the test set's real ones stay in the card."""
-    from cmemd.engine import Trainer
+    from cmemd.engine.trainer import Trainer
 
     test = Trainer.test.__func__
 

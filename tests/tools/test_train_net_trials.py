@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import REPOSITORY
 
-import cmemd.trials
+import cmemd.engine.trials
 
 REGDB = {
     "DATASETS__NAMES": "('RegDB',)",
@@ -36,7 +36,7 @@ def in_process(monkeypatch) -> None:
                 return end.code
         return 0
 
-    monkeypatch.setattr(cmemd.trials, "start_process", lambda script: start)
+    monkeypatch.setattr(cmemd.engine.trials, "start_process", lambda script: start)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -59,7 +59,7 @@ def test_trials_are_trained_tested_and_averaged(train_net, tmp_path):
 
 @pytest.mark.usefixtures("in_process")
 def test_an_interrupted_trial_goes_on_from_its_last_checkpoint(train_net, tmp_path, monkeypatch):
-    from cmemd.engine import Trainer
+    from cmemd.engine.trainer import Trainer
 
     keys = REGDB | {"SOLVER__MAX_EPOCH": 2, "SOLVER__CHECKPOINT_PERIOD": 1}
     with monkeypatch.context() as patch:

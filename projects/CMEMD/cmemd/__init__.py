@@ -13,12 +13,12 @@ registers the plugin with fast-reid::
 
 import importlib
 
-__version__ = "0.1.0"
+from cmemd.version import __version__
 
 _FACES_FASTREID = {
     "add_cmemd_config": "cmemd.config",
     "load_config": "cmemd.config",
-    "Trainer": "cmemd.engine",
+    "Trainer": "cmemd.engine.trainer",
     "CMEMDNet": "cmemd.modeling.cmemd_net",
     "SYSUMM01": "cmemd.data.sysu_mm01",
 }

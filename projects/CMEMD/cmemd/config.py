@@ -16,7 +16,7 @@ import torch
 import yaml
 from fastreid.config import CfgNode, get_cfg
 
-from cmemd.checkpoint import read_checkpoint
+from cmemd.engine.checkpoint import read_checkpoint
 from cmemd.errors import InputError
 
 __all__ = ["SELECTIONS", "add_cmemd_config", "check_config", "load_config"]

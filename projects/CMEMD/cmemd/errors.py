@@ -1,17 +1,29 @@
-"""What a user can cause and mend, and how a command shows it."""
+"""Errors that a user can cause and fix, and how a command shows them."""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+__all__ = ["EXIT_BAD_INPUT", "InputError", "MissingDependencyError", "readable_errors"]
+
 EXIT_BAD_INPUT = 2
 
 
 class InputError(ValueError):
-    """Bad input: says what was expected, what came, and what to do.
+    """Bad input: "expected X, got Y: remedy".
 
-    As a ``ValueError`` it can be caught by callers of the library who do not know this package.
+    It is a ``ValueError``, so that callers who do not know this package can catch it.
+
+    Args:
+        expected: what was expected; or, as the only argument, a whole message (a loader's worker
+            process raises its errors again with that).
+        got: what was found instead.
+        remedy: what the user can do about it.
     """
+
+    def __init__(self, expected: str, got: object = None, remedy: str | None = None) -> None:
+        whole = got is None and remedy is None
+        super().__init__(expected if whole else f"expected {expected}, got {got}: {remedy}")
 
 
 class MissingDependencyError(ImportError):
@@ -20,9 +32,9 @@ class MissingDependencyError(ImportError):
 
 @contextmanager
 def readable_errors() -> Iterator[None]:
-    """Turns this module's errors into one line on stderr and exit status 2.
+    """Turn this module's errors into one line on stderr and exit status 2.
 
-    Anything else is a defect of ours and keeps its traceback.
+    Any other exception is a defect of ours and keeps its traceback.
     """
     try:
         yield

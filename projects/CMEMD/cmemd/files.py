@@ -1,29 +1,49 @@
-"""Files that are whole or not there, and what tells one from another."""
+"""Atomic writes, hashes, and checked reads of files.
+
+Whatever is written here is whole or not there: it is written under a temporary name that carries
+the process id, and moved into place at the end.
+"""
 
 import contextlib
 import hashlib
+import io
+import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cmemd.errors import InputError
 
-__all__ = ["file_sha256", "whole_file", "write_whole"]
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+__all__ = [
+    "file_sha256",
+    "load_tensors",
+    "schema_problem",
+    "whole_file",
+    "whole_folder",
+    "write_figure",
+    "write_whole",
+]
 
 _CHUNK = 2**20
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """A name beside a file's own to write to; the file takes its place in the end.
+    """Yield a temporary name beside a file; at the end the file takes its place.
 
-    So nobody ever reads half of it. Where writing fails nothing is left.
+    A reader never sees half of the file. If writing fails, nothing is left.
 
     Raises:
-        OSError: The file cannot take its place.
+        OSError: the file cannot be moved into place.
     """
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    unfinished = _unfinished(path)
     try:
         yield unfinished
         os.replace(unfinished, path)
@@ -32,11 +52,32 @@ def whole_file(path: Path) -> Iterator[Path]:
             unfinished.unlink()
 
 
-def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that nobody ever reads half of it.
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a new folder beside ``path``; at the end it takes that name.
+
+    If writing fails, the new folder is removed.
+
+    Args:
+        path: must not exist, or be an empty folder.
 
     Raises:
-        InputError: The folder cannot be written to.
+        OSError: the folder cannot be made or moved into place.
+    """
+    unfinished = _unfinished(path)
+    unfinished.mkdir(parents=True)
+    try:
+        yield unfinished
+        unfinished.replace(path)
+    finally:  # after the move there is nothing left to remove
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file, whole or not at all; make its folder where needed.
+
+    Raises:
+        InputError: the folder cannot be written to.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -44,14 +85,75 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
             unfinished.write_bytes(content)
     except OSError as error:
         raise InputError(
-            f"expected to write {path}; got: {error.strerror}; choose another output folder"
+            f"to write {path}", error.strerror, "choose another output folder"
         ) from error
 
 
+def write_figure(figure: "Figure", path: Path | str) -> None:
+    """Write a matplotlib figure as a PNG file, whole or not at all.
+
+    Raises:
+        InputError: the folder cannot be written to.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
+
+    png = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(png)
+    write_whole(Path(path), png.getbuffer())
+
+
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file in hex, read in small pieces."""
+    """Return the SHA-256 of a file in hex; read in small pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def load_tensors(path: Path | str, what: str, remedy: str) -> Any:
+    """Return the content of a PyTorch file; code in it is never run.
+
+    Args:
+        path: the file.
+        what: what it should hold, for messages: "a fast-reid checkpoint".
+        remedy: what the user can do, for messages.
+
+    Raises:
+        InputError: the file is missing, truncated or not a PyTorch file.
+    """
+    import torch  # slow to import, and most users of this module need no tensors
+
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{what} at {path}", "no file", remedy)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # noqa: BLE001  unpickling fails in many ways; all mean bad bytes
+        raise InputError(
+            f"{what} at {path}", f"a truncated or other file ({type(error).__name__})", remedy
+        ) from None
+
+
+def schema_problem(document: Any, schema: Path) -> str | None:
+    """Return where a document breaks a JSON Schema, in words; None if it keeps it.
+
+    Args:
+        document: what ``json.loads`` returned.
+        schema: file of the JSON Schema.
+    """
+    import jsonschema  # a tenth of a second, and only readers need it
+
+    error = jsonschema.exceptions.best_match(_validator(schema).iter_errors(document))
+    return error and f"at {error.json_path}: {error.message[:160]}"
+
+
+@cache
+def _validator(schema: Path) -> Any:
+    import jsonschema
+
+    return jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.tmp")

@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: see ``plan_study`` and ``plan_search``; or no such script.
     """
+    from cmemd.engine.runs import run_all
     from cmemd.errors import InputError
-    from cmemd.runs import run_all
     from cmemd.study.ablation import check_seeds, in_turn, plan_study
     from cmemd.study.weight_search import chosen_weights, plan_search, search_table
 
@@ -102,7 +102,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _compare(variants: "list[Variant]", output: Path) -> None:
     from cmemd.study.ablation import SHOWN, study_table
-    from cmemd.study.rows_figure import draw_rows
+    from cmemd.study.figures import draw_rows
 
     _report(study_table(variants), output / "table.txt")
     figures = [variant.figures() for variant in variants]

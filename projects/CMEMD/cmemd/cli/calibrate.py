@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
     from tabulate import tabulate
 
-    from cmemd.gallery.calibration import calibrate, open_set_scores
+    from cmemd.evaluation.open_set import calibrate, open_set_scores
 
     probes, gallery = _read(args.probes), _read(args.gallery)
     _check(probes, gallery)

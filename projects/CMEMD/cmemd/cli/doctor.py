@@ -26,7 +26,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: The root is no folder, or the JSON file cannot be written.
     """
-    from cmemd.data.doctor import examine  # Pillow and NumPy are not for the start
+    from cmemd.doctor import examine  # Pillow and NumPy are not for the start
 
     if args.json and (args.json.is_dir() or not args.json.parent.is_dir()):
         raise InputError(

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     from cmemd.gallery.embeddings_file import check_suffix, write_embeddings
     from cmemd.gallery.sources import find_sources
     from cmemd.gallery.table import create_gallery
-    from cmemd.serve.predictor import Predictor
+    from cmemd.inference.predictor import Predictor
 
     if args.output:
         check_suffix(args.output)

@@ -7,8 +7,8 @@ import sys
 import warnings
 from collections.abc import Sequence
 
-from cmemd import __version__
 from cmemd.errors import MissingDependencyError, readable_errors
+from cmemd.version import __version__
 
 __all__ = ["main"]
 

@@ -37,8 +37,8 @@ def run(args: argparse.Namespace) -> int:
     from tabulate import tabulate
 
     from cmemd.evaluation.features_file import read_features
+    from cmemd.study.figures import draw_rows
     from cmemd.study.plan_mass import measure, read_views
-    from cmemd.study.rows_figure import draw_rows
 
     views = read_views(args.standin)
     found = {}

@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         InputError: Unknown or mixed protocols, files that are missing, damaged or of another data
             set, or a draw that is not to be had.
     """
-    from cmemd.data.splits import read_rand_perm_cam
+    from cmemd.data.layouts.sysu import read_rand_perm_cam
     from cmemd.evaluation.features_file import read_features
     from cmemd.evaluation.protocols import choose_draw, get_protocols
     from cmemd.evaluation.results import Column, results_document, write_results
@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_identities(pids, args: argparse.Namespace) -> None:
     """Features of training identities score far too well: refuse them."""
-    from cmemd.data.splits import read_ids
+    from cmemd.data.layouts.sysu import read_ids
 
     if not any((args.splits / f"test_id{suffix}").is_file() for suffix in (".txt", ".mat")):
         return

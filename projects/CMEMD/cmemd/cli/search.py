@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from cmemd.gallery.sheet import QUERIES, contact_sheet, write_sheet
     from cmemd.gallery.sources import find_sources, parse_time
     from cmemd.gallery.table import open_gallery, row_filter
-    from cmemd.serve.predictor import Predictor
+    from cmemd.inference.predictor import Predictor
 
     if args.top < 1:
         raise InputError(f"expected --top of at least 1, got {args.top}: leave it out for 10")

@@ -26,16 +26,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draws the data set; the exit status."""
-    from cmemd.data import synthetic
+    from cmemd import standin
 
     size = re.fullmatch(r"(\d+)x(\d+)", args.size)
     if size is None:
         raise InputError(f"expected --size as HxW, such as 144x72, got {args.size!r}")
     height, width = map(int, size.groups())
     draw = {
-        "sysu": synthetic.draw_sysu,
-        "regdb": synthetic.draw_regdb,
-        "llcm": synthetic.draw_llcm,
+        "sysu": standin.draw_sysu,
+        "regdb": standin.draw_regdb,
+        "llcm": standin.draw_llcm,
     }
     draw[args.layout](
         args.root,

@@ -21,7 +21,7 @@ def run(args: argparse.Namespace) -> int:
         InputError: The index cannot be read, or the page not be written.
     """
     from cmemd.files import write_whole
-    from cmemd.serve.zoo import INDEX, read_index, zoo_page
+    from cmemd.inference.zoo import INDEX, read_index, zoo_page
 
     entries = read_index(args.index or INDEX)
     write_whole(args.output, zoo_page(entries).encode())

@@ -9,10 +9,10 @@ from fastreid.data.datasets.bases import ImageDataset
 
 from cmemd.data.checks import check_both_modalities, check_disjoint, find_folder, hold_out
 from cmemd.data.images import list_images
-from cmemd.data.index_files import llcm_identity, read_index
 from cmemd.data.items import ImageItem
+from cmemd.data.layouts.index_files import llcm_identity, read_index
+from cmemd.data.layouts.sysu import read_ids
 from cmemd.data.modality import LLCM_CAMERAS, Modality
-from cmemd.data.splits import read_ids
 
 __all__ = ["LLCM"]
 

@@ -8,8 +8,8 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.data.datasets.bases import ImageDataset
 
 from cmemd.data.checks import check_disjoint, find_folder, hold_out
-from cmemd.data.index_files import read_index, regdb_identity
 from cmemd.data.items import ImageItem
+from cmemd.data.layouts.index_files import read_index, regdb_identity
 from cmemd.data.modality import REGDB_CAMERAS, Modality
 from cmemd.errors import InputError
 

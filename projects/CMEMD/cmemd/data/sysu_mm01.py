@@ -9,8 +9,8 @@ from fastreid.data.datasets.bases import ImageDataset
 from cmemd.data.checks import check_both_modalities, check_disjoint, find_folder
 from cmemd.data.images import list_images
 from cmemd.data.items import ImageItem
+from cmemd.data.layouts.sysu import read_ids
 from cmemd.data.modality import SYSU_CAMERAS, Modality
-from cmemd.data.splits import read_ids
 
 __all__ = ["SYSUMM01"]
 

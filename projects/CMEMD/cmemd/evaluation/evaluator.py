@@ -17,7 +17,7 @@ import torch
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
 
-from cmemd.data.splits import read_rand_perm_cam
+from cmemd.data.layouts.sysu import read_rand_perm_cam
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import check_metric
 from cmemd.evaluation.features_file import order_by_name, write_features

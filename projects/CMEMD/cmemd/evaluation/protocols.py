@@ -7,8 +7,8 @@ changes a figure is written here and nowhere else.
 import difflib
 from dataclasses import dataclass
 
+from cmemd.data.layouts.sysu import TRIALS, RandPermCam
 from cmemd.data.modality import SYSU_THERMAL_CAMERAS, SYSU_VISIBLE_CAMERAS, Modality
-from cmemd.data.splits import TRIALS, RandPermCam
 from cmemd.errors import InputError
 from cmemd.evaluation.ranking import IDENTITIES, IMAGES
 

@@ -5,7 +5,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-from cmemd import __version__
+from cmemd.version import __version__
 
 _PACKAGES = ("numpy", "torch", "fastreid")
 

@@ -14,7 +14,7 @@ __all__ = ["format_parity", "format_variants", "model_card"]
 
 _RUN_WITH = {
     "safetensors": "cmemd with PyTorch and fast-reid",
-    "torch-export": "PyTorch; from others, load it by `cmemd.serve.Predictor` or not at all",
+    "torch-export": "PyTorch; from others, load it by `cmemd.inference.Predictor` or not at all",
     "onnx": f"ONNX Runtime, or any other runtime of opset {OPSET}",
 }
 

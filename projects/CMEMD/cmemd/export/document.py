@@ -10,12 +10,12 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.config import CfgNode
 
 from cmemd.data.modality import Modality
+from cmemd.engine.record import TrainingRecord
 from cmemd.evaluation.results import read_results
 from cmemd.evaluation.versions import versions
 from cmemd.export.formats import OPSET
 from cmemd.files import file_sha256
-from cmemd.record import TrainingRecord
-from cmemd.serve.model_folder import SCHEMA_VERSION
+from cmemd.inference.model_folder import SCHEMA_VERSION
 
 __all__ = ["describe", "portable", "results_beside"]
 

@@ -11,8 +11,10 @@ import cmemd.plugin  # noqa: F401  before fastreid
 from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 
-from cmemd.checkpoint import read_record
 from cmemd.data.build import build_dataset, test_dataset, train_dataset
+from cmemd.engine.checkpoint import read_record
+from cmemd.engine.provenance import Weights
+from cmemd.engine.record import TrainingRecord, identity_digests
 from cmemd.errors import InputError
 from cmemd.export.agw import AGW, agw_config
 from cmemd.export.card import format_parity, format_variants, model_card
@@ -35,10 +37,8 @@ from cmemd.export.parity import by_training_network, check_finite, check_parity,
 from cmemd.export.score import score
 from cmemd.export.variants import VARIANTS
 from cmemd.export.wrapper import EmbeddingGraph
+from cmemd.inference.model_folder import write_model_document
 from cmemd.modeling.cmemd_net import CMEMDNet
-from cmemd.provenance import Weights
-from cmemd.record import TrainingRecord, identity_digests
-from cmemd.serve.model_folder import write_model_document
 
 __all__ = ["export_model"]
 

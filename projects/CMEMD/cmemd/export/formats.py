@@ -18,10 +18,10 @@ from torch.export import Dim, ExportedProgram
 from cmemd.errors import InputError, MissingDependencyError
 from cmemd.export.network import exported_state, load_network
 from cmemd.export.wrapper import EmbeddingGraph
+from cmemd.inference.backends import ONNX_FILES, PROGRAM
+from cmemd.inference.model_folder import WEIGHTS
+from cmemd.inference.program import load_program
 from cmemd.modeling.cmemd_net import CMEMDNet
-from cmemd.serve.backends import ONNX_FILES, PROGRAM
-from cmemd.serve.model_folder import WEIGHTS
-from cmemd.serve.program import load_program
 
 __all__ = [
     "FILES",

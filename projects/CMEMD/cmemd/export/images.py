@@ -54,10 +54,10 @@ def probes_of(items: Sequence[ImageItem], cfg: CfgNode, source: str) -> Probes:
 
 def drawn_probes(height: int, width: int) -> Probes:
     """Sixteen stand-in people, each in both modalities; for want of a data set."""
-    from cmemd.data.synthetic.figure import Figure
-    from cmemd.data.synthetic.person import draw_person
-    from cmemd.data.synthetic.render import render
-    from cmemd.data.synthetic.shot import draw_shot
+    from cmemd.standin.figure import Figure
+    from cmemd.standin.image import render
+    from cmemd.standin.person import draw_person
+    from cmemd.standin.shot import draw_shot
 
     images = []
     for number in range(PROBES):
@@ -80,7 +80,7 @@ def drawn_probes(height: int, width: int) -> Probes:
 
 def channel_statistics(items: Sequence[ImageItem], cfg: CfgNode) -> dict[str, dict[str, object]]:
     """Modality -> the guard's summary of up to 256 of its images, spread over the training set."""
-    from cmemd.serve.guard import summarise
+    from cmemd.inference.guard import summarise
 
     return {
         modality.name.lower(): summarise(read_images(_spread(items, modality, _STATISTICS), cfg))

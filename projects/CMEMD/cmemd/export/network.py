@@ -11,8 +11,8 @@ from fastreid.config import CfgNode, get_cfg
 from fastreid.modeling.meta_arch import build_model
 from torch import Tensor, nn
 
-from cmemd.checkpoint import check_weights, read_checkpoint
 from cmemd.config import add_cmemd_config
+from cmemd.engine.checkpoint import check_weights, read_checkpoint
 from cmemd.errors import InputError
 from cmemd.export.agw import AGW, convert_agw, pool_as_agw, read_agw
 from cmemd.export.wrapper import is_exported

@@ -14,10 +14,10 @@ from fastreid.evaluation import inference_on_dataset
 from torch import Tensor, nn
 
 from cmemd.data.build import test_dataset
-from cmemd.engine import Trainer
+from cmemd.engine.provenance import Weights
+from cmemd.engine.trainer import Trainer
 from cmemd.evaluation.results import read_results
 from cmemd.export.formats import Embed
-from cmemd.provenance import Weights
 
 __all__ = ["score"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cmemd.export.images import Probes
-from cmemd.serve.backends import ONNX_FILES
+from cmemd.inference.backends import ONNX_FILES
 
 __all__ = ["VARIANTS", "write_half", "write_int8"]
 

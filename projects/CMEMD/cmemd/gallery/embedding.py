@@ -37,7 +37,7 @@ def embed_chunks(predictor, sources: Sequence[Source], modality: Modality) -> It
     """Embeds images; those that cannot be read are in ``predictor.skipped`` afterwards.
 
     Args:
-        predictor: a ``cmemd.serve.predictor.Predictor``.
+        predictor: a ``cmemd.inference.predictor.Predictor``.
         sources: the images.
         modality: of all of them.
 

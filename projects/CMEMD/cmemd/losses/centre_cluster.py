@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cmemd.errors import InputError
+from cmemd.losses.distributed import gather
 from cmemd.losses.grouping import IdentityRows
 from cmemd.losses.precision import at_least_float32
-from cmemd.losses.ranks import gather
 
 __all__ = ["CentreClusterLoss", "centre_cluster_loss"]
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from cmemd.errors import InputError
+from cmemd.losses.distributed import gather
 from cmemd.losses.grouping import IdentityRows
 from cmemd.losses.precision import at_least_float32
-from cmemd.losses.ranks import gather
 
 __all__ = ["CMDLLoss", "cm_dl_loss"]
 

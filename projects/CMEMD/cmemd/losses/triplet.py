@@ -11,8 +11,8 @@ from torch import Tensor, autocast, nn
 from torch.nn import functional
 
 from cmemd.errors import InputError
+from cmemd.losses.distributed import gather
 from cmemd.losses.precision import at_least_float32
-from cmemd.losses.ranks import gather
 
 __all__ = ["TripletLoss", "triplet_loss"]
 

@@ -18,8 +18,8 @@ from torch.nn import functional
 from cmemd.errors import InputError
 from cmemd.losses.build import WeightedLoss, build_losses
 from cmemd.losses.cm_emd import plan_saving, plan_sharpness
+from cmemd.losses.distributed import check_split
 from cmemd.losses.grouping import IdentityRows, group_by_identity
-from cmemd.losses.ranks import check_split
 from cmemd.modeling.multi_granularity import GranularityOutput, MultiGranularityHead
 from cmemd.modeling.two_stream_resnet import TwoStreamResNet
 

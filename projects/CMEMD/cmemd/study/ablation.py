@@ -13,10 +13,10 @@ import numpy as np
 from tabulate import tabulate
 
 from cmemd.config import load_config
+from cmemd.engine.runs import Run
 from cmemd.errors import InputError
 from cmemd.evaluation.results import read_per_query
 from cmemd.evaluation.scoring import FIGURES
-from cmemd.runs import Run
 
 __all__ = [
     "SHOWN",

@@ -10,9 +10,9 @@ from tabulate import tabulate
 
 from cmemd.config import load_config
 from cmemd.data.build import held_out, train_dataset
+from cmemd.engine.runs import Run
 from cmemd.errors import InputError
 from cmemd.evaluation.results import read_results
-from cmemd.runs import Run
 from cmemd.study.ablation import SHOWN, WEIGHT, variant_names
 
 __all__ = ["Candidate", "chosen_weights", "plan_search", "search_table"]

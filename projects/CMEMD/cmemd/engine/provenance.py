@@ -1,0 +1,187 @@
+"""Where a figure comes from: the facts of a run that its ``results.json`` carries."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cmemd.compat  # noqa: F401  before fastreid
+
+from fastreid.config import CfgNode
+
+from cmemd.data.items import ImageItem
+from cmemd.engine.checkpoint import read_checkpoint, read_record
+from cmemd.engine.record import TrainingRecord, check_leak, identity_digests
+from cmemd.files import file_sha256
+
+__all__ = [
+    "SELECTED_BY",
+    "UNTRAINED",
+    "Weights",
+    "config_sha256",
+    "describe_run",
+    "guard",
+    "training_record",
+]
+
+SELECTED_BY = "selected_by"  # entry of a checkpoint that a selection rule chose
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What is known of the weights under evaluation; by default nothing.
+
+    Attributes:
+        file: their checkpoint, or None where they are scored as they are in memory.
+        record: their training record.
+        trained: False for a network as training starts it.
+        rule: how they were chosen: a ``SOLVER.SELECTION``, or "given" for a checkpoint that is
+            neither its run's last nor selected by a rule.
+        epoch: number of epochs that they were trained for.
+        score: what the rule compared, (Rank-1 + mAP) / 2 in percent.
+        final: whether this is the evaluation that a training ends with.
+    """
+
+    file: Path | None = None
+    record: TrainingRecord | None = None
+    trained: bool = True
+    rule: str = "given"
+    epoch: int | None = None
+    score: float | None = None
+    final: bool = False
+
+    @classmethod
+    def read(cls, path: str | Path, final: bool = False) -> "Weights":
+        """What a checkpoint says of itself.
+
+        Raises:
+            InputError: if it cannot be read.
+        """
+        checkpoint = read_checkpoint(path)
+        record = read_record(checkpoint)
+        epoch = checkpoint["epoch"] + 1 if "epoch" in checkpoint else None  # fast-reid's start at 0
+        last = record is not None and epoch == record.epochs
+        return cls(
+            file=Path(path),
+            record=record,
+            rule=checkpoint.get(SELECTED_BY, "last" if last else "given"),
+            epoch=epoch,
+            score=checkpoint.get("metric") if SELECTED_BY in checkpoint else None,
+            final=final,
+        )
+
+
+UNTRAINED = Weights(trained=False, rule="untrained")
+
+
+def config_sha256(cfg: CfgNode) -> str:
+    """Digest of a configuration as it was given; where its output goes does not matter."""
+    cfg = cfg.clone()
+    cfg.defrost()
+    cfg.OUTPUT_DIR = ""
+    return hashlib.sha256(cfg.dump().encode()).hexdigest()
+
+
+def training_record(cfg: CfgNode, data) -> TrainingRecord:
+    """What a run of this configuration trains on, start-up weights aside.
+
+    Args:
+        cfg: the configuration as it was given.
+        data: the data set to train on.
+    """
+
+    def digests(items: Sequence[ImageItem]) -> list[str]:
+        return sorted(identity_digests(data.dataset_name, (item.pid for item in items)))
+
+    return TrainingRecord(
+        dataset=data.dataset_name,
+        trial=data.trial,
+        identities=digests(data.train),
+        validation=digests(data.validation),
+        protocols=list(cfg.TEST.PROTOCOLS),
+        seed=cfg.SEED,
+        epochs=cfg.SOLVER.MAX_EPOCH,
+        selection=cfg.SOLVER.SELECTION,
+        config_sha256=config_sha256(cfg),
+    )
+
+
+def guard(cfg: CfgNode, data, items: Sequence[ImageItem], split: str, weights: Weights) -> dict:
+    """The leak guard's outcome for one evaluation; see ``check_leak``.
+
+    Raises:
+        InputError: if the weights know somebody under test and ``TEST.ALLOW_LEAK`` is off.
+    """
+    if not weights.trained:
+        return {"outcome": "untrained", "overlap": 0, "training_identities": 0}
+    trial = "" if data.trial is None else f" trial {data.trial}"
+    return check_leak(
+        weights.record,
+        data.dataset_name,
+        (item.pid for item in items),
+        where=f"{type(data).__name__}{trial}" + ("" if split == "test" else f", {split}"),
+        allow=cfg.TEST.ALLOW_LEAK,
+    )
+
+
+def describe_run(
+    cfg: CfgNode,
+    data,
+    items: Sequence[ImageItem],
+    *,
+    split: str,
+    weights: Weights,
+    leak_guard: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Facts of an evaluation, as JSON can hold them.
+
+    Args:
+        cfg: the configuration as it was given.
+        data: the data set.
+        items: its images under test.
+        split: "test" or "validation".
+        weights: what is known of the weights.
+        leak_guard: outcome of ``guard``.
+
+    Returns:
+        ``config`` (its digest), ``checkpoint`` (file and digest, or None), ``dataset`` (name,
+        trial, split, counts, ``files_sha256`` over each image's path in the data set and size,
+        ``identities_sha256``), ``seed`` of the training (None: from the clock, or unknown),
+        ``selection`` (rule, epoch, score, final) and ``leak_guard``.
+    """
+    record = weights.record
+    seed = record.seed if record else -1 if weights.trained else cfg.SEED
+    checkpoint = weights.file and {
+        "file": str(weights.file),
+        "sha256": file_sha256(weights.file),
+    }
+    return {
+        "config": {"sha256": config_sha256(cfg)},
+        "checkpoint": checkpoint,
+        "dataset": {
+            "name": type(data).__name__,
+            "trial": data.trial,
+            "split": split,
+            "images": len(items),
+            "identities": len({item.pid for item in items}),
+            "files_sha256": _digest(_file(Path(item.path), data.folder) for item in items),
+            "identities_sha256": _digest(f"{data.dataset_name}/{item.pid}" for item in items),
+        },
+        "seed": None if seed < 0 else seed,
+        "selection": {
+            "rule": weights.rule,
+            "epoch": weights.epoch,
+            "score": weights.score,
+            "final": weights.final,
+        },
+        "leak_guard": dict(leak_guard),
+    }
+
+
+def _file(path: Path, folder: Path) -> str:
+    return f"{path.relative_to(folder).as_posix()} {path.stat().st_size}"
+
+
+def _digest(words: Iterable[str]) -> str:
+    return hashlib.sha256("\n".join(sorted(set(words))).encode()).hexdigest()

@@ -1,0 +1,185 @@
+"""What a checkpoint was trained on: the training record, and the leak guard that reads it.
+
+A network scores far too well on people that it was trained on; RegDB's ten splits make that an
+easy mistake. So every checkpoint says whom it knows, and nobody whom it knows is tested.
+"""
+
+import dataclasses
+import hashlib
+import logging
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cmemd.errors import InputError
+from cmemd.version import __version__
+
+__all__ = ["RECORD", "TrainingRecord", "check_leak", "identity_digests"]
+
+logger = logging.getLogger(__name__)
+
+RECORD = "cmemd_record"  # the record's name in a checkpoint
+_VERSION = 1
+_DIGEST_LENGTH = 16  # 64 bits: of a million identities, two share one with probability 3e-8
+_SHOWN = 5
+
+
+def identity_digests(dataset_name: str, pids: Iterable[int]) -> dict[str, int]:
+    """Digest of each identity -> its number: the first 16 hex digits of SHA-256 of "name/pid".
+
+    Checkpoints travel further than data sets do, and comparing is all that digests are good for.
+    """
+    return {
+        hashlib.sha256(f"{dataset_name}/{pid}".encode()).hexdigest()[:_DIGEST_LENGTH]: pid
+        for pid in sorted(set(pids))
+    }
+
+
+@dataclass
+class TrainingRecord:
+    """What a run trains on and how it is judged; travels in its checkpoints as plain types.
+
+    Attributes:
+        dataset: the data set's ``dataset_name``.
+        trial: number of its split, or None.
+        identities: digests of the training identities, sorted.
+        validation: digests of the identities held out, sorted.
+        protocols: names of the test protocols.
+        seed: of all random numbers; -1 = from the clock.
+        epochs: epochs that the run is to have.
+        selection: the rule by which the checkpoint to be tested is chosen.
+        config_sha256: digest of the configuration.
+        earlier: digests that the start-up weights had been trained on, sorted.
+        complete: False where the start-up weights had no record, so that ``earlier`` may lack some.
+    """
+
+    dataset: str
+    trial: int | None
+    identities: list[str]
+    validation: list[str]
+    protocols: list[str]
+    seed: int
+    epochs: int
+    selection: str
+    config_sha256: str
+    earlier: list[str] = dataclasses.field(default_factory=list)
+    complete: bool = True
+
+    @property
+    def known(self) -> set[str]:
+        """Digests of everybody that the weights were ever trained on."""
+        return {*self.identities, *self.earlier}
+
+    def start_from(self, other: "TrainingRecord | None") -> None:
+        """Takes over what start-up weights know; None = weights without a record."""
+        if other is None:
+            logger.warning(
+                "The start-up weights have no training record: whom they know cannot be said, so "
+                "that the leak guard's outcome stays unknown for this run and its checkpoints"
+            )
+            self.complete = False
+        else:
+            self.earlier = sorted(other.known)
+            self.complete = other.complete
+
+    def state_dict(self) -> dict[str, Any]:
+        """For fast-reid's Checkpointer."""
+        return {
+            "version": _VERSION,
+            "cmemd": __version__,
+            "number_of_identities": len(self.identities),
+            **dataclasses.asdict(self),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """For fast-reid's Checkpointer, which calls this when a run is resumed.
+
+        Raises:
+            InputError: if the run was trained on other identities, or the record is unreadable.
+        """
+        other = TrainingRecord.from_state(state)
+        if other.identities != self.identities:
+            changed = len(set(other.identities) ^ set(self.identities))
+            raise InputError(
+                f"cannot resume: the checkpoint was trained on {len(other.identities)} identities "
+                f"of {_named(other)}, this run's {len(self.identities)} of {_named(self)} differ "
+                f"in {changed}: restore the data set's options, or use another OUTPUT_DIR"
+            )
+        self.earlier, self.complete = other.earlier, other.complete
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> "TrainingRecord":
+        """The record that ``state_dict`` gave.
+
+        Raises:
+            InputError: for another version of it, or something else.
+        """
+        try:
+            if state["version"] != _VERSION:
+                raise InputError(
+                    f"expected a training record of version {_VERSION}, got {state['version']} "
+                    f"(written by cmemd {state['cmemd']}): use that release of cmemd"
+                )
+            return cls(**{field.name: state[field.name] for field in dataclasses.fields(cls)})
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"expected a training record in the checkpoint, got something else ({error!r}): "
+                "take the checkpoint from its source again"
+            ) from None
+
+    def comparable(self, other: "TrainingRecord") -> bool:
+        """Whether scores that the two runs select by mean the same."""
+        names = ("dataset", "trial", "identities", "validation", "protocols", "selection")
+        return all(getattr(self, name) == getattr(other, name) for name in names)
+
+
+def check_leak(
+    record: TrainingRecord | None,
+    dataset_name: str,
+    pids: Iterable[int],
+    *,
+    where: str,
+    allow: bool = False,
+) -> dict[str, Any]:
+    """Refuses to score weights on identities that they were trained on.
+
+    Args:
+        record: of the weights; None where they carry none.
+        dataset_name: of the data set under test.
+        pids: identities under test.
+        where: names the test set in messages.
+        allow: score all the same.
+
+    Returns:
+        ``outcome``: "clean", "unknown" (no record, or an incomplete one) or "overridden";
+        ``overlap``: the number of shared identities that are known of; ``training_identities``:
+        the number trained on, or None where unknown.
+
+    Raises:
+        InputError: for shared identities, unless allowed.
+    """
+    if record is None:
+        logger.warning(
+            "The weights have no training record: whether they know anybody of %s cannot be said",
+            where,
+        )
+        return {"outcome": "unknown", "overlap": 0, "training_identities": None}
+    tested = identity_digests(dataset_name, pids)
+    shared = sorted(tested[digest] for digest in tested.keys() & record.known)
+    if shared and not allow:
+        raise InputError(
+            f"the weights were trained on {len(shared)} of the {len(tested)} identities of "
+            f"{where}, such as {', '.join(map(str, shared[:_SHOWN]))} (they come from "
+            f"{_named(record)}), and would score too well: test on the set that belongs to their "
+            "training, or set TEST.ALLOW_LEAK True, which the results will say"
+        )
+    outcome = "overridden" if shared else "clean" if record.complete else "unknown"
+    return {
+        "outcome": outcome,
+        "overlap": len(shared),
+        "training_identities": len(record.known) if record.complete else None,
+    }
+
+
+def _named(record: TrainingRecord) -> str:
+    return record.dataset + ("" if record.trial is None else f" trial {record.trial}")

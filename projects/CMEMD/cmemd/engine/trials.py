@@ -1,0 +1,179 @@
+"""RegDB's ten trials: one training each, in a process of its own, and their average."""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cmemd.compat  # noqa: F401  before fastreid
+
+import numpy as np
+from fastreid.utils.logger import setup_logger
+
+from cmemd.config import load_config
+from cmemd.data.build import build_dataset
+from cmemd.engine.runs import Run
+from cmemd.errors import EXIT_BAD_INPUT, InputError
+from cmemd.evaluation.results import write_results
+from cmemd.evaluation.tables import format_table
+from cmemd.evaluation.versions import versions
+
+__all__ = ["TRIALS", "Trial", "average", "parse_trials", "plan_trials", "run_trials"]
+
+logger = logging.getLogger(__name__)
+
+TRIALS = range(1, 11)  # RegDB's published splits
+_DATASET = "RegDB"
+
+
+@dataclass(frozen=True)
+class Trial(Run):
+    """The run on one split, of this number."""
+
+    number: int
+
+
+def run_trials(args: Namespace, start: Callable[[Sequence[str]], int]) -> dict[str, Any]:
+    """Trains and tests the trials one after the other, then averages them.
+
+    What is done already stays: a finished trial is not run again, an interrupted one goes on from
+    its last checkpoint. Trial n writes to ``OUTPUT_DIR/trial-n``, the average to
+    ``OUTPUT_DIR/results.json``.
+
+    Args:
+        args: of tools/train_net.py.
+        start: runs it with a command line, in a process of its own; returns the exit status.
+
+    Returns:
+        See ``average``.
+
+    Raises:
+        InputError: for bad input, before any work; after it, if a trial failed.
+    """
+    trials = plan_trials(args)
+    output = trials[0].folder.parent
+    setup_logger(str(output), name="cmemd")
+    failed = []
+    for trial in trials:
+        if trial.results():
+            logger.info("Trial %d is done: %s", trial.number, trial.folder)
+            continue
+        logger.info("Trial %d starts: %s", trial.number, trial.folder)
+        status = start(trial.words)
+        if status == EXIT_BAD_INPUT:
+            raise InputError(f"trial {trial.number} stopped at its input: mend that, start again")
+        if status or not trial.results():
+            failed.append(trial.number)
+    if failed:
+        raise InputError(
+            f"trials {', '.join(map(str, failed))} of {output} failed (see their log.txt), and the "
+            "others have no average without them: the same command goes on with those alone"
+        )
+    document = average({trial.number: trial.results() for trial in trials})
+    write_results(document, output / "results.json")
+    logger.info(
+        "Mean ± standard deviation over %d trainings, in percent:\n%s",
+        len(trials),
+        format_table(document),
+    )
+    return document
+
+
+def start_process(script: str | Path) -> Callable[[Sequence[str]], int]:
+    """For ``run_trials``: a fresh interpreter runs the script, so that a crash stays there."""
+    return lambda words: (
+        subprocess.run([sys.executable, str(script), *words], check=False).returncode
+    )
+
+
+def plan_trials(args: Namespace) -> list[Trial]:
+    """The trials asked for, all of their splits and folders checked.
+
+    Raises:
+        InputError: for a trial that is none, a data set other than RegDB, a missing split, a
+            folder that holds a trial of another configuration, or options that do not go together.
+    """
+    if args.eval_only or args.num_machines > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
+        raise InputError(
+            "--trials starts the training of each trial itself: leave out --eval-only, "
+            "--num-machines and torchrun"
+        )
+    opts = list(args.opts or [])
+    output = load_config(args.config_file, opts).OUTPUT_DIR
+    trials = []
+    for number in parse_trials(args.trials):
+        words = [*opts, "DATASETS.REGDB.TRIAL", str(number)]
+        words += ["OUTPUT_DIR", str(Path(output, f"trial-{number}"))]
+        cfg = load_config(args.config_file, words)
+        if [*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS] != [_DATASET, _DATASET]:
+            raise InputError(
+                f"--trials is for {_DATASET}, which has ten splits; got DATASETS.NAMES "
+                f"{list(cfg.DATASETS.NAMES)}, TESTS {list(cfg.DATASETS.TESTS)}: leave it out"
+            )
+        flags = ["--config-file", args.config_file, "--resume", "--num-gpus", str(args.num_gpus)]
+        trials.append(Trial(f"trial {number}", cfg, (*flags, *words), number))
+    for trial in trials:
+        build_dataset(trial.cfg, _DATASET)
+        trial.results()
+    return trials
+
+
+def parse_trials(text: str) -> list[int]:
+    """Numbers of trials, as in "1-10" or "1,4-6".
+
+    Raises:
+        InputError: for anything else, or a number that no trial has.
+    """
+    numbers = set()
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        span = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
+        if not span or span[0] not in TRIALS or span[-1] not in TRIALS:
+            raise InputError(f"expected trials from 1 to 10, as in 1-10 or 1,4-6; got {text!r}")
+        numbers.update(span)
+    return sorted(numbers)
+
+
+def average(documents: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
+    """A result card whose trials are trainings.
+
+    Args:
+        documents: number of a trial -> its card; all scored in the same ways.
+
+    Returns:
+        A card: of each score the mean over trainings, their population standard deviation, each
+        training's own figures, and the largest of each count; ``run.trials`` holds each training's
+        own facts and versions by its number.
+    """
+    scores = zip(*(document["scores"] for document in documents.values()), strict=True)
+    facts = {
+        str(number): {**document["run"], "versions": document["versions"]}
+        for number, document in documents.items()
+    }
+    return {
+        **next(iter(documents.values())),
+        "scores": [_average(entries) for entries in scores],
+        "run": {"trials": facts},
+        "versions": versions(),
+        "per_query": None,
+    }
+
+
+def _average(entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    per_trial = {name: [entry["mean"][name] for entry in entries] for name in entries[0]["mean"]}
+    return {
+        **entries[0],
+        "trials": len(entries),
+        "mean": {name: float(np.mean(values)) for name, values in per_trial.items()},
+        "std": {name: float(np.std(values)) for name, values in per_trial.items()},
+        "per_trial": per_trial,
+        "counts": {
+            name: max(entry["counts"][name] for entry in entries) for name in entries[0]["counts"]
+        },
+    }

@@ -1,0 +1,106 @@
+import importlib.util
+import sys
+
+import numpy as np
+import pytest
+from tests.inference.one_matrix import document, expected_embeddings, noise
+
+from cmemd.data.modality import Modality
+from cmemd.errors import InputError, MissingDependencyError
+from cmemd.inference.backends import OnnxBackend, TorchBackend, open_backend
+from cmemd.inference.model_folder import read_model_folder, write_model_document
+
+
+@pytest.fixture(scope="module", params=[OnnxBackend, TorchBackend])
+def backend(request, torch_model):
+    return request.param(read_model_folder(torch_model))
+
+
+@pytest.mark.parametrize("modality", Modality)
+@pytest.mark.parametrize("images", [1, 2, 3, 17])
+def test_embeddings_are_the_networks(backend, images, modality):
+    found = backend(noise(images), modality)
+    assert (found.shape, found.dtype) == ((images, 5), np.float32)
+    np.testing.assert_allclose(found, expected_embeddings(noise(images), modality), atol=2e-6)
+
+
+def test_auto_prefers_onnx_and_takes_what_there_is(torch_model, model, monkeypatch):
+    both = read_model_folder(torch_model)
+    assert isinstance(open_backend(both), OnnxBackend)
+    assert isinstance(open_backend(both, runtime="torch"), TorchBackend)
+    find = importlib.util.find_spec
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            importlib.util, "find_spec", lambda n, *a: None if n == "onnxruntime" else find(n, *a)
+        )
+        assert isinstance(open_backend(both), TorchBackend)
+        # A folder without a program has to complain of the missing package.
+        patch.setitem(sys.modules, "onnxruntime", None)
+        with pytest.raises(MissingDependencyError, match=r"pip install 'cmemd\[serve\]'"):
+            open_backend(read_model_folder(model))
+    (model / "model.onnx").rename(model / "graph.onnx")
+    neither = write_model_document(model, document())
+    with pytest.raises(InputError, match=r"expected model\.onnx in"):
+        open_backend(neither)
+
+
+def test_torch_missing(torch_model, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(MissingDependencyError, match="torch to run model.pt2"):
+        open_backend(read_model_folder(torch_model), runtime="torch")
+
+
+def test_other_precisions_are_other_files(model):
+    (model / "model.onnx").rename(model / "model.int8.onnx")
+    folder = write_model_document(model, document())
+    found = open_backend(folder, precision="int8")(noise(2), Modality.THERMAL)
+    np.testing.assert_allclose(found, expected_embeddings(noise(2), 1), atol=2e-6)
+    with pytest.raises(InputError, match=r"expected model\.fp16\.onnx"):
+        open_backend(folder, precision="float16")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"runtime": "tensorrt"}, "a runtime out of auto, onnx, torch; got 'tensorrt'"),
+        ({"precision": "int4"}, "a precision out of float32, float16, int8; got 'int4'"),
+        ({"runtime": "torch", "precision": "int8"}, "precision float32 with runtime torch"),
+        ({"device": "gpu"}, "device of ONNX Runtime's here .*; got 'gpu'"),
+        ({"device": "cuda"}, "device of ONNX Runtime's here .*; got 'cuda'"),
+        ({"device": "gpu", "runtime": "torch"}, "device of PyTorch's here; got 'gpu'"),
+        ({"device": "cuda", "runtime": "torch"}, "device of PyTorch's here; got 'cuda'"),
+    ],
+)
+def test_what_there_is_not(torch_model, options, message):
+    import onnxruntime
+    import torch
+
+    there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if options.get("device") == "cuda" and (there or torch.cuda.is_available()):
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(InputError, match=message) as caught:
+        open_backend(read_model_folder(torch_model), **options)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_graph_that_is_none(model):
+    (model / "model.onnx").write_bytes(b"no graph")
+    folder = write_model_document(model, document())
+    with pytest.raises(InputError, match="ONNX Runtime can run in .*model.onnx"):
+        open_backend(folder)
+
+
+def test_a_graph_may_not_read_files_outside(model, tmp_path):
+    import onnx
+    from tests.inference.one_matrix import WEIGHT
+
+    (tmp_path / "secret.bin").write_bytes(WEIGHT.tobytes())
+    graph = onnx.load(model / "model.onnx")
+    tensor = graph.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../secret.bin")
+    (model / "model.onnx").write_bytes(graph.SerializeToString())
+    folder = write_model_document(model, document())
+    with pytest.raises(InputError, match="ONNX Runtime can run"):
+        open_backend(folder)

@@ -1,0 +1,274 @@
+import argparse
+import hashlib
+import io
+import os
+import stat
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from tests.inference.one_matrix import expected_embeddings, noise
+
+from cmemd.cli import zoo as command
+from cmemd.errors import InputError
+from cmemd.inference import zoo
+from cmemd.inference.zoo import fetch, load_pretrained, read_index, zoo_page
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setenv("CMEMD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def release(tmp_path, cache) -> Callable[..., Path]:
+    """Writes an archive and an index with it as "one-matrix"; the index's path."""
+
+    def write(content: bytes, **changes: object) -> Path:
+        archive = tmp_path / "one matrix.zip"
+        archive.write_bytes(content)
+        entry = {
+            "card": "One matrix.",
+            "address": archive.as_uri(),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": len(content),
+        }
+        index = tmp_path / "zoo.yml"
+        index.write_text(yaml.safe_dump({"one-matrix": entry | changes}))
+        return index
+
+    return write
+
+
+def packed(folder: Path, *more: tuple[str | zipfile.ZipInfo, bytes]) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in sorted(folder.iterdir()):
+            archive.write(path, path.name)
+        for name, member in more:
+            archive.writestr(name, member)
+    return content.getvalue()
+
+
+def test_by_name_from_a_file_and_then_from_the_cache(shared_model, release, cache, tmp_path):
+    index = release(packed(shared_model))
+    for _ in range(2):
+        predictor = load_pretrained("one-matrix", index=index, batch_size=2)
+        found = predictor.embed(noise(3), "visible", bgr=False)
+        np.testing.assert_allclose(found, expected_embeddings(noise(3), 0), atol=2e-6)
+        (tmp_path / "one matrix.zip").unlink(missing_ok=True)
+    assert [path.name for path in cache.iterdir()] == [predictor.folder.path.name]
+
+
+def test_by_folder(shared_model, monkeypatch):
+    assert load_pretrained(shared_model).size == 5
+    assert load_pretrained(str(shared_model)).size == 5
+    monkeypatch.chdir(shared_model.parent)
+    assert load_pretrained(f"./{shared_model.name}").size == 5
+
+
+@pytest.mark.parametrize("name", ["nobody", "no/folder", Path("demo")])
+def test_neither_a_name_nor_a_folder(name):
+    with pytest.raises(InputError, match=f"a name out of demo; got {name}"):
+        load_pretrained(name)
+
+
+def test_the_demo_model_says_how_it_is_made(shared_model, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"make demo && .*export_model\.py .*logs/demo/model"):
+        load_pretrained("demo")
+    (tmp_path / "logs/demo").mkdir(parents=True)
+    (tmp_path / "logs/demo/model").symlink_to(shared_model)
+    assert load_pretrained("demo").size == 5
+
+
+def refused(index: Path, cache: Path, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_pretrained("one-matrix", index=index)
+    assert not cache.exists() or list(cache.iterdir()) == []
+
+
+def test_another_digest(shared_model, release, cache):
+    refused(release(packed(shared_model), sha256="0" * 64), cache, "got another SHA-256")
+
+
+def test_another_size(shared_model, release, cache):
+    content = packed(shared_model)
+    refused(release(content, bytes=len(content) - 1), cache, "got more than")
+    refused(release(content[:-1], sha256=hashlib.sha256(content).hexdigest()), cache, "another SHA")
+
+
+def link(name: str) -> zipfile.ZipInfo:
+    info = zipfile.ZipInfo(name)
+    info.external_attr = (stat.S_IFLNK | 0o777) << 16
+    return info
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        "../outside",
+        "/outside",
+        "a/../../outside",
+        "folder/model.onnx",
+        "folder/",
+        ".hidden",
+        "a\\b",
+    ],
+)
+def test_a_member_that_is_no_plain_file(shared_model, release, cache, member):
+    content = packed(shared_model, (member, b"content"))
+    refused(release(content), cache, "no plain file name")
+    assert not list(cache.parent.rglob("outside"))
+
+
+def test_a_link_in_an_archive(shared_model, release, cache):
+    refused(release(packed(shared_model, (link("a"), b"/etc/passwd"))), cache, "no plain file name")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize("name", ["model.json", "MODEL.JSON"])
+def test_two_members_of_one_name(shared_model, release, cache, name):
+    refused(release(packed(shared_model, (name, b"{}"))), cache, "two members of one name")
+
+
+def test_an_archive_that_swells(shared_model, release, cache, monkeypatch):
+    monkeypatch.setattr(zoo, "_UNPACKED_LIMIT", 2**20)
+    monkeypatch.setattr(zoo, "_copy", lambda *_: pytest.fail("something was written"))
+    content = packed(shared_model, ("bomb", bytes(2**20)))
+    assert len(content) < 2**14
+    refused(release(content), cache, "more than 1048576 bytes when unpacked")
+
+
+def test_an_archive_that_hides_its_size(shared_model, release, cache):
+    content = bytearray(packed(shared_model, ("bomb", bytes(2**20))))
+    entry = content.rindex(b"PK\x01\x02")
+    content[entry + 24 : entry + 28] = (10).to_bytes(4, "little")  # its uncompressed size
+    refused(release(bytes(content)), cache, "expected a zip file")
+
+
+@pytest.mark.parametrize("content", [b"", b"no archive", b"PK\x03\x04" + bytes(40)])
+def test_no_archive(release, cache, content):
+    refused(release(content), cache, "expected a zip file")
+
+
+def test_an_archive_of_something_else(release, cache, tmp_path):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other/notes.txt").write_text("no model")
+    refused(release(packed(tmp_path / "other")), cache, r"model\.json")
+
+
+def test_a_model_that_was_changed_before_it_was_packed(model, release, cache):
+    with (model / "weights.safetensors").open("r+b") as file:
+        file.write(b"\xff")
+    refused(release(packed(model)), cache, "another SHA-256")
+
+
+def test_nothing_at_the_address(shared_model, release, cache, tmp_path):
+    index = release(packed(shared_model))
+    (tmp_path / "one matrix.zip").unlink()
+    refused(index, cache, "expected one-matrix at file://.*No such file")
+
+
+def test_a_damaged_cache_is_not_used(shared_model, release, cache):
+    index = release(packed(shared_model))
+    folder = load_pretrained("one-matrix", index=index).folder.path
+    (folder / "model.onnx").write_bytes(b"")
+    with pytest.raises(InputError, match=r"model\.onnx as model\.json describes it"):
+        load_pretrained("one-matrix", index=index)
+
+
+def test_whoever_is_slower_takes_the_folder_of_the_faster(
+    shared_model, release, cache, monkeypatch
+):
+    entry = read_index(release(packed(shared_model)))["one-matrix"]
+    download = zoo._download
+
+    def be_overtaken(*args):
+        monkeypatch.setattr(zoo, "_download", download)
+        fetch(entry)
+        download(*args)
+
+    monkeypatch.setattr(zoo, "_download", be_overtaken)
+    assert fetch(entry) == cache / entry.sha256
+    assert len(list(cache.iterdir())) == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_cache_that_cannot_be_written(shared_model, release, cache):
+    cache.mkdir(mode=0o500)
+    with pytest.raises(InputError, match="set CMEMD_CACHE"):
+        load_pretrained("one-matrix", index=release(packed(shared_model)))
+
+
+def test_a_cache_that_is_a_file(shared_model, release, cache):
+    cache.write_text("in the way")
+    with pytest.raises(InputError, match="set CMEMD_CACHE"):
+        load_pretrained("one-matrix", index=release(packed(shared_model)))
+
+
+def test_a_redirection_may_not_leave_https():
+    handler = zoo._StayEncrypted()
+    with pytest.raises(OSError, match="redirected to file:///etc/passwd"):
+        handler.redirect_request(None, None, 302, "", {}, "file:///etc/passwd")
+
+
+@pytest.mark.parametrize("address", ["http://example.org/a.zip", "ftp://a/b", "/a.zip", 7])
+def test_other_addresses(release, address):
+    with pytest.raises(InputError, match="file:// or https:// for one-matrix"):
+        read_index(release(b"", address=address))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "- a list",
+        "a: {card: x}",
+        "a: {card: x, address: y, sha256: z}",
+        "../a: {card: x, folder: f, commands: [c]}",
+        "a: [",
+        "a: !!python/object/apply:os.getcwd []",
+    ],
+)
+def test_no_index(tmp_path, text):
+    (tmp_path / "zoo.yml").write_text(text)
+    with pytest.raises(InputError, match=r"zoo\.yml"):
+        read_index(tmp_path / "zoo.yml")
+    with pytest.raises(InputError, match=r"none\.yml"):
+        read_index(tmp_path / "none.yml")
+
+
+def test_the_first_model_is_the_stand_in():
+    first = next(iter(read_index().values()))
+    assert first.name == "demo"
+    assert first.card.startswith("Stand-in.")
+    assert "drawn people" in first.card
+
+
+def test_the_page_is_that_of_the_index():
+    page = (REPOSITORY / "MODEL_ZOO.md").read_text(encoding="utf-8")
+    assert page == zoo_page(read_index()), "run `cmemd zoo`"
+
+
+def test_a_page_names_archives_with_size_and_digest(release):
+    page = zoo_page(read_index(release(b"content")))
+    assert "## one-matrix\n\nOne matrix.\n\n- archive: <file:///" in page
+    assert f"7 bytes\n- SHA-256: `{hashlib.sha256(b'content').hexdigest()}`" in page
+
+
+def test_the_command_writes_the_page(release, tmp_path, capsys):
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    index, output = release(b"content"), tmp_path / "page.md"
+    assert command.run(parser.parse_args(["--index", str(index), "--output", str(output)])) == 0
+    assert output.read_text() == zoo_page(read_index(index))
+    assert f"wrote 1 models to {output}" in capsys.readouterr().out
+    command.run(parser.parse_args(["--output", str(output)]))
+    assert output.read_text() == zoo_page(read_index())
