@@ -21,6 +21,7 @@ from cmemd.data.dataset import VisibleThermalDataset
 from cmemd.data.items import ImageItem
 from cmemd.data.sampler import CrossModalitySampler
 from cmemd.engine.checkpoint import WholeCheckpointer, check_weights, read_checkpoint, read_record
+from cmemd.engine.evaluator import VisibleThermalEvaluator
 from cmemd.engine.hooks import Checkpoints, Evaluations, WatchedPrinter
 from cmemd.engine.provenance import (
     SELECTED_BY,
@@ -32,7 +33,6 @@ from cmemd.engine.provenance import (
 )
 from cmemd.engine.record import RECORD
 from cmemd.errors import InputError
-from cmemd.evaluation.evaluator import VisibleThermalEvaluator
 from cmemd.evaluation.protocols import PROTOCOLS, get_protocol
 from cmemd.evaluation.scoring import Reranking
 

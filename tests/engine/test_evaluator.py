@@ -13,8 +13,8 @@ from fastreid.evaluation import inference_on_dataset, print_csv_format
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from cmemd.engine.evaluator import VisibleThermalEvaluator
 from cmemd.errors import InputError
-from cmemd.evaluation.evaluator import VisibleThermalEvaluator
 from cmemd.evaluation.features_file import read_features
 from cmemd.evaluation.protocols import get_protocol
 from cmemd.evaluation.results import read_results
@@ -91,7 +91,7 @@ def test_results_go_through_fastreids_printer_and_checkpoints(random_samples, ma
 
 
 def test_the_table_and_the_draw_are_logged(random_samples, make_evaluator, caplog):
-    with caplog.at_level(logging.INFO, logger="cmemd.evaluation.evaluator"):
+    with caplog.at_level(logging.INFO, logger="cmemd.engine.evaluator"):
         run(make_evaluator(), items(random_samples(0)))
     assert "Rank-1" in caplog.text
     assert "python" in caplog.text
@@ -224,7 +224,7 @@ def test_images_of_all_processes_are_scored_on_the_main_one(
     for evaluator, part in ((mine, slice(0, half + 2)), (other, slice(half, None))):
         for item in items(samples)[part]:
             evaluator.process({name: [value] for name, value in item.items()}, item["images"][None])
-    comm = "cmemd.evaluation.evaluator.comm"
+    comm = "cmemd.engine.evaluator.comm"
     monkeypatch.setattr(f"{comm}.is_main_process", lambda: rank == 0)
     monkeypatch.setattr(
         f"{comm}.gather", lambda batches, dst: [batches, other._batches] if rank == 0 else []
