@@ -13,13 +13,13 @@ import resource
 import time
 
 import numpy as np
+from cmemd.evaluation.sampling import sample_trials
 
 from cmemd.data.layouts.sysu import TRIALS, RandPermCam
 from cmemd.data.modality import SYSU_CAMERAS
-from cmemd.evaluation.draws import draw_trials
 from cmemd.evaluation.protocols import PROTOCOLS
 from cmemd.evaluation.samples import Samples
-from cmemd.evaluation.scoring import FIGURES, score_all
+from cmemd.evaluation.scoring import METRICS, score_all
 
 # Of the 96 test identities: how many each camera saw, and in how many images.
 COUNTS = {1: (56, 1374), 2: (56, 1565), 3: (93, 1883), 4: (94, 1918), 5: (95, 1918), 6: (96, 1920)}
@@ -50,11 +50,11 @@ def main() -> None:
 
     parts, difference = np.zeros(3), 0.0
     for protocol in protocols:
-        trials = draw_trials(samples, protocol, "official", perm)[: args.reference_trials]
+        trials = sample_trials(samples, protocol, "official", perm)[: args.reference_trials]
         for number, trial in enumerate(trials):
             figures, seconds = released_way(samples, trial.queries, trial.gallery)
             parts += seconds
-            got = [scores[protocol.name].trials[name][number] for name in FIGURES]
+            got = [scores[protocol.name].trials[name][number] for name in METRICS]
             difference = max(difference, np.abs(np.array(got) - figures).max())
     parts *= TRIALS / args.reference_trials
     part = args.reference_trials

@@ -6,7 +6,7 @@ import pytest
 from cmemd.cli import compare
 from cmemd.errors import InputError
 
-FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
+METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 COUNTS = (
     *("queries", "queries_without_positive", "gallery"),
     *("non_finite_features", "zero_features", "pairs_without_image"),
@@ -17,9 +17,9 @@ def write(path, value, protocols=("sysu-all-1shot",), **changed):
     entry = {
         **{"description": "", "draw": "official", "metric": "euclidean", "flip": False},
         **{"reranking": None, "cmc": "identities", "trials": 10},
-        "mean": dict.fromkeys(FIGURES, value),
-        "std": dict.fromkeys(FIGURES, 0.5),
-        "per_trial": dict.fromkeys(FIGURES, [value]),
+        "mean": dict.fromkeys(METRICS, value),
+        "std": dict.fromkeys(METRICS, 0.5),
+        "per_trial": dict.fromkeys(METRICS, [value]),
         "counts": dict.fromkeys(COUNTS, 0),
     }
     card = {

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from cmemd.evaluation.bootstrap import paired_interval
-from cmemd.evaluation.scoring import FIGURES
+from cmemd.evaluation.scoring import METRICS
 
 
 def method(figures, queries=None):
@@ -19,8 +19,8 @@ def figures():
 
 def test_a_constant_difference_is_certain(figures):
     interval = paired_interval(method(figures), method(figures + 3))
-    assert list(interval) == list(FIGURES)
-    for name in FIGURES:
+    assert list(interval) == list(METRICS)
+    for name in METRICS:
         assert (interval[name].low, interval[name].high) == pytest.approx((3, 3), abs=1e-4)
 
 
@@ -29,7 +29,7 @@ def test_pairing_makes_the_interval_that_of_the_differences(figures):
     # though the figures themselves deviate by 29.
     noise = np.random.default_rng(1).normal(5, 10, figures.shape)
     interval = paired_interval(method(figures), method(figures + noise))
-    for row, name in enumerate(FIGURES):
+    for row, name in enumerate(METRICS):
         middle = noise[row].mean()
         assert interval[name].low == pytest.approx(middle - 0.98, abs=0.15)
         assert interval[name].high == pytest.approx(middle + 0.98, abs=0.15)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from cmemd.evaluation.sampling import sample_trials, ignored
 
 from cmemd.data.layouts.sysu import read_ids, read_rand_perm_cam
 from cmemd.data.modality import SYSU_CAMERAS
-from cmemd.evaluation.draws import draw_trials, ignored
 from cmemd.evaluation.protocols import PROTOCOLS, get_protocol
 from cmemd.evaluation.samples import Samples
 
@@ -78,7 +78,7 @@ def test_images_and_identities_per_camera(samples):
 def test_queries_galleries_and_queries_with_a_positive(samples, perm, name, gallery, with_positive):
     protocol = get_protocol(name)
     for draw in protocol.draws:
-        for trial in draw_trials(samples, protocol, draw, perm):
+        for trial in sample_trials(samples, protocol, draw, perm):
             assert (len(trial.queries), len(trial.gallery)) == (3803, gallery)
             same = samples.pids[trial.queries][:, None] == samples.pids[trial.gallery]
             same &= ~ignored(samples, protocol, trial.queries, trial.gallery)

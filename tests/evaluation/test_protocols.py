@@ -2,7 +2,7 @@ import pytest
 
 from cmemd.data.modality import SYSU_CAMERAS, Modality
 from cmemd.errors import InputError
-from cmemd.evaluation.protocols import PROTOCOLS, choose_draw, get_protocol, get_protocols
+from cmemd.evaluation.protocols import PROTOCOLS, choose_sampling, get_protocol, get_protocols
 
 
 def test_table_of_sysu_protocols():
@@ -78,12 +78,12 @@ def test_unknown_protocol_lists_the_known_and_the_closest():
 
 def test_auto_takes_the_official_draw_where_it_can(golden_perm):
     protocol = get_protocol("sysu-all-1shot")
-    assert choose_draw(protocol, "auto", golden_perm) == "official"
-    assert choose_draw(protocol, "auto", None) == "python"
-    assert choose_draw(protocol, "python", golden_perm) == "python"
-    assert choose_draw(get_protocol("regdb-v2t"), "auto", None) == "everything"
-    assert choose_draw(get_protocol("llcm-v2t"), "auto", None) == "python"
-    assert choose_draw(get_protocol("llcm-v2t-full-gallery"), "auto", None) == "everything"
+    assert choose_sampling(protocol, "auto", golden_perm) == "official"
+    assert choose_sampling(protocol, "auto", None) == "python"
+    assert choose_sampling(protocol, "python", golden_perm) == "python"
+    assert choose_sampling(get_protocol("regdb-v2t"), "auto", None) == "everything"
+    assert choose_sampling(get_protocol("llcm-v2t"), "auto", None) == "python"
+    assert choose_sampling(get_protocol("llcm-v2t-full-gallery"), "auto", None) == "everything"
 
 
 @pytest.mark.parametrize(
@@ -104,4 +104,4 @@ def test_auto_takes_the_official_draw_where_it_can(golden_perm):
 )
 def test_draws_that_are_not_to_be_had(name, draw, message):
     with pytest.raises(InputError, match=message):
-        choose_draw(get_protocol(name), draw, None)
+        choose_sampling(get_protocol(name), draw, None)

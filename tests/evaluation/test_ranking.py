@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cmemd.errors import InputError
-from cmemd.evaluation.ranking import rank_order, score_queries
+from cmemd.evaluation.rank_counting import rank_order
+from cmemd.evaluation.ranking import score_queries
 
 
 def one_query(distances, gallery, query=1, ignored=None):
@@ -89,7 +90,7 @@ def test_query_without_positive_is_not_counted():
     distances = np.array([[1.0, 2.0], [1.0, 2.0]])
     scores = score_queries(distances, np.array([1, 9]), np.array([1, 2]))
     assert scores.counted.tolist() == [[True, False]]
-    assert np.isnan(np.array(scores.figures)[:, 0, 1]).all()
+    assert np.isnan(np.array(scores.metrics)[:, 0, 1]).all()
     assert np.nanmean(scores.hits(1, "images")) == 1
 
 
@@ -105,7 +106,7 @@ def test_more_queries_than_one_block_holds():
     drawn = rng.random((6, 7)) < 0.6
     scores = score_queries(distances, queries, gallery, ignored, drawn)
     expected = by_loops(distances, queries, gallery, ignored, drawn)
-    np.testing.assert_allclose(scores.figures, expected)
+    np.testing.assert_allclose(scores.metrics, expected)
 
 
 @settings(max_examples=150, deadline=None)
@@ -125,7 +126,7 @@ def test_agrees_with_plain_loops_ties_included(data):
     drawn = array(st.booleans(), data.draw(st.integers(1, 6)), size)
     scores = score_queries(distances, queries, gallery, ignored, drawn)
     np.testing.assert_allclose(
-        scores.figures, by_loops(distances, queries, gallery, ignored, drawn)
+        scores.metrics, by_loops(distances, queries, gallery, ignored, drawn)
     )
 
 
@@ -159,8 +160,8 @@ def test_more_images_than_a_counter_of_16_bits_holds():
 
 def test_a_trial_without_any_image_has_no_figures_and_leaves_the_others_alone():
     drawn = np.array([[False, False], [True, True]])
-    scores = score_queries(np.array([[1.0, 2.0]]), np.array([1]), np.array([2, 1]), drawn=drawn)
-    assert np.isnan(np.array(scores.figures)[:, 0]).all()
+    scores = score_queries(np.array([[1.0, 2.0]]), np.array([1]), np.array([2, 1]), members=drawn)
+    assert np.isnan(np.array(scores.metrics)[:, 0]).all()
     assert scores.ap[1] == 0.5
 
 

@@ -14,7 +14,7 @@ from cmemd.evaluation.results import (
     results_document,
     write_results,
 )
-from cmemd.evaluation.scoring import FIGURES, Reranking, score, score_all
+from cmemd.evaluation.scoring import METRICS, Reranking, score, score_all
 from cmemd.version import __version__
 
 
@@ -53,7 +53,7 @@ def test_a_card_is_what_its_schema_says(document, samples):
 
 def test_what_a_card_says(document):
     entry = document["scores"][1]
-    assert set(entry["mean"]) == set(entry["std"]) == set(entry["per_trial"]) == set(FIGURES)
+    assert set(entry["mean"]) == set(entry["std"]) == set(entry["per_trial"]) == set(METRICS)
     assert entry["trials"] == 10 == len(entry["per_trial"]["mAP"])
     how = ("draw", "metric", "cmc", "flip", "reranking")
     assert [entry[name] for name in how] == ["python", "euclidean", "identities", False, None]
@@ -83,7 +83,7 @@ def test_each_querys_figures_are_beside_the_card(document, columns, samples, tmp
     for entry, stored in zip(card["scores"], of_scores, strict=True):
         assert stored["queries"].shape == (39, 3)
         means = np.nanmean(stored["figures"].astype(float), axis=1)
-        np.testing.assert_allclose(means, [entry["mean"][f] for f in FIGURES], rtol=1e-6)
+        np.testing.assert_allclose(means, [entry["mean"][f] for f in METRICS], rtol=1e-6)
     first = columns[0].score.query_rows[0]
     assert of_scores[0]["queries"][0].tolist() == [
         samples.pids[first],

@@ -8,7 +8,7 @@ from cmemd.evaluation.distances import distance_matrix
 from cmemd.evaluation.protocols import PROTOCOLS, get_protocol
 from cmemd.evaluation.ranking import score_queries
 from cmemd.evaluation.samples import Samples
-from cmemd.evaluation.scoring import FIGURES, Reranking, score, score_all
+from cmemd.evaluation.scoring import METRICS, Reranking, score, score_all
 
 SYSU = [protocol for protocol in PROTOCOLS.values() if protocol.dataset == "sysu"]
 COLUMNS = ("features", "pids", "camids", "modalities", "frames", "paths")
@@ -67,7 +67,7 @@ def test_llcm_is_reproduced(llcm_samples, golden_expected_of, direction):
     assert_reproduced(result, expected["trials"])
     assert result.counts["queries"] == expected["n_query"]
     np.testing.assert_allclose(
-        [result.mean()[name] for name in FIGURES],
+        [result.mean()[name] for name in METRICS],
         [*expected["mean"]["cmc"], expected["mean"]["mAP"], expected["mean"]["mINP"]],
         atol=TOLERANCE,
     )
@@ -78,7 +78,7 @@ def assert_reproduced(result, expected_trials):
     for trial, figures in enumerate(expected_trials):
         wanted = dict(zip((f"rank{rank}" for rank in figures["rank"]), figures["cmc"], strict=True))
         wanted |= {"mAP": figures["mAP"], "mINP": figures["mINP"]}
-        assert wanted.keys() == set(FIGURES)
+        assert wanted.keys() == set(METRICS)
         for name, value in wanted.items():
             np.testing.assert_allclose(result.trials[name][trial], value, atol=TOLERANCE)
 
@@ -121,7 +121,7 @@ def test_the_order_of_the_samples_does_not_matter(random_samples, shuffled_perm,
     first = score_all(samples, SYSU, "auto", perm, metric)
     second = score_all(take(samples, rows), SYSU, "auto", perm, metric)
     for name in first:
-        for figure in FIGURES:
+        for figure in METRICS:
             assert first[name].trials[figure].tolist() == second[name].trials[figure].tolist()
 
 
@@ -143,7 +143,7 @@ def test_equal_features_are_scored_alike_in_every_order(random_samples, metric):
 def test_scoring_together_is_scoring_apart(official, golden_samples, golden_perm):
     for name, protocol in ((p.name, p) for p in SYSU):
         alone = score(golden_samples, protocol, "official", golden_perm)
-        for figure in FIGURES:
+        for figure in METRICS:
             np.testing.assert_allclose(alone.trials[figure], official[name].trials[figure])
 
 
@@ -201,7 +201,7 @@ def test_a_query_that_is_not_finite_gets_the_worst_figures(random_samples, value
     assert bad.counts["non_finite_features"] == 1
     assert good.counts["non_finite_features"] == 0
     place = bad.query_rows.tolist().index(row)
-    for name in FIGURES:
+    for name in METRICS:
         expected = good.per_query[name].copy()
         expected[place] = 0  # not left out: the mean is over as many queries
         np.testing.assert_allclose(bad.per_query[name], expected)
@@ -234,13 +234,13 @@ def test_sets_that_go_in_parts_score_as_in_one(golden_samples, golden_perm, offi
     monkeypatch.setattr("cmemd.evaluation.scoring._DISTANCES_AT_ONCE", 100_000)
     parts = score_all(golden_samples, SYSU, "official", golden_perm)
     for name, whole in official.items():
-        for figure in FIGURES:
+        for figure in METRICS:
             np.testing.assert_allclose(parts[name].trials[figure], whole.trials[figure])
 
 
 def test_per_query_figures_average_to_the_mean(official):
     for result in official.values():  # everybody who is counted is counted in every trial
-        for figure in FIGURES:
+        for figure in METRICS:
             mean = np.nanmean(result.per_query[figure])
             np.testing.assert_allclose(mean, result.mean()[figure])
 
@@ -251,7 +251,7 @@ def test_directions_and_variants_are_scored_together_as_apart(llcm_samples):
     assert list(together) == [protocol.name for protocol in protocols]
     for protocol in protocols:
         alone = score(llcm_samples, protocol)
-        for figure in FIGURES:
+        for figure in METRICS:
             np.testing.assert_allclose(together[protocol.name].trials[figure], alone.trials[figure])
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from cmemd.data.modality import Modality
 from cmemd.evaluation.protocols import PROTOCOLS, get_protocol
 from cmemd.evaluation.samples import Samples
-from cmemd.evaluation.scoring import FIGURES, score
+from cmemd.evaluation.scoring import METRICS, score
 
 # Of each data set one protocol, LLCM's in the three ways of drawing.
 NAMES = (
@@ -53,7 +53,7 @@ def rows_of(samples):
 
 def figures(samples, protocol):
     result = score(samples, protocol)
-    return np.array([result.trials[name] for name in FIGURES])
+    return np.array([result.trials[name] for name in METRICS])
 
 
 @pytest.fixture(params=NAMES)

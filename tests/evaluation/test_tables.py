@@ -6,7 +6,7 @@ import pytest
 from cmemd.errors import InputError
 from cmemd.evaluation.protocols import get_protocol
 from cmemd.evaluation.results import Column, results_document
-from cmemd.evaluation.scoring import FIGURES, score_all
+from cmemd.evaluation.scoring import METRICS, score_all
 from cmemd.evaluation.tables import format_comparison, format_counts, format_table
 
 
@@ -90,7 +90,7 @@ def test_a_difference_has_an_interval_where_queries_figures_were_saved(document)
     queries = np.arange(150).reshape(50, 3)
     shifted = {"queries": queries, "figures": figures + 2}
     better = copy.deepcopy(alone)
-    for figure in FIGURES:
+    for figure in METRICS:
         better["scores"][0]["mean"][figure] = alone["scores"][0]["mean"][figure] + 2
     per_query = {"a": [{"queries": queries, "figures": figures}], "b": [shifted]}
     last = format_comparison({"a": alone, "b": better}, per_query).splitlines()[-1]

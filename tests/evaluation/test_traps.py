@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cmemd.evaluation.sampling import sample_trials
 
 from cmemd.errors import InputError
-from cmemd.evaluation.draws import draw_trials
 from cmemd.evaluation.features_file import read_features
 from cmemd.evaluation.protocols import Side, get_protocol
 from cmemd.evaluation.scoring import score, score_all
@@ -50,7 +50,7 @@ def test_the_other_gallery_draw(official, golden_samples):
 def test_a_shuffled_listing_under_the_python_draw(golden_samples):
     # What an unsorted listing does: the same seed chooses other images. Ours are sorted first.
     protocol = get_protocol("sysu-all-1shot")
-    ours = draw_trials(golden_samples, protocol, "python")[0].gallery
+    ours = sample_trials(golden_samples, protocol, "python")[0].gallery
     pool = np.flatnonzero(np.isin(golden_samples.camids, protocol.gallery.cameras))
     listing = np.random.default_rng(0).permutation(pool)
     generator, theirs = random.Random(0), []
@@ -92,7 +92,7 @@ def test_variants_of_llcm_that_carry_one_name(llcm_samples, one, other):
 
 def test_the_released_llcm_direction_is_named_by_who_asks(llcm_samples):
     # The script prints it as visible to near-infrared; thermal images ask.
-    trial = draw_trials(llcm_samples, get_protocol("llcm-t2v-released"))[0]
+    trial = sample_trials(llcm_samples, get_protocol("llcm-t2v-released"))[0]
     assert set(llcm_samples.modalities[trial.queries]) == {1}
     assert set(llcm_samples.modalities[trial.gallery]) == {0}
 

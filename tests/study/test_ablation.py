@@ -13,7 +13,7 @@ from cmemd.cli.main import main
 from cmemd.engine.provenance import config_sha256
 from cmemd.engine.runs import run_all
 from cmemd.errors import InputError
-from cmemd.evaluation.scoring import FIGURES
+from cmemd.evaluation.scoring import METRICS
 from cmemd.study.ablation import in_turn, paired_difference, plan_study, study_table
 
 # Stands for tools/train_net.py: writes the card that is waiting for it, unless it is to crash.
@@ -58,7 +58,7 @@ def prepare(variants, figures):
             (run.folder / "waiting.json").write_text(json.dumps(document))
             arrays = {
                 "0/queries": np.arange(30).reshape(10, 3),
-                "0/figures": np.full((len(FIGURES), 10), figure, np.float32),
+                "0/figures": np.full((len(METRICS), 10), figure, np.float32),
             }
             np.savez(run.folder / "q.npz", **arrays)
 

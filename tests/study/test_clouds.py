@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
+from cmemd.study.figures import draw_clouds_figure
 from PIL import Image
 
 from cmemd.losses.cm_emd import ground_cost
 from cmemd.losses.transport import exact_plan
-from cmemd.study.clouds import NOISE, PLANS, POSE, SHIFT, draw_clouds, learn_map, rank1
-from cmemd.study.clouds_figure import draw_clouds_figure
+from cmemd.study.clouds import NOISE, PLANS, POSE, SHIFT, make_clouds, learn_map, rank1
 
 UNIFORM, TRANSPORT = PLANS
 SEEDS = range(8)
@@ -17,7 +17,7 @@ SEEDS = range(8)
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_uniform_alignment_makes_it_worse_and_transport_solves_it(seed):
-    clouds = draw_clouds(seed)
+    clouds = make_clouds(seed)
     before = rank1(clouds)
     assert 0.2 < before < 0.8
     assert rank1(clouds.mapped(learn_map(clouds, UNIFORM))) < before
@@ -27,7 +27,7 @@ def test_uniform_alignment_makes_it_worse_and_transport_solves_it(seed):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_map_gives_up_the_axis_that_the_algebra_says(seed):
     # Uniform weights: 2 pose^2 = 1.28 along y against shift^2 = 1 along x; transport: 0 against 1.
-    clouds = draw_clouds(seed)
+    clouds = make_clouds(seed)
     uniform, transport = (learn_map(clouds, name, steps=300) for name in PLANS)
     assert uniform[0].norm() > 5 * uniform[1].norm()
     assert transport[1].norm() > 5 * transport[0].norm()
@@ -37,7 +37,7 @@ def test_the_map_gives_up_the_axis_that_the_algebra_says(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_the_moments_are_those_of_the_formula(seed):
-    clouds = draw_clouds(seed)
+    clouds = make_clouds(seed)
     difference = clouds.visible[:, :, None] - clouds.thermal[:, None]  # (P, K, K, 2)
     along = {
         name: (plan(ground_cost(clouds.visible, clouds.thermal))[..., None] * difference**2)
@@ -52,14 +52,14 @@ def test_the_moments_are_those_of_the_formula(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_where_poses_differ_less_than_the_modalities_uniform_weights_do_as_well(seed):
-    clouds = draw_clouds(seed, pose=0.3)  # 2 x 0.09 < 1
+    clouds = make_clouds(seed, pose=0.3)  # 2 x 0.09 < 1
     for name in PLANS:
         assert rank1(clouds.mapped(learn_map(clouds, name))) == 1
 
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_transport_pairs_like_poses_whatever_the_shift(seed):
-    clouds = draw_clouds(seed)
+    clouds = make_clouds(seed)
     for shift in ([0.0, 0.0], [-5.0, 2.0], [0.0, 7.0]):
         moved = clouds.thermal + torch.tensor(shift, dtype=torch.float64)
         plan = exact_plan(ground_cost(clouds.visible, moved))

@@ -2,10 +2,10 @@ import random
 
 import numpy as np
 import pytest
+from cmemd.evaluation.sampling import sample_trials, ignored, pairs_without_image
 
 from cmemd.data.layouts.sysu import RandPermCam
 from cmemd.errors import InputError
-from cmemd.evaluation.draws import draw_trials, ignored, pairs_without_image
 from cmemd.evaluation.protocols import get_protocol
 from cmemd.evaluation.samples import Samples
 
@@ -13,11 +13,11 @@ ALL = get_protocol("sysu-all-1shot")
 
 
 def gallery_rows(*arguments):
-    return [trial.gallery for trial in draw_trials(*arguments)]
+    return [trial.gallery for trial in sample_trials(*arguments)]
 
 
 def query_rows(samples, protocol):
-    every = [trial.queries for trial in draw_trials(samples, protocol, "python")]
+    every = [trial.queries for trial in sample_trials(samples, protocol, "python")]
     assert all(rows.tolist() == every[0].tolist() for rows in every)
     return every[0]
 
@@ -127,7 +127,7 @@ def test_pairs_without_an_image_are_counted(make_samples):
 
 
 def test_a_side_without_shots_is_everybody_of_its_modality(llcm_samples):
-    full = draw_trials(llcm_samples, get_protocol("llcm-v2t-full-gallery"))
+    full = sample_trials(llcm_samples, get_protocol("llcm-v2t-full-gallery"))
     assert len(full) == 1
     visible = llcm_samples.modalities == 0
     assert sorted(full[0].queries) == np.flatnonzero(visible).tolist()
@@ -140,7 +140,7 @@ def test_llcm_draws_one_image_per_identity_and_camera_as_the_seeded_global_gener
 ):
     samples = llcm_samples
     state = random.getstate()
-    for trial, of_trial in enumerate(draw_trials(samples, get_protocol(f"llcm-v2t-{variant}"))):
+    for trial, of_trial in enumerate(sample_trials(samples, get_protocol(f"llcm-v2t-{variant}"))):
         random.seed(trial)
         modality = 1 if drawn == "gallery" else 0
         expected = []
