@@ -13,12 +13,12 @@ import resource
 import time
 
 import numpy as np
-from cmemd.evaluation.sampling import sample_trials
 
 from cmemd.data.layouts.sysu import TRIALS, RandPermCam
 from cmemd.data.modality import SYSU_CAMERAS
 from cmemd.evaluation.protocols import PROTOCOLS
 from cmemd.evaluation.samples import Samples
+from cmemd.evaluation.sampling import sample_trials
 from cmemd.evaluation.scoring import METRICS, score_all
 
 # Of the 96 test identities: how many each camera saw, and in how many images.

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from cmemd.evaluation.sampling import sample_trials
 
 from cmemd.errors import InputError
 from cmemd.evaluation.features_file import read_features
 from cmemd.evaluation.protocols import Side, get_protocol
+from cmemd.evaluation.sampling import sample_trials
 from cmemd.evaluation.scoring import score, score_all
 
 

@@ -4,12 +4,12 @@ import math
 
 import pytest
 import torch
-from cmemd.study.figures import draw_clouds_figure
 from PIL import Image
 
 from cmemd.losses.cm_emd import ground_cost
 from cmemd.losses.transport import exact_plan
-from cmemd.study.clouds import NOISE, PLANS, POSE, SHIFT, make_clouds, learn_map, rank1
+from cmemd.study.clouds import NOISE, PLANS, POSE, SHIFT, learn_map, make_clouds, rank1
+from cmemd.study.figures import draw_clouds_figure
 
 UNIFORM, TRANSPORT = PLANS
 SEEDS = range(8)
