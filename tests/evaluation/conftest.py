@@ -1,4 +1,4 @@
-"""Golden features with their official figures, and builders of small samples."""
+"""Golden features with their official metrics, and builders of small samples."""
 
 import json
 from pathlib import Path
@@ -77,7 +77,7 @@ def make_samples():
 
 @pytest.fixture(scope="session")
 def random_samples(make_samples):
-    """Samples of six cameras without equal distances; ids miss under some cameras."""
+    """Samples of six cameras without equal distances; some ids are missing under some cameras."""
 
     def make(seed: int, ids: int = 8, images: int = 3) -> Samples:
         rng = np.random.default_rng(seed)
