@@ -1,4 +1,4 @@
-"""What a study runs, what it leaves alone, and what its table says."""
+"""A study: what it runs, what it keeps, and its table."""
 
 import json
 from pathlib import Path
@@ -14,9 +14,9 @@ from cmemd.engine.provenance import config_sha256
 from cmemd.engine.runs import run_all
 from cmemd.errors import InputError
 from cmemd.evaluation.scoring import METRICS
-from cmemd.study.ablation import in_turn, paired_difference, plan_study, study_table
+from cmemd.study.ablation import in_turn, plan_study, study_table
 
-# Stands for tools/train_net.py: writes the card that is waiting for it, unless it is to crash.
+# Stands for tools/train_net.py: moves the prepared results into place, or crashes without any.
 SCRIPT = """
 import json, pathlib, sys
 words = sys.argv[1:]
@@ -47,18 +47,18 @@ def script(tmp_path) -> Path:
     return tmp_path / "train.py"
 
 
-def prepare(variants, figures):
-    """Lays out the card that each run is to find: figures[variant][seed], or None to crash."""
+def prepare(variants, metrics):
+    """Write the results that each run is to find: metrics[variant][seed], or None to crash."""
     for variant in variants:
-        for run, figure in zip(variant.runs, figures[variant.name], strict=True):
+        for run, metric in zip(variant.runs, metrics[variant.name], strict=True):
             run.folder.mkdir(parents=True, exist_ok=True)
-            if figure is None:
+            if metric is None:
                 continue
-            document = card(figure, config_sha256(run.cfg)) | {"per_query": "q.npz"}
+            document = card(metric, config_sha256(run.cfg)) | {"per_query": "q.npz"}
             (run.folder / "waiting.json").write_text(json.dumps(document))
             arrays = {
                 "0/queries": np.arange(30).reshape(10, 3),
-                "0/figures": np.full((len(METRICS), 10), figure, np.float32),
+                "0/figures": np.full((len(METRICS), 10), metric, np.float32),
             }
             np.savez(run.folder / "q.npz", **arrays)
 
@@ -122,31 +122,11 @@ def test_another_configuration_in_the_folder_is_refused(configs, script, tmp_pat
         plan_study(configs, [0], tmp_path / "study", ["SOLVER.MAX_EPOCH", "1"])
 
 
-def test_paired_differences():
-    rng = np.random.default_rng(0)
-    first = rng.normal(size=(3, 200))
-    mean, low, high = paired_difference(first, first + 2)
-    assert (mean, low, high) == pytest.approx((2, 2, 2))
-    # Deviation 1 over 200 queries and none between seeds: 1.96 / sqrt(200) = 0.14 to each side.
-    noise = np.repeat(rng.normal(size=(1, 200)), 3, axis=0)
-    mean, low, high = paired_difference(first, first + noise)
-    assert (mean - low, high - mean) == pytest.approx((0.14, 0.14), abs=0.03)
-    # Differences that hang on the seed widen it, however many the queries.
-    seeds = np.array([[-1.0], [0.0], [1.0]])
-    mean, low, high = paired_difference(first, first + seeds)
-    assert (mean, low, high) == pytest.approx((0, -1, 1), abs=0.35)
-
-
-@pytest.mark.parametrize(
-    ("seeds", "message"), [([], "seeds"), ([0, 0], "seeds"), ([-1], "seeds of at least 0")]
-)
-def test_bad_seeds_are_refused(configs, tmp_path, seeds, message):
-    with pytest.raises(InputError, match=message):
-        plan_study(configs, seeds, tmp_path)
-
-
-def test_bad_configurations_and_jobs_are_refused(configs, script, tmp_path):
-    with pytest.raises(InputError, match="of different names"):
+def test_bad_seeds_configurations_and_jobs_are_refused(configs, script, tmp_path):
+    for seeds in ([], [0, 0], [-1]):
+        with pytest.raises(InputError, match="expected different seeds of at least 0, .* --seeds"):
+            plan_study(configs, seeds, tmp_path)
+    with pytest.raises(InputError, match="of different names, .* got baseline, baseline: rename"):
         plan_study([configs[0], configs[0]], [0], tmp_path)
     with pytest.raises(InputError, match="no config file"):
         plan_study([tmp_path / "none.yml"], [0], tmp_path)

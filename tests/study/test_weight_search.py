@@ -24,16 +24,16 @@ def script(tmp_path):
     return tmp_path / "train.py"
 
 
-def lay_out(candidates, figures):
-    """What each run finds on validation identities, in order; None for one that crashes."""
-    for candidate, figure in zip(candidates, figures, strict=True):
+def lay_out(candidates, metrics):
+    """Write what each run finds on validation identities, in order; None for one that crashes."""
+    for candidate, metric in zip(candidates, metrics, strict=True):
         folder = candidate.run.folder
         (folder / "validation").mkdir(parents=True, exist_ok=True)
-        if figure is not None:
-            # The test identities say the opposite: whoever looked at them would choose otherwise.
-            test = card(100 - figure, config_sha256(candidate.run.cfg))
+        if metric is not None:
+            # The test identities say the opposite: a choice by them would be another one.
+            test = card(100 - metric, config_sha256(candidate.run.cfg))
             (folder / "waiting.json").write_text(json.dumps(test))
-            validation = card(figure, config_sha256(candidate.run.cfg))
+            validation = card(metric, config_sha256(candidate.run.cfg))
             (folder / "validation" / "results.json").write_text(json.dumps(validation))
 
 
@@ -85,8 +85,8 @@ def test_the_command_goes_on_with_the_chosen_weight(script, tmp_path, capsys):
     words += ["--weights", "0.5", "2", "--script", str(script)]
     candidates = plan_search(VARIANTS, [0.5, 2.0], 1, output)
     lay_out(candidates, [10.0, None])
-    figures = {"baseline": [20.0], "cm_emd": [30.0]}
-    prepare(plan_study(VARIANTS, [0], output, weights={"cm_emd": 2.0}), figures)
+    metrics = {"baseline": [20.0], "cm_emd": [30.0]}
+    prepare(plan_study(VARIANTS, [0], output, weights={"cm_emd": 2.0}), metrics)
     assert main(words) == 1
     text = capsys.readouterr().out
     assert "failed: cm_emd, weight 2.0" in text
@@ -112,7 +112,7 @@ def test_without_the_baselines_weight_nothing_is_compared(script, tmp_path, caps
     assert not (tmp_path / "table.txt").exists()
 
 
-@pytest.mark.parametrize("weights", [[1.0, 1.0], [0.0, 1.0], [-1.0]])
-def test_weights_that_repeat_or_are_not_positive_are_refused(tmp_path, weights):
-    with pytest.raises(InputError, match="different positive --weights"):
-        plan_search(VARIANTS, weights, 0, tmp_path)
+def test_weights_that_repeat_or_are_not_positive_are_refused(tmp_path):
+    for weights in ([1.0, 1.0], [0.0, 1.0], [-1.0]):
+        with pytest.raises(InputError, match="expected different positive weights, .* --weights"):
+            plan_search(VARIANTS, weights, 0, tmp_path)
