@@ -122,9 +122,7 @@ def test_splits_of_another_data_set_are_refused(tmp_path):
     (tmp_path / "rand_perm_cam.mat").write_bytes((SYSU / "rand_perm_cam.mat").read_bytes())
     with pytest.raises(InputError, match="as rand_perm_cam.mat lists them"):
         run(*protocols("sysu-all-1shot"), "--features", tmp_path / "f.npz", "--splits", tmp_path)
-    with pytest.raises(
-        InputError, match="expected --splits for .* only, got regdb-v2t: leave"
-    ):
+    with pytest.raises(InputError, match="expected --splits for .* only, got regdb-v2t: leave"):
         run(*protocols("regdb-v2t"), "--features", REGDB / "features.npz", "--splits", SYSU)
 
 

@@ -9,7 +9,9 @@ import pytest
 from cmemd.data.layouts.sysu import RandPermCam, read_rand_perm_cam
 from cmemd.data.modality import SYSU_CAMERAS
 from cmemd.evaluation.features_file import read_features
+from cmemd.evaluation.protocols import PROTOCOLS
 from cmemd.evaluation.samples import Samples
+from cmemd.evaluation.scoring import Score, score_all
 
 GOLDENS = Path(__file__).parents[1] / "golden"
 GOLDEN = GOLDENS / "sysu_small"
@@ -33,6 +35,20 @@ def llcm_samples() -> Samples:
 @pytest.fixture(scope="session")
 def golden_perm() -> RandPermCam:
     return read_rand_perm_cam(GOLDEN / "rand_perm_cam.mat")
+
+
+@pytest.fixture(scope="session")
+def official(golden_samples: Samples, golden_perm: RandPermCam) -> dict[str, Score]:
+    """Scores of the golden features under SYSU-MM01's protocols, official sampling."""
+    protocols = [protocol for protocol in PROTOCOLS.values() if protocol.dataset == "sysu"]
+    return score_all(golden_samples, protocols, "official", golden_perm)
+
+
+@pytest.fixture(scope="session")
+def llcm_scores(llcm_samples: Samples) -> dict[str, Score]:
+    """Scores of LLCM's golden features under all its protocols."""
+    protocols = [protocol for protocol in PROTOCOLS.values() if protocol.dataset == "llcm"]
+    return score_all(llcm_samples, protocols)
 
 
 @pytest.fixture(scope="session")

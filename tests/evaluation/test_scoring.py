@@ -20,11 +20,6 @@ def take(samples, rows):
     return Samples(**{name: getattr(samples, name)[rows] for name in COLUMNS})
 
 
-@pytest.fixture(scope="module")
-def official(golden_samples, golden_perm):
-    return score_all(golden_samples, SYSU, "official", golden_perm)
-
-
 def test_official_metrics_are_reproduced(official, golden_expected):
     for setting in ("all_1shot", "all_10shot", "indoor_1shot", "indoor_10shot"):
         result = official["sysu-" + setting.replace("_", "-")]
@@ -62,9 +57,9 @@ def test_regdb_is_reproduced(regdb_samples, golden_expected_of):
         assert_reproduced(result, [golden_expected_of("regdb")[f"regdb_{direction}"]])
 
 
-def test_llcm_is_reproduced(llcm_samples, golden_expected_of):
+def test_llcm_is_reproduced(llcm_scores, golden_expected_of):
     for short, direction in DIRECTIONS.items():
-        result = score(llcm_samples, get_protocol(f"llcm-{short}-paper"))
+        result = llcm_scores[f"llcm-{short}-paper"]
         expected = golden_expected_of("llcm")[f"llcm_{direction}"]
         assert len(expected["trials"]) == 10
         assert_reproduced(result, expected["trials"])
@@ -124,7 +119,7 @@ def test_no_query_with_a_positive_is_an_error(make_samples):
 
 
 def test_the_order_of_the_samples_does_not_matter(random_samples, shuffled_perm):
-    for seed, distance in itertools.product(range(5), DISTANCES):
+    for seed, distance in itertools.product(range(3), DISTANCES):
         samples = random_samples(seed)
         perm = shuffled_perm(samples, seed)
         rows = np.random.default_rng(seed).permutation(len(samples.pids))
@@ -152,12 +147,13 @@ def test_equal_features_are_scored_alike_in_every_order(random_samples):
 
 def test_scoring_together_is_scoring_apart(official, golden_samples, golden_perm, llcm_samples):
     llcm = [protocol for protocol in PROTOCOLS.values() if protocol.dataset == "llcm"]
-    together = score_all(llcm_samples, llcm)
+    few = take(llcm_samples, llcm_samples.pids < np.median(llcm_samples.pids))
+    together = score_all(few, llcm)
     assert list(together) == [protocol.name for protocol in llcm]
     together |= official
     for protocol in [*SYSU, *llcm]:
         of_sysu = golden_samples, protocol, "official", golden_perm
-        alone = score(*(of_sysu if protocol.dataset == "sysu" else (llcm_samples, protocol)))
+        alone = score(*(of_sysu if protocol.dataset == "sysu" else (few, protocol)))
         for name in METRICS:
             np.testing.assert_allclose(
                 alone.trials[name],
@@ -263,8 +259,8 @@ def test_per_query_metrics_average_to_the_mean(official):
             np.testing.assert_allclose(mean, result.mean()[name])
 
 
-def test_sampled_queries_are_counted_in_their_own_trials(llcm_samples):
-    result = score(llcm_samples, get_protocol("llcm-t2v-released"))
+def test_sampled_queries_are_counted_in_their_own_trials(llcm_scores):
+    result = llcm_scores["llcm-t2v-released"]
     assert result.counts["queries"] == 201  # the gallery of the paper's variant, as queries
     assert result.counts["gallery"] == 1171
     assert 201 < len(result.query_rows) <= 1033

@@ -71,7 +71,7 @@ def test_one_of_each_data_set_is_here():
     }
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     shift=st.floats(-3, 3),

@@ -68,58 +68,42 @@ def started(output: Path) -> list[str]:
     return log.read_text().split() if log.exists() else []
 
 
-def test_every_variant_runs_with_every_seed_and_what_is_done_stays(configs, script, tmp_path):
+def test_every_variant_runs_with_every_seed_and_the_table_by_hand(configs, script, tmp_path):
     output = tmp_path / "study"
     variants = plan_study(configs, [0, 3], output)
     prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
     assert run_all(in_turn(variants), script, jobs=2) == []
     expected = {f"{name}/seed-{seed}" for name in ("baseline", "other") for seed in (0, 3)}
     assert set(started(output)) == expected
+    # Finished runs are kept.
     assert run_all(in_turn(plan_study(configs, [0, 3], output)), script) == []
     assert len(started(output)) == 4
-
-
-def test_a_failed_run_does_not_stop_the_others_and_is_run_again(configs, script, tmp_path):
-    output = tmp_path / "study"
-    variants = plan_study(configs, [0, 1], output)
-    prepare(variants, {"baseline": [10.0, None], "other": [30.0, 32.0]})
-    failed = run_all(in_turn(variants), script)
-    assert [run.name for run in failed] == ["baseline, seed 1"]
-    assert "crashed" in (failed[0].folder / "output.txt").read_text()
-    assert len(started(output)) == 4
-    prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
-    assert run_all(in_turn(variants), script) == []
-    assert started(output)[4:] == ["baseline/seed-1"]
-
-
-def test_the_table_by_hand(configs, script, tmp_path):
     # Baseline 10 and 20: 15 ± 5. Other 30 and 32: 31 ± 1. Differences 20 and 12: 16, from 12 to 20.
-    variants = plan_study(configs, [0, 1], tmp_path / "study")
-    prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
-    run_all(in_turn(variants), script)
     lines = study_table(variants).splitlines()
     assert lines[2].split() == ["baseline", "2", *["15.00", "±", "5.00"] * 3]
     assert lines[3].split()[:11] == ["other", "2", *["31.00", "±", "1.00"] * 3]
     assert lines[3].count("+16.00 [+12.00, +20.00]") == 3
+    with pytest.raises(InputError, match="baseline, seed 0 in .* another configuration"):
+        plan_study(configs, [0], output, ["SOLVER.MAX_EPOCH", "1"])
 
 
-def test_runs_that_are_not_done_are_left_out_and_counted(configs, script, tmp_path):
-    variants = plan_study(configs, [0, 1], tmp_path / "study")
+def test_a_failed_run_stops_no_other_is_left_out_of_the_table_and_runs_again(
+    configs, script, tmp_path
+):
+    output = tmp_path / "study"
+    variants = plan_study(configs, [0, 1], output)
+    assert study_table(variants).splitlines()[2].split() == ["baseline", "0"]
     prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, None]})
-    run_all(in_turn(variants), script)
+    failed = run_all(in_turn(variants), script)
+    assert [run.name for run in failed] == ["other, seed 1"]
+    assert "crashed" in (failed[0].folder / "output.txt").read_text()
+    assert len(started(output)) == 4
     line = study_table(variants).splitlines()[3]
     assert line.split()[:3] == ["other", "1", "30.00"]
     assert line.count("+20.00") == 3 * 3  # seed 0 alone: 30 - 10, a certain 20 over its queries
-    prepared_none = plan_study(configs, [7], tmp_path / "study")
-    assert study_table(prepared_none).splitlines()[2].split() == ["baseline", "0"]
-
-
-def test_another_configuration_in_the_folder_is_refused(configs, script, tmp_path):
-    variants = plan_study(configs, [0], tmp_path / "study")
-    prepare(variants, {"baseline": [10.0], "other": [30.0]})
-    run_all(in_turn(variants), script)
-    with pytest.raises(InputError, match="baseline, seed 0 in .* another configuration"):
-        plan_study(configs, [0], tmp_path / "study", ["SOLVER.MAX_EPOCH", "1"])
+    prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
+    assert run_all(in_turn(variants), script) == []
+    assert started(output)[4:] == ["other/seed-1"]
 
 
 def test_bad_seeds_configurations_and_jobs_are_refused(configs, script, tmp_path):
@@ -154,7 +138,8 @@ def test_the_command_writes_table_and_picture_and_tells_of_failures(
     assert "expected the training script" in capsys.readouterr().err
 
 
-def test_quick_is_one_seed_and_one_epoch(configs, script, tmp_path, capsys):
+def test_quick_is_one_seed_and_one_epoch(configs, script, tmp_path, monkeypatch):
+    monkeypatch.setattr("cmemd.study.figures.draw_rows", lambda *_: None)  # see above
     output = tmp_path / "study"
     words = ["ablate", "--configs", str(configs[0]), "--output", str(output), "--quick"]
     assert main([*words, "--seeds", "4", "5", "--script", str(script)]) == 1
