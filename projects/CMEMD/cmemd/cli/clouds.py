@@ -13,7 +13,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--output", type=Path, required=True, metavar="PNG", help="the picture to write"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the points (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the points (default: 0)")
 
 
 def run(args: argparse.Namespace) -> int:
