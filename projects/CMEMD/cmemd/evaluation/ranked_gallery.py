@@ -173,7 +173,7 @@ def _gallery_left() -> float:
 
 
 def _page(columns: int, rows: int) -> Axes:
-    """Axes over the whole page whose units are inches, y downwards."""
+    """Return axes over the whole page, in inches, y downwards."""
     columns = max(columns, 8)  # room for the title over a small gallery
     width = _gallery_left() + (columns - 1) * _STEP[0] + _TILE[0] + _MARGIN
     height = _TOP + rows * _STEP[1] + _BOTTOM
