@@ -30,7 +30,6 @@ MOVED = {
     "cmemd.data.synthetic": "cmemd.standin",
     "cmemd.data.splits": "cmemd.data.layouts.sysu",
     "cmemd.data.index_files": "cmemd.data.layouts.index_files",
-    "cmemd.evaluation.draws": "cmemd.evaluation.sampling",
     "cmemd.evaluation.evaluator": "cmemd.engine.evaluator",
     "cmemd.gallery.calibration": "cmemd.evaluation.open_set",
     "cmemd.losses.ranks": "cmemd.losses.distributed",
