@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from cmemd.data.images import chroma, has_jpeg_end
 from cmemd.data.modality import Modality
 from cmemd.doctor.report import Fault, Report, Severity
 from cmemd.doctor.shots import Shot
@@ -27,8 +28,6 @@ SWAPPED = (
 COLOURLESS = 0.9  # share of a visible camera's images that are grey, from which it looks thermal
 
 _CHUNK = 64  # images a process takes at a time
-_SCAN = b"\xff\xda"
-_END = b"\xff\xd9"
 
 UNREADABLE = Fault(Severity.ERROR, "damaged or unreadable images", "restore them from the data set")
 COLOURED_THERMAL = Fault(
@@ -74,15 +73,13 @@ def look(path: Path) -> Look:
             width, height = image.size
             image.draft(None, (1, 1))
             pixels = np.asarray(image.convert("RGB"))
-            if image.format == "JPEG" and not _has_end(file):
+            if image.format == "JPEG" and not has_jpeg_end(file):
                 return Look(0, 0, 0.0, "the end of the JPEG is missing")
     except UnidentifiedImageError:
         return Look(0, 0, 0.0, "no image")
     except Exception as error:  # noqa: BLE001 - Pillow raises many kinds for damaged files
         return Look(0, 0, 0.0, str(error) or type(error).__name__)
-    lowest = np.minimum(np.minimum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
-    highest = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
-    return Look(height, width, float((highest - lowest).mean()), None)
+    return Look(height, width, chroma(pixels), None)
 
 
 def report_pixels(root: Path, shots: Sequence[Shot], report: Report) -> None:
@@ -136,13 +133,6 @@ def _judge_visible(camera: str, images: list[tuple[Shot, Look]], report: Report)
         report.add(COLOURLESS_CAMERA, [f"{camera}: {len(odd):,} of {len(images):,} images"])
     else:
         report.add(GREY_VISIBLE, odd)
-
-
-def _has_end(file) -> bool:
-    """Whether an end-of-image marker follows the start of the last scan."""
-    file.seek(0)
-    data = file.read()
-    return data.rfind(_END) > data.rfind(_SCAN)
 
 
 def _size(looks: list[Look], pick) -> str:
