@@ -467,11 +467,9 @@ def test_llcm_test_folders_that_are_missing(tree):
 
 def test_llcm_the_near_infrared_camera_that_should_not_be(tree):
     write(tree / "test_nir/cam3/0003/a.jpg", THERMAL)
-    assert findings(tree) == {
-        "warning: a near-infrared camera 3, which the genuine data set does not have": [
-            "test_nir/cam3"
-        ]
-    }
+    [(problem, cases)] = findings(tree).items()
+    assert problem == "warning: a near-infrared camera 3, which the genuine data set does not have"
+    assert cases == ["test_nir/cam3"]
 
 
 def test_llcm_an_image_of_both_modalities(tree):
@@ -510,7 +508,5 @@ def test_a_folder_that_may_not_be_read_is_one_message(whole, monkeypatch):
         raise PermissionError(13, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(
-        InputError, match=r"readable folders, got .*Permission denied: .*cam1.*: change"
-    ):
+    with pytest.raises(InputError, match=r"readable .*, got .*Permission denied: .*cam1.*: change"):
         examine("sysu", whole / "sysu")
