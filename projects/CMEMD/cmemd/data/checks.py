@@ -1,4 +1,4 @@
-"""Checks that every data set builder makes, and the identities held out for validation."""
+"""Check a copy of a data set, and hold identities out for validation; used by every builder."""
 
 import hashlib
 import os
