@@ -1,6 +1,5 @@
-import shutil
-
 import pytest
+from tests.trees import copy_tree
 
 from cmemd.data.layouts import llcm
 from cmemd.data.layouts.identity_lists import read_ids
@@ -16,7 +15,7 @@ def ids(items) -> set[int]:
 @pytest.fixture
 def copy(datasets, tmp_path):
     """A copy to spoil, below parents whose names look like the data set's own."""
-    shutil.copytree(datasets / "LLCM", tmp_path / "cam1/test_vis/0099/LLCM")
+    copy_tree(datasets / "LLCM", tmp_path / "cam1/test_vis/0099/LLCM")
     return tmp_path / "cam1/test_vis/0099"
 
 

@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+from tests.trees import copy_tree
 
 from cmemd.data.modality import Modality
 from cmemd.data.regdb import RegDB
@@ -14,7 +15,7 @@ def ids(items) -> set[int]:
 @pytest.fixture
 def copy(datasets, tmp_path):
     """A copy to spoil, below a parent whose name looks like a camera's."""
-    shutil.copytree(datasets / "RegDB", tmp_path / "cam1/RegDB")
+    copy_tree(datasets / "RegDB", tmp_path / "cam1/RegDB")
     return tmp_path / "cam1"
 
 

@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+from tests.trees import copy_tree
 
 from cmemd.data.layouts.identity_lists import read_ids
 from cmemd.data.modality import Modality
@@ -16,7 +17,7 @@ def ids(items) -> set[int]:
 def copy(datasets, tmp_path):
     """A copy to spoil, below a parent whose name looks like a camera's."""
     root = tmp_path / "cam1"
-    shutil.copytree(datasets / "SYSU-MM01", root / "SYSU-MM01")
+    copy_tree(datasets / "SYSU-MM01", root / "SYSU-MM01")
     return root
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
+from tests.trees import copy_tree
 
 from cmemd.data.layouts import LAYOUTS
 from cmemd.doctor import Severity, examine, pixels
@@ -33,6 +34,7 @@ VISIBLE, THERMAL = encoded("JPEG", 40), encoded("JPEG", 0)
 
 def write(path: Path, content: bytes | str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
 
 
@@ -107,7 +109,7 @@ def whole(tmp_path_factory) -> Path:
 def tree(request, whole, tmp_path) -> Path:
     """A copy to spoil, of the layout that the test's name begins with."""
     layout = request.node.name.split("_")[1]
-    shutil.copytree(whole / layout, tmp_path / layout)
+    copy_tree(whole / layout, tmp_path / layout)
     return tmp_path / layout
 
 
@@ -140,7 +142,7 @@ def test_a_whole_standin_is_usable_and_named_whatever_its_path(
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_counts_of_what_is_no_standin_are_compared(whole, layout, tmp_path):
-    shutil.copytree(whole / layout, tmp_path / layout)
+    copy_tree(whole / layout, tmp_path / layout)
     (tmp_path / layout / "meta.jsonl").write_text('["standin"]')
     report = examine(layout, tmp_path / layout)
     assert report.usable
@@ -157,7 +159,7 @@ def test_an_empty_folder_is_not_usable(tmp_path):
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_foreign_files_are_noted_and_nothing_else(whole, layout, tmp_path):
     root = tmp_path / layout
-    shutil.copytree(whole / layout, root)
+    copy_tree(whole / layout, root)
     folder = next(
         path.parent for path in sorted(root.rglob("*")) if path.suffix in (".jpg", ".bmp")
     )
@@ -180,7 +182,7 @@ def test_a_missing_root_and_a_file_are_refused(tmp_path):
 
 def test_sysu_three_planted_faults(tree):
     image = tree / "cam1/0001/0002.jpg"
-    image.write_bytes(image.read_bytes()[:-200])
+    write(image, image.read_bytes()[:-200])
     write(tree / "cam3/0002/0001.jpg", VISIBLE)
     write(tree / "exp/train_id.txt", "1,3")
     found = findings(tree)

@@ -15,15 +15,16 @@ from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.standin import STANDINS, draw_sysu, standin, sysu
 
-SMALL = {"ids": 30, "per_camera": 2, "size": (48, 24), "seed": 0}
-FEW = {"ids": 12, "per_camera": 1, "size": (40, 20), "seed": 0}
+PEOPLE, PER_CAMERA = 40, 4
+CROWD = {"ids": PEOPLE, "per_camera": PER_CAMERA, "size": (48, 24), "seed": 0}
+FEW = {"ids": 9, "per_camera": 1, "size": (40, 20), "seed": 0}
 LISTS = ("train", "val", "test", "available")
 
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("small") / "SYSU-MM01"
-    draw_sysu(root, **SMALL)
+    root = tmp_path_factory.mktemp("crowd") / "SYSU-MM01"
+    draw_sysu(root, **CROWD)
     return root
 
 
@@ -60,8 +61,10 @@ def test_images_lie_in_six_cameras_below_four_digit_identities_and_count_from_on
     images = {path.relative_to(root).as_posix() for path in root.rglob("*.jpg")}
     seen = {tuple(path.split("/")[:2]) for path in images}
     assert {camera for camera, _ in seen} == {f"cam{camera}" for camera in range(1, 7)}
-    assert {pid for _, pid in seen} == {f"{pid:04d}" for pid in range(1, 31)}
-    assert images == {f"{cam}/{pid}/{n:04d}.jpg" for cam, pid in seen for n in (1, 2)}
+    assert {pid for _, pid in seen} == {f"{pid:04d}" for pid in range(1, PEOPLE + 1)}
+    assert images == {
+        f"{cam}/{pid}/{n:04d}.jpg" for cam, pid in seen for n in range(1, PER_CAMERA + 1)
+    }
 
 
 def test_everybody_is_seen_in_both_modalities(monkeypatch):
@@ -82,9 +85,9 @@ def test_cameras_1_and_2_share_some_of_the_people_and_the_others_saw_nearly_all(
 
 def test_lists_are_one_line_each_disjoint_and_together_all(root):
     lists = {name: read_ids(root, name) for name in LISTS}
-    assert [len(lists[name]) for name in LISTS] == [18, 6, 6, 30]
+    assert [len(lists[name]) for name in LISTS] == [24, 8, 8, PEOPLE]
     assert sorted(lists["train"] + lists["val"] + lists["test"]) == lists["available"]
-    assert lists["available"] == list(range(1, 31))
+    assert lists["available"] == list(range(1, PEOPLE + 1))
 
 
 def test_no_list_is_empty_however_few_the_people(tmp_path):
@@ -133,7 +136,9 @@ def test_permutations_nest_and_count_like_the_genuine_ones(root):
             assert rows.dtype == np.uint8
             assert (np.sort(rows, axis=1) == np.arange(1, count + 1)).all()
         unlisted = [
-            pid for pid in range(len(cell) + 1, 31) if (root / f"cam{camera}/{pid:04d}").exists()
+            pid
+            for pid in range(len(cell) + 1, PEOPLE + 1)
+            if (root / f"cam{camera}/{pid:04d}").exists()
         ]
         assert unlisted == []
 
@@ -141,7 +146,7 @@ def test_permutations_nest_and_count_like_the_genuine_ones(root):
 def test_cells_of_permutations_differ_in_length_and_hold_absences(root):
     cells = [cell[0] for cell in read_permutations(root)]
     assert len({len(cell) for cell in cells}) > 1
-    assert all(len(cell) <= 30 for cell in cells)
+    assert all(len(cell) <= PEOPLE for cell in cells)
     assert any(people[0].shape == (10, 0) for cell in cells for people in cell)
 
 
@@ -156,7 +161,7 @@ def test_the_first_line_of_meta_says_that_this_is_a_stand_in_and_how_it_was_draw
     header, _ = read_meta(root)
     assert header["standin"] == "SYSU-MM01"
     assert header["drawn_by"].startswith("cmemd ")
-    assert {name: header[name] for name in SMALL} == SMALL | {"size": [48, 24]}
+    assert {name: header[name] for name in CROWD} == CROWD | {"size": [48, 24]}
 
 
 def test_meta_has_a_line_on_every_image(root):
@@ -192,14 +197,9 @@ def test_another_seed_gives_other_bytes(tmp_path):
 # --------------------------------------------------------- no short cut between the modalities
 
 
-PER_CAMERA = 4
-
-
 @pytest.fixture(scope="module")
-def crowd(tmp_path_factory) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
+def crowd(root) -> tuple[list[np.ndarray], np.ndarray, np.ndarray]:
     """Images, identities and cameras of 40 people."""
-    root = tmp_path_factory.mktemp("crowd") / "SYSU-MM01"
-    draw_sysu(root, ids=40, per_camera=PER_CAMERA, size=(48, 24), seed=0)
     _, meta = read_meta(root)
     images = [cv2.imread(str(root / image["path"])) for image in meta]
     return images, *(np.array([image[key] for image in meta]) for key in ("id", "camera"))
@@ -273,9 +273,9 @@ def test_bad_numbers_are_refused_before_anything_is_made(tmp_path):
 def test_a_folder_in_use_is_refused_and_left_alone(tmp_path):
     (tmp_path / "mine").write_text("kept")
     with pytest.raises(InputError, match="new or empty folder.*in use.*another --root"):
-        draw_sysu(tmp_path, **SMALL)
+        draw_sysu(tmp_path, **FEW)
     with pytest.raises(InputError, match="new or empty folder.*in use.*another --root"):
-        draw_sysu(tmp_path / "mine", **SMALL)
+        draw_sysu(tmp_path / "mine", **FEW)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["kept"]
 
 
@@ -287,7 +287,7 @@ def test_an_empty_folder_is_filled(tmp_path):
 def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match=r"to write .*SYSU-MM01, got .*: choose a --root") as error:
-        draw_sysu(tmp_path / "file/SYSU-MM01", **SMALL)
+        draw_sysu(tmp_path / "file/SYSU-MM01", **FEW)
     assert "\n" not in str(error.value)
 
 
@@ -303,7 +303,7 @@ def test_an_interrupted_drawing_leaves_nothing_behind(tmp_path, monkeypatch, fai
 
     monkeypatch.setattr(standin, "render", fail_at_the_ninth)
     with pytest.raises(failure):
-        draw_sysu(tmp_path / "SYSU-MM01", **SMALL)
+        draw_sysu(tmp_path / "SYSU-MM01", **FEW)
     assert len(drawn[-1]) == 1  # it was under way, beside its destination
     assert list(tmp_path.iterdir()) == []
 
@@ -314,5 +314,5 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_behind(tmp_path, monkeypatch
 
     monkeypatch.setattr(standin, "render", fill)
     with pytest.raises(InputError, match=r"got No space left.*enough space"):
-        draw_sysu(tmp_path / "SYSU-MM01", **SMALL)
+        draw_sysu(tmp_path / "SYSU-MM01", **FEW)
     assert list(tmp_path.iterdir()) == []
