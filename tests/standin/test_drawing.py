@@ -67,7 +67,7 @@ def test_images_lie_in_six_cameras_below_four_digit_identities_and_count_from_on
     }
 
 
-def test_everybody_is_seen_in_both_modalities(monkeypatch):
+def test_every_person_is_seen_in_both_modalities(monkeypatch):
     monkeypatch.setattr(sysu, "_SHARE", 0.2)  # of those drawn so, many are seen in one
     for pid in range(1, 200):
         seen = cameras_of(pid)

@@ -104,7 +104,7 @@ def test_no_list_is_empty_however_few_the_people(tmp_path, monkeypatch):
 # ----------------------------------------------------------------------------------- RegDB
 
 
-def test_regdb_has_bitmaps_of_everybody_in_both_modalities(root):
+def test_regdb_has_bitmaps_of_every_person_in_both_modalities(root):
     files = [path for path in digest(root / "RegDB") if path.startswith(("Visible/", "Thermal/"))]
     assert len(files) == 9 * 2 * 2
     assert all((root / "RegDB" / path).read_bytes().startswith(b"BM") for path in files)

@@ -22,24 +22,14 @@ _LENSES = 100  # above all camera numbers
 def draw_llcm(
     root: str | os.PathLike, *, ids: int, per_camera: int, size: tuple[int, int], seed: int
 ) -> None:
-    """Draw a stand-in for LLCM; the same arguments give the same bytes.
+    """Draw a stand-in for LLCM; for arguments and errors see ``draw_standin``.
 
-    Writes training images to ``{vis,nir}/{id:04d}/``, test images to
+    It has training images in ``{vis,nir}/{id:04d}/`` and test images in
     ``test_{vis,nir}/cam{1..9}/{id:04d}/``, all named
     ``{id:04d}_c{camera:02d}_s000000_f{n:04d}_{vis,nir}.jpg`` (thermal images have three equal
-    channels), ``idx/train_{vis,nir}.txt``, ``idx/test_id.txt`` and ``meta.jsonl``. Most people
-    are absent from some cameras, and the third has no thermal images; every person is seen by two
-    or more cameras in each modality. If drawing fails, nothing is left.
-
-    Args:
-        root: the data set's own folder; must not exist, or be empty.
-        ids: number of people, 5 to 9999; 2/3 of them for training.
-        per_camera: images of a person, a modality and a camera that saw the person so, 1 to 9999.
-        size: mean height and width in pixels; each image's differ by up to 20 %.
-        seed: a non-negative integer.
-
-    Raises:
-        InputError: for numbers outside these, a folder in use, or one that cannot be written.
+    channels), ``idx/train_{vis,nir}.txt``, ``idx/test_id.txt`` and ``meta.jsonl``. Two thirds of the
+    people are for training. Most people are absent from some cameras, and the third camera has no
+    thermal images; every person is seen by two or more cameras in each modality.
     """
     draw_standin(_recipe, root, ids=ids, per_camera=per_camera, size=size, seed=seed)
 

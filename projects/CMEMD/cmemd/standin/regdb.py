@@ -16,22 +16,12 @@ __all__ = ["draw_regdb"]
 def draw_regdb(
     root: str | os.PathLike, *, ids: int, per_camera: int, size: tuple[int, int], seed: int
 ) -> None:
-    """Draw a stand-in for RegDB; the same arguments give the same bytes.
+    """Draw a stand-in for RegDB; for arguments and errors see ``draw_standin``.
 
-    Writes ``{Visible,Thermal}/{id}/{view}_{v,t}_{n:05d}_{id}.bmp`` (thermal images have three equal
+    It has ``{Visible,Thermal}/{id}/{view}_{v,t}_{n:05d}_{id}.bmp`` (thermal images have three equal
     channels), the ten splits ``idx/{train,test}_{visible,thermal}_{1..10}.txt``, each with half of
-    the people for training, and ``meta.jsonl``. Every person is seen in both modalities. If drawing
-    fails, nothing is left.
-
-    Args:
-        root: the data set's own folder; must not exist, or be empty.
-        ids: number of people, 5 to 9999.
-        per_camera: images of a person in each modality, 1 to 9999.
-        size: mean height and width in pixels; each image's differ by up to 20 %.
-        seed: a non-negative integer.
-
-    Raises:
-        InputError: for numbers outside these, a folder in use, or one that cannot be written.
+    the people for training, and ``meta.jsonl``. Every person is seen in both modalities, with
+    ``per_camera`` images in each.
     """
     draw_standin(_recipe, root, ids=ids, per_camera=per_camera, size=size, seed=seed)
 

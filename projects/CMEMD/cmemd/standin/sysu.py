@@ -22,22 +22,12 @@ _INDOOR_PAIR, _INDOOR_SHARE, _SHARE = (1, 2), 0.6, 0.97
 def draw_sysu(
     root: str | os.PathLike, *, ids: int, per_camera: int, size: tuple[int, int], seed: int
 ) -> None:
-    """Draw a stand-in for SYSU-MM01; the same arguments give the same bytes.
+    """Draw a stand-in for SYSU-MM01; for arguments and errors see ``draw_standin``.
 
-    Writes ``cam{1..6}/{id:04d}/{n:04d}.jpg`` (thermal images have three equal channels),
-    ``exp/{train,val,test,available}_id.txt``, ``exp/rand_perm_cam.mat`` and ``meta.jsonl``: what
-    was drawn, then a line on each image's view and pose. Some people are absent from some cameras;
-    every person is seen in both modalities. If drawing fails, nothing is left.
-
-    Args:
-        root: the data set's own folder; must not exist, or be empty.
-        ids: number of people, 5 to 9999; 60 / 20 / 20 % for training, validation and test.
-        per_camera: images of a person under a camera that saw the person, 1 to 9999.
-        size: mean height and width in pixels; each image's differ by up to 20 %.
-        seed: a non-negative integer.
-
-    Raises:
-        InputError: for numbers outside these, a folder in use, or one that cannot be written.
+    It has ``cam{1..6}/{id:04d}/{n:04d}.jpg`` (thermal images have three equal channels),
+    ``exp/{train,val,test,available}_id.txt``, ``exp/rand_perm_cam.mat`` and ``meta.jsonl``. Of the
+    people 60 / 20 / 20 % are for training, validation and test. Some people are absent from some
+    cameras; every person is seen in both modalities.
     """
     draw_standin(_recipe, root, ids=ids, per_camera=per_camera, size=size, seed=seed)
 
