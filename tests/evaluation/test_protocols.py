@@ -1,6 +1,7 @@
 import pytest
 
-from cmemd.data.modality import SYSU_CAMERAS, Modality
+from cmemd.data.layouts import sysu
+from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.evaluation.protocols import PROTOCOLS, choose_sampling, get_protocol, get_protocols
 
@@ -43,7 +44,7 @@ def test_a_direction_says_the_query_first():
         if protocol.dataset == "sysu":
             assert protocol.query.modality is Modality.THERMAL, name
             for side in (protocol.query, protocol.gallery):
-                assert {SYSU_CAMERAS[camera] for camera in side.cameras} == {side.modality}, name
+                assert {sysu.CAMERAS[camera] for camera in side.cameras} == {side.modality}, name
         else:
             visible_query = "-v2t" in name
             assert (protocol.query.modality is Modality.VISIBLE) == visible_query, name

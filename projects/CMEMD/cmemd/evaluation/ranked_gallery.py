@@ -13,7 +13,7 @@ from matplotlib.patches import Circle, FancyBboxPatch
 from PIL import Image
 
 from cmemd.data.images import read_rgb
-from cmemd.data.layouts.sysu import RandPermCam
+from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import distance_matrix
 from cmemd.evaluation.protocols import AUTO, Protocol, choose_sampling

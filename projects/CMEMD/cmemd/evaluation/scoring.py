@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmemd.data.layouts.sysu import RandPermCam
+from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import check_distance, distance_matrix, plain_distances
 from cmemd.evaluation.protocols import AUTO, Protocol, choose_sampling
