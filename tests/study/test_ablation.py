@@ -16,19 +16,6 @@ from cmemd.errors import InputError
 from cmemd.evaluation.scoring import METRICS
 from cmemd.study.ablation import in_turn, plan_study, study_table
 
-# Stands for tools/train_net.py: moves the prepared results into place, or crashes without any.
-SCRIPT = """
-import json, pathlib, sys
-words = sys.argv[1:]
-folder = pathlib.Path(words[words.index("OUTPUT_DIR") + 1])
-with (folder.parents[1] / "log.txt").open("a") as log:
-    log.write(f"{folder.parent.name}/{folder.name}\\n")
-waiting = folder / "waiting.json"
-if not waiting.exists():
-    sys.exit("crashed")
-(folder / "results.json").write_text(waiting.read_text())
-"""
-
 
 @pytest.fixture
 def configs(tmp_path) -> list[Path]:
@@ -39,12 +26,6 @@ def configs(tmp_path) -> list[Path]:
             f"_BASE_: {CONFIGS / 'demo.yml'}\nMODEL:\n  LOSSES:\n    DL:\n      WEIGHT: {weight}\n"
         )
     return paths
-
-
-@pytest.fixture
-def script(tmp_path) -> Path:
-    (tmp_path / "train.py").write_text(SCRIPT)
-    return tmp_path / "train.py"
 
 
 def prepare(variants, metrics):

@@ -5,7 +5,7 @@ import json
 import pytest
 from tests.conftest import CONFIGS
 from tests.engine.test_trials import card
-from tests.study.test_ablation import SCRIPT, prepare, started
+from tests.study.test_ablation import prepare, started
 
 from cmemd.cli.main import main
 from cmemd.engine.provenance import config_sha256
@@ -16,12 +16,6 @@ from cmemd.study.weight_search import chosen_weights, plan_search, search_table
 
 FOLDER = CONFIGS / "ablations"
 VARIANTS = [FOLDER / "baseline.yml", FOLDER / "cm_emd.yml"]
-
-
-@pytest.fixture
-def script(tmp_path):
-    (tmp_path / "train.py").write_text(SCRIPT)
-    return tmp_path / "train.py"
 
 
 def lay_out(candidates, metrics):
