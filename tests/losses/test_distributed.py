@@ -7,6 +7,7 @@ import cmemd.compat  # noqa: F401  before torch and fastreid
 import pytest
 import torch
 from fastreid.utils.events import EventStorage
+from tests.cases import cases
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
@@ -144,8 +145,8 @@ def found(tmp_path_factory):
     return {w: [torch.load(folder / f"{w}-{r}.pt") for r in range(w)] for w in WORLDS}
 
 
-@pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@cases("world", WORLDS)
+@cases("alignment", ALIGNMENTS)
 def test_values_and_ddps_gradients_are_those_of_one_process_on_the_whole_batch(
     found, world, alignment
 ):
@@ -165,7 +166,7 @@ def test_values_and_ddps_gradients_are_those_of_one_process_on_the_whole_batch(
         assert_close(of_rank, gradients, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@cases("world", WORLDS)
 def test_gathering_puts_ranks_in_order_and_sums_the_gradients_of_all_of_them(found, world):
     # The sum over processes of (r + 1) times a square: gradient 2 x (1 + ... + W).
     for rank, of_rank in enumerate(found[world]):
@@ -176,13 +177,13 @@ def test_gathering_puts_ranks_in_order_and_sums_the_gradients_of_all_of_them(fou
         assert of_rank["whole numbers"].tolist() == [n for r in range(world) for n in (r, 10)]
 
 
-@pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize(
+@cases("world", WORLDS)
+@cases(
     ("case", "words"),
     [
         ("split", ["each identity of a batch on one process", "labels [0, 1"]),
-        ("identities", ["as many identities", "[1, 1, 1], [2, 1, 1]"]),
-        ("images", ["thermal images of each on every process", "[1, 1, 2], [1, 1, 1]"]),
+        ("identities", ["same number of identities", "[1, 1, 1], [2, 1, 1]"]),
+        ("images", ["thermal images of each, on every process", "[1, 1, 2], [1, 1, 1]"]),
     ],
 )
 def test_a_batch_that_is_not_split_by_identity_and_evenly_is_refused_on_every_rank(
