@@ -19,6 +19,7 @@ def cases(names: str | tuple[str, ...], values: Iterable) -> Callable:
     """
     several = not isinstance(names, str)
     values = list(values)
+    assert values, "expected at least one case"
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(test)

@@ -22,7 +22,7 @@ class Problem(NamedTuple):
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A generator of its own, so that no test depends on which ran before it."""
+    """Return a new generator, so that no test depends on the tests before it."""
     return torch.Generator().manual_seed(seed)
 
 

@@ -120,7 +120,7 @@ def test_it_is_the_symmetric_divergence_of_pytorchs_distributions():
 
 
 def test_the_discrepancy_of_two_points_by_hand():
-    # s = d, so k(v, t) = mean_b exp(-1 / b) whatever the distance; L = 1 + 1 - 2 k(v, t)
+    # s = d, so k(v, t) = mean_b exp(-1 / b) for every distance; L = 1 + 1 - 2 k(v, t)
     k = sum(math.exp(-1 / b) for b in (0.25, 0.5, 1, 2, 4)) / 5
     for distance in GROUND_DISTANCES:
         loss = kernel_mmd(*clouds(1, 1), distance)

@@ -72,5 +72,5 @@ def test_the_module_takes_both_modalities_together_and_normalises_on_request():
 
 @cases("margin", [-0.1, float("nan")])
 def test_a_negative_margin_is_refused(margin):
-    with pytest.raises(InputError, match=r"MODEL\.LOSSES\.CENTRE\.MARGIN"):
+    with pytest.raises(InputError, match=r"expected MODEL\.LOSSES\.CENTRE\.MARGIN of at least 0"):
         CentreClusterLoss(margin)

@@ -176,5 +176,5 @@ def test_the_module_takes_both_modalities_of_each_identity_together():
 
 @cases("eps", [0.0, -1e-6, float("nan")])
 def test_an_eps_that_bounds_nothing_is_refused(eps):
-    with pytest.raises(InputError, match="MODEL.LOSSES.DL.EPS"):
+    with pytest.raises(InputError, match=r"expected MODEL\.LOSSES\.DL\.EPS above 0, got "):
         CMDLLoss(eps)

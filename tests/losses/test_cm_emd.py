@@ -135,7 +135,7 @@ def test_points_on_a_line_are_matched_in_order(n):
 
 
 @cases("distance", GROUND_DISTANCES)
-def test_coinciding_clouds_cost_nothing_in_whatever_order(distance):
+def test_coinciding_clouds_cost_nothing_in_any_order(distance):
     cloud, _ = clouds(visible=6)
     order = torch.randperm(6, generator=seeded(1))
     loss = loss_of(cloud, cloud[:, order], distance)

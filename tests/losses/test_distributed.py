@@ -38,7 +38,7 @@ class Pixels(nn.Module):
 
 
 def network(alignment):
-    """The whole method and both baseline terms; no BatchNorm, whose statistics are a process's."""
+    """Build the method with both baseline terms, without BatchNorm: its statistics are local."""
     options = ["ALIGN.NAME", alignment, "NAME", "('CrossEntropyLoss','TripletLoss')"]
     options += ["CENTRE.WEIGHT", "1.0", "CENTRE.MARGIN", "1.5", "DL.WEIGHT", "1.0"]
     options = [f"MODEL.LOSSES.{w}" if i % 2 == 0 else w for i, w in enumerate(options)]
@@ -65,7 +65,7 @@ def network(alignment):
 
 
 def batch_of(identities=slice(None)):
-    """A batch identity by identity, or its part with some of them."""
+    """Return a batch, identity by identity, or its part with some of them."""
     generator = torch.Generator().manual_seed(0)
     shape = (IDENTITIES, EACH, 3, 6, 2)
     batch = {
@@ -99,7 +99,7 @@ def check(targets, modalities):
 
 
 def process(rank, folder):
-    """What one process finds out, in a group of each size in turn."""
+    """Save what one process finds, in a group of each size in turn."""
     for world in WORLDS:
         if rank >= world:
             continue
@@ -116,19 +116,19 @@ def process(rank, folder):
         gathered = gather(leaf)
         (gathered.square().sum() * (rank + 1)).backward()
         found["gather"] = gathered.detach(), leaf.grad
-        found["whole numbers"] = gather(torch.tensor([rank, 10]))
+        found["integers"] = gather(torch.tensor([rank, 10]))
         shared = own | {"targets": own["targets"] % share}  # the same identities on every rank
         two, three = [0, 1], [0, 1, 1]  # modalities
-        cases = {
+        works = {
             "fine": partial(check, [2 * rank] * 2 + [2 * rank + 1] * 2, two + two),
             "split": partial(network("cm_emd").train(), shared),
             "identities": partial(check, [rank] * 2, two),
             "images": partial(check, [rank] * 3, three),
         }
         if rank == 1:
-            cases["identities"] = partial(check, [1, 1, 9, 9], two + two)
-            cases["images"] = partial(check, [1, 1], two)
-        found |= {case: message_of(work) for case, work in cases.items()}
+            works["identities"] = partial(check, [1, 1, 9, 9], two + two)
+            works["images"] = partial(check, [1, 1], two)
+        found |= {case: message_of(work) for case, work in works.items()}
         torch.save(found, f"{folder}/{world}-{rank}.pt")
         distributed.destroy_process_group()
 
@@ -137,7 +137,7 @@ def process(rank, folder):
 def found(tmp_path_factory):
     """World size -> what each of its processes found."""
     folder = tmp_path_factory.mktemp("ranks")
-    # Forked from a server that has imported everything, which spawned ones would each do again.
+    # Forked from a server that has imported everything: spawned processes would each import again.
     multiprocessing.set_forkserver_preload(["cmemd.modeling.cmemd_net"])
     multiprocessing.start_processes(
         process, (str(folder),), nprocs=max(WORLDS), start_method="forkserver"
@@ -174,7 +174,7 @@ def test_gathering_puts_ranks_in_order_and_sums_the_gradients_of_all_of_them(fou
         assert gathered.flatten().tolist() == [float(r + 1) for r in range(world) for _ in "ab"]
         factor = world * (world + 1) / 2
         assert gradient.flatten().tolist() == [2 * (rank + 1) * factor] * 2
-        assert of_rank["whole numbers"].tolist() == [n for r in range(world) for n in (r, 10)]
+        assert of_rank["integers"].tolist() == [n for r in range(world) for n in (r, 10)]
 
 
 @cases("world", WORLDS)

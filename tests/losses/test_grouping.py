@@ -58,7 +58,9 @@ def test_both_puts_visible_rows_before_thermal_ones():
     ],
 )
 def test_a_ragged_batch_is_refused_with_its_counts(targets, modalities, modality, counts):
-    with pytest.raises(InputError, match=f"number of {modality} images") as caught:
+    with pytest.raises(
+        InputError, match=f"expected the same number of {modality} images"
+    ) as caught:
         group_by_identity(torch.tensor(targets), torch.tensor(modalities))
     assert f"got {counts}" in str(caught.value)
     assert "CrossModalitySampler" in str(caught.value)

@@ -82,6 +82,6 @@ def test_the_module_gives_each_granularity_its_own_term():
 
 
 @cases("label_smoothing", [-0.1, 1.1, float("nan")])
-def test_a_label_smoothing_that_is_no_share_is_refused(label_smoothing):
-    with pytest.raises(InputError, match="MODEL.LOSSES.CE.EPSILON"):
+def test_a_label_smoothing_outside_0_to_1_is_refused(label_smoothing):
+    with pytest.raises(InputError, match=r"expected MODEL\.LOSSES\.CE\.EPSILON in \[0, 1\], got "):
         IdentityLoss(label_smoothing)

@@ -1,14 +1,23 @@
 import math
 
+import cmemd.compat  # noqa: F401  before fastreid
+
 import pytest
 import torch
 from fastreid.modeling.losses import triplet_loss as fastreids
+from fastreid.modeling.losses.triplet_loss import hard_example_mining
+from fastreid.modeling.losses.utils import cosine_dist, euclidean_dist
 from tests.cases import cases
 from tests.losses.generators import seeded
 from torch.testing import assert_close
 
 from cmemd.errors import InputError
-from cmemd.losses.triplet import TripletLoss, triplet_loss
+from cmemd.losses.triplet import (
+    TripletLoss,
+    cosine_distance,
+    euclidean_distance,
+    triplet_loss,
+)
 
 TARGETS = torch.tensor([3, 1, 1, 3, 2, 2, 3, 1])
 LINE = torch.tensor([[0.0], [1.0], [10.0], [13.0]], dtype=torch.float64)  # identities 0, 0, 1, 1
@@ -53,6 +62,23 @@ def test_near_features_have_fastreids_value(margin, normalize, hard):
     assert_close(
         triplet_loss(features, TARGETS, margin, normalize, hard), expected, rtol=1e-4, atol=1e-9
     )
+
+
+@cases("normalize", [True, False])
+@cases("scale", [0.0, 0.3, 1.0, 30.0])
+def test_distances_and_hard_mining_are_fastreids_bit_for_bit(scale, normalize):
+    ours, theirs = (features_of(scale, 64).float().requires_grad_() for _ in ("ours", "theirs"))
+    distance = cosine_distance if normalize else euclidean_distance
+    oracle = cosine_dist if normalize else euclidean_dist
+    assert torch.equal(distance(ours, ours[:5]), oracle(theirs, theirs[:5]))
+    same = TARGETS[:, None] == TARGETS
+    d_ap, d_an = hard_example_mining(oracle(theirs, theirs), same.float(), (~same).float())
+    expected = (0.3 + (d_ap - d_an)).relu().mean()
+    loss = triplet_loss(ours, TARGETS, 0.3, normalize, True)
+    assert torch.equal(loss, expected)
+    for value in (loss, expected):
+        value.backward()
+    assert torch.equal(ours.grad, theirs.grad)
 
 
 @cases("scale", [30.0, 1e3])
@@ -143,5 +169,5 @@ def test_the_module_keeps_its_options():
 
 @cases("margin", [-0.1, float("nan")])
 def test_a_negative_margin_is_refused(margin):
-    with pytest.raises(InputError, match=r"MODEL\.LOSSES\.TRI\.MARGIN"):
+    with pytest.raises(InputError, match=r"expected MODEL\.LOSSES\.TRI\.MARGIN of at least 0"):
         TripletLoss(margin)

@@ -214,8 +214,6 @@ def test_in_training_each_stem_sees_the_statistics_of_its_modality(network, imag
 # ---- fast-reid's ResNet as an oracle
 
 
-# fast-reid's forward changes its lists of non-local layers: copy before it and after it
-@cases(("forward_first", "modality"), [(True, VISIBLE), (False, THERMAL)])
 @cases(
     ("block", "blocks", "with_ibn", "with_se", "with_nl"),
     [
@@ -227,26 +225,28 @@ def test_in_training_each_stem_sees_the_statistics_of_its_modality(network, imag
     ],
 )
 def test_of_one_modality_both_maps_are_those_of_fastreids_resnet(
-    block, blocks, with_ibn, with_se, with_nl, forward_first, modality
+    block, blocks, with_ibn, with_se, with_nl
 ):
     torch.manual_seed(0)
     non_local = (0, 2, 3, 0)  # behind the last two blocks of stage 2, the last three of stage 3
     resnet = ResNet(1, "BN", with_ibn, with_se, with_nl, block, blocks, non_local)
     resnet = perturb(resnet).eval()
     images = 0.5 * torch.randn(2, 3, 32, 16)
-    modalities = torch.full((2,), modality)
+    # fast-reid's forward changes its lists of non-local layers: copy before it and after it
+    before = TwoStreamResNet(resnet=resnet).eval()
     with torch.no_grad():
-        if forward_first:
-            resnet(images)
-        network = TwoStreamResNet(resnet=resnet).eval()
         expected = resnet(images)
-        maps = network(images, modalities)
+    after = TwoStreamResNet(resnet=resnet).eval()
     assert expected.isfinite().all()
     assert expected.std() > 0
     scale = expected.abs().max()
-    for feature_map in maps:
-        assert_close(feature_map / scale, expected / scale, rtol=0, atol=1e-6)
-    if with_nl:  # and the non-local layers count
+    copies = ((before, torch.full((2,), THERMAL)), (after, torch.full((2,), VISIBLE)))
+    for network, modalities in copies:
+        with torch.no_grad():
+            maps = network(images, modalities)
+        for feature_map in maps:
+            assert_close(feature_map / scale, expected / scale, rtol=0, atol=1e-6)
+    for network, modalities in copies if with_nl else ():  # and the non-local layers count
         for name, parameter in network.named_parameters():
             if ".W.1." in name:
                 parameter.data.zero_()
@@ -267,15 +267,13 @@ def test_every_depth_builds(depth, feat_dim, blocks, non_local, option):
     options = {"DEPTH": depth, "FEAT_DIM": feat_dim, "WIDTH": 1.0}
     with torch.device("meta"):  # shapes without numbers: deep networks take long to initialise
         network = build(**options | {option: option != "PRETRAIN"})
-        for stem in network.stems:
-            for stream in (network.global_stream, network.local_stream):
-                path = torch.nn.Sequential(stem, stream).eval()
-                assert path(torch.empty(2, 3, 64, 32)).shape == (2, feat_dim, 4, 2)
-                assert (
-                    sum(isinstance(m, (BasicBlock, Bottleneck)) for m in path.modules()) == blocks
-                )
-                layers = sum(isinstance(m, Non_local) for m in path.modules())
-                assert layers == (non_local if option == "WITH_NL" else 0)
+        streams = (network.global_stream, network.local_stream)
+        for stem, stream in zip(network.stems, streams, strict=True):
+            path = torch.nn.Sequential(stem, stream).eval()
+            assert path(torch.empty(2, 3, 64, 32)).shape == (2, feat_dim, 4, 2)
+            assert sum(isinstance(m, (BasicBlock, Bottleneck)) for m in path.modules()) == blocks
+            layers = sum(isinstance(m, Non_local) for m in path.modules())
+            assert layers == (non_local if option == "WITH_NL" else 0)
     assert network.feat_dim == feat_dim
 
 
