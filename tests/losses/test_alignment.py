@@ -37,7 +37,7 @@ DIMS = {"global": (1, 6), "local": (3, 4), "accumulated": (2, 4)}  # F, D
 
 
 def batch_of_features(visible=4, thermal=4, identities=3):
-    """Features of every granularity for a shuffled batch, and its rows."""
+    """Return features of every granularity for a shuffled batch, and its rows."""
     generator = seeded(visible * 10 + thermal)
     count = identities * (visible + thermal)
     rows = torch.randperm(count, generator=generator)
@@ -131,12 +131,12 @@ def test_the_functional_and_the_module_agree_on_one_feature():
 
 
 def named(name, **options):
-    """The alignment of MODEL.LOSSES.ALIGN.NAME ``name``, defaults but for ``options``."""
+    """Build the alignment of MODEL.LOSSES.ALIGN.NAME ``name``, defaults but for ``options``."""
     return build_alignment(CfgNode(DEFAULTS | options | {"NAME": name}))
 
 
 def terms(result):
-    """Name -> scalar of what an alignment returns."""
+    """Return name -> scalar of what an alignment returns."""
     return LossOutput.of(result).terms
 
 
@@ -148,7 +148,7 @@ def value_and_gradient(loss, features, rows):
 
 
 def one_batch(visible=4, thermal=4, identities=3, dtype=torch.float64):
-    """Features (N, 1, D) of a shuffled batch, and its rows."""
+    """Return features (N, 1, D) of a shuffled batch, and its rows."""
     features, rows = batch_of_features(visible, thermal, identities)
     return features["global"].to(dtype), rows
 

@@ -19,7 +19,7 @@ DIVERGENCES = (centre_distance, gaussian_kl, kernel_mmd)
 
 
 def clouds(visible=4, thermal=3, leading=(3,), dim=5, seed=0):
-    """Features of both modalities, (..., P, K, D) each."""
+    """Return features of both modalities, (..., P, K, D) each."""
     generator = seeded(seed)
     return tuple(
         torch.randn(*leading, k, dim, dtype=torch.float64, generator=generator)
@@ -128,7 +128,7 @@ def test_the_discrepancy_of_two_points_by_hand():
 
 
 def looped_mmd(visible, thermal, distance, scale):
-    """One identity's discrepancy in plain loops, for a fixed bandwidth."""
+    """Return one identity's discrepancy in plain loops, for a fixed bandwidth."""
 
     def mean_kernel(xs, ys):
         total = 0.0

@@ -18,7 +18,7 @@ DEMO = Path(__file__).parents[2] / "projects/CMEMD/configs/demo.yml"
 
 
 def losses_with(**options):
-    """Builds the table; ALIGN_WEIGHT=1.0 stands for MODEL.LOSSES.ALIGN.WEIGHT 1.0."""
+    """Build the table; ALIGN_WEIGHT=1.0 stands for MODEL.LOSSES.ALIGN.WEIGHT 1.0."""
     cfg = load_config(DEMO).clone()
     cfg.defrost()
     for option, value in options.items():

@@ -20,7 +20,7 @@ from cmemd.losses.transport import exact_plan
 
 
 def clouds(identities=3, visible=4, thermal=4, dim=5, seed=0):
-    """Features of both modalities, (P, K, D) each, in float64."""
+    """Return features of both modalities, (P, K, D) each, in float64."""
     generator = seeded(seed)
     shapes = (identities, visible, dim), (identities, thermal, dim)
     return tuple(torch.randn(*s, dtype=torch.float64, generator=generator) for s in shapes)
@@ -31,7 +31,7 @@ def loss_of(visible, thermal, distance="sqeuclidean"):
 
 
 def pair_distance(v, t, distance):
-    """Distance of two vectors, as a textbook writes it."""
+    """Return the distance of two vectors, as a textbook writes it."""
     if distance == "cosine":
         return 1 - float(v @ t) / (math.sqrt(float(v @ v)) * math.sqrt(float(t @ t)))
     square = sum(float(x - y) ** 2 for x, y in zip(v, t, strict=True))

@@ -15,7 +15,7 @@ SIZES = [(1, 1), (1, 4), (4, 4), (8, 8), (3, 5)]
 
 
 def pots(cost, epsilon, a, b):
-    """POT's plans, run to convergence."""
+    """Return POT's plans, run to convergence."""
     return torch.stack(
         [
             torch.from_numpy(

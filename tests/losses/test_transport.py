@@ -39,7 +39,7 @@ def assert_marginals(plan):
 
 
 def assignment_value(cost):
-    """The optimum by SciPy's assignment solver, rows and columns split into lcm(n, m) shares."""
+    """Return SciPy's optimum, rows and columns split into lcm(n, m) shares."""
     n, m = cost.shape
     size = math.lcm(n, m)
     shares = np.repeat(np.repeat(cost.double().numpy(), size // n, 0), size // m, 1)
@@ -417,7 +417,7 @@ def test_it_compiles_to_one_graph(n, m):
 
 
 def launched(work):
-    """Number of tensor operations that a call launches, without those inside other operations."""
+    """Count the tensor operations that a call launches, without those inside other operations."""
     work()  # tables are made once
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         work()

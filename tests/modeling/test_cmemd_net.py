@@ -37,7 +37,7 @@ ALIGN_TERMS = {"loss_align_global", "loss_align_local", "loss_align_accumulated"
 
 
 def narrow_config(**options):
-    """demo.yml, narrower; HEADS__STRIPES=1 stands for MODEL.HEADS.STRIPES 1."""
+    """Load demo.yml, narrower; HEADS__STRIPES=1 stands for MODEL.HEADS.STRIPES 1."""
     opts = []
     for name, value in (NARROWER | options).items():
         opts += ["MODEL." + name.replace("__", "."), str(value)]
@@ -45,13 +45,13 @@ def narrow_config(**options):
 
 
 def build(**options):
-    """The network of ``narrow_config``."""
+    """Build the network of ``narrow_config``."""
     torch.manual_seed(0)
     return build_model(narrow_config(**options))
 
 
 def batch_of(identities=3, visible=2, thermal=2, seed=0):
-    """A shuffled training batch of noise, identities labelled 1, 2, ..."""
+    """Return a shuffled training batch of noise, identities labelled 1, 2, ..."""
     generator = torch.Generator().manual_seed(seed)
     each = visible + thermal
     targets = torch.arange(1, identities + 1).repeat_interleave(each)
@@ -62,7 +62,7 @@ def batch_of(identities=3, visible=2, thermal=2, seed=0):
 
 
 def run(network, batch):
-    """Losses, and what was logged beside them."""
+    """Return the losses, and what was logged beside them."""
     with EventStorage(0) as storage:
         losses = network(batch)
     return losses, {name: value for name, (value, _) in storage.latest().items()}
@@ -394,7 +394,7 @@ class Waves(nn.Module):
 
 
 def waving_network():
-    """The whole method on ``Waves``, every parameter a fixed wave."""
+    """Build the whole method on ``Waves``, every parameter a fixed wave."""
     heads = MultiGranularityHead(
         feat_dim=4,
         num_classes=3,

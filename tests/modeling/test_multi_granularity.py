@@ -28,7 +28,7 @@ def normal(*shape, seed=0):
 
 
 def head(**options):
-    """A small head in float64 with random weights and running statistics, evaluation mode."""
+    """Build a small head in float64 with random weights and running statistics, evaluation mode."""
     defaults = {
         "feat_dim": 6,
         "num_classes": 5,
@@ -49,7 +49,7 @@ def head(**options):
 
 
 def maps(images=4, channels=6, size=(6, 2)):
-    """Positive feature maps of the global and of the local stream."""
+    """Return positive feature maps of the global and of the local stream."""
     return tuple(0.1 + normal(images, channels, *size, seed=s).abs() for s in (1, 2))
 
 

@@ -55,7 +55,7 @@ def build(path="", depth="18x"):
 
 
 def assert_copied(network, imagenet):
-    """Every stem and stream holds the ImageNet weights, in ResNet's order."""
+    """Assert that every stem and stream holds the ImageNet weights, in ResNet's order."""
     names = [n for n in imagenet if not n.startswith("fc.")]
     for copies, prefixes in (
         (network.stems, ("conv1", "bn1", "layer1", "layer2")),

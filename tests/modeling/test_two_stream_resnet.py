@@ -24,7 +24,7 @@ MIXED = torch.tensor([THERMAL, VISIBLE, VISIBLE, THERMAL, VISIBLE])
 
 
 def perturb(module, seed=0):
-    """Gives every parameter and running statistic a value of its own.
+    """Give every parameter and running statistic a value of its own.
 
     Zeros and ones, as norms and non-local layers start with, would hide what they do.
     """
@@ -60,7 +60,7 @@ def images():
 
 
 def build(**options):
-    """Builds demo.yml's backbone; WIDTH=0.125 stands for MODEL.BACKBONE.WIDTH 0.125."""
+    """Build demo.yml's backbone; WIDTH=0.125 stands for MODEL.BACKBONE.WIDTH 0.125."""
     opts = []
     for name, value in options.items():
         opts += [f"MODEL.BACKBONE.{name}", str(value)]
