@@ -217,8 +217,8 @@ def test_in_training_each_stem_sees_the_statistics_of_its_modality(network, imag
 @cases(
     ("block", "blocks", "with_ibn", "with_se", "with_nl"),
     [
-        (BasicBlock, (2, 2, 2, 2), False, False, False),
-        (BasicBlock, (2, 2, 2, 2), True, True, False),
+        (BasicBlock, (1, 2, 2, 1), False, False, False),
+        (BasicBlock, (1, 2, 2, 1), True, True, False),
         (Bottleneck, (1, 1, 1, 1), True, False, False),
         (Bottleneck, (1, 3, 4, 1), False, False, True),
         (Bottleneck, (1, 3, 4, 1), True, True, True),
