@@ -9,7 +9,6 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 
 from cmemd.data.build import build_dataset, test_dataset, train_dataset
-from cmemd.engine.checkpoint import read_record
 from cmemd.engine.provenance import Weights
 from cmemd.engine.record import TrainingRecord, identity_digests
 from cmemd.errors import InputError
@@ -112,8 +111,8 @@ def _export(
     """Fill an empty folder as ``export_model`` says."""
     slim = inference_config(agw_config(cfg, agw) if agw else cfg)
     name = AGW if agw else CMEMD
-    network, checkpoint = read_network(slim, weights, name)
-    record = read_record(checkpoint)
+    known = Weights(file=weights) if agw else Weights.read(weights)
+    network = read_network(slim, known, name)
     probes = _probes(cfg, needed=evaluate)
     by_network = by_training_network(network)
     reference = by_network(probes.images, probes.modalities)
@@ -126,7 +125,7 @@ def _export(
     for of, embed in _write(folder, network, architecture, formats, slim.INPUT.SIZE_TEST):
         exported.append(measured(of, FILES[of], embed))
         check_parity(exported[-1])
-    trained_on = _trained_on(cfg, record)
+    trained_on = _trained_on(cfg, known.record)
     typical = probes
     if variants and trained_on:
         typical = probes_of(trained_on.train, cfg, "training images")
@@ -135,13 +134,12 @@ def _export(
     check_finite(compared)
     results = {}
     if evaluate:
-        known = Weights(file=weights) if agw else Weights.read(weights)
         scored = {"trained": by_network, **smaller}
         results = {of: evaluate_model(embed, cfg, known) for of, embed in scored.items()}
     document = describe(
         slim,
         architecture,
-        record,
+        known.record,
         reference.shape[1],
         standin=trained_on is not None and (trained_on.folder / "meta.jsonl").is_file(),
         statistics=trained_on and channel_statistics(trained_on.train, cfg),
