@@ -10,10 +10,14 @@ import sys
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import faiss  # noqa: F401  these are preloaded, as each command would import them anew
+import lancedb.index  # noqa: F401
+import pyarrow.compute  # noqa: F401
+import pyarrow.parquet  # noqa: F401
 from tests.gallery import stub
 
 from cmemd.cli.main import main
-from cmemd.gallery import embedding, embeddings_file, search, table  # noqa: F401  preloaded
+from cmemd.gallery import embedding, embeddings_file, search, table  # noqa: F401
 
 CHUNK = 10
 
