@@ -37,7 +37,7 @@ def checkpoint(datasets, tmp_path_factory):
 
 @pytest.fixture
 def export(checkpoint, datasets, tmp_path, monkeypatch, capsys):
-    """Runs the tool in this process: (exit status, stdout, stderr); safetensors by default."""
+    """Run the tool in this process: (exit status, stdout, stderr); safetensors by default."""
 
     def run(*words, weights=checkpoint, config=CONFIGS / "demo.yml", **keys):
         argv = ["export_model.py", "--config-file", str(config), "--weights", str(weights)]

@@ -22,7 +22,7 @@ _SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Probes:
-    """Hold the images that every format of a model embeds.
+    """The images that every format of a model embeds.
 
     Attributes:
         images: (N, H, W, 3) uint8 RGB.

@@ -37,7 +37,7 @@ _REPETITIONS = 3
 
 @dataclass(frozen=True)
 class Measured:
-    """Hold the comparison of an exported model with the training network, on the same images.
+    """The comparison of an exported model with the training network, on the same images.
 
     Attributes:
         name: of its format.

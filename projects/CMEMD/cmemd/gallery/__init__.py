@@ -1,6 +1,6 @@
 """Keep embeddings in a gallery, a LanceDB table, and search it; faiss does exact search.
 
-Importing this package or its modules loads neither torch, fast-reid, faiss nor LanceDB. Opening a
+Importing this package and its modules loads none of torch, fast-reid, faiss and LanceDB. Opening a
 gallery checks that the packages it needs are installed.
 """
 

@@ -17,7 +17,7 @@ __all__ = ["Match", "find_matches"]
 
 @dataclass(frozen=True)
 class Match:
-    """Hold a row of the gallery that a query found.
+    """A row of the gallery that a query found.
 
     Attributes:
         score: cosine of the two embeddings.

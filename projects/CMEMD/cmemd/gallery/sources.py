@@ -19,7 +19,7 @@ LABELS = ("identity", "camera", "time")
 
 @dataclass(frozen=True)
 class Source:
-    """Hold an image file and its labels.
+    """An image file and its labels.
 
     Attributes:
         path: absolute, so that a file has the same name from every working folder.

@@ -137,7 +137,7 @@ def row_filter(
 
 
 class Gallery:
-    """Read and change an open gallery, as it was when opened or last changed by this object.
+    """An open gallery, as it was when opened or last changed by this object.
 
     Attributes:
         address: its folder, or an object store's address.

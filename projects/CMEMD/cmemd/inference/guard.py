@@ -24,7 +24,7 @@ _APPEARANCE = {Modality.VISIBLE: "colour photographs", Modality.THERMAL: "grey o
 
 
 class ModalityWarning(UserWarning):
-    """Images look like the other modality, or the model has no statistics to check them."""
+    """Images look like the other modality, or the model lacks the statistics to check it."""
 
 
 def summarise(images: Iterable[np.ndarray]) -> dict[str, Any]:

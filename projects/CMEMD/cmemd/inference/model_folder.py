@@ -37,7 +37,7 @@ _DOCUMENT_LIMIT = 16 * 2**20  # bytes; results of many protocols take a tenth of
 
 @dataclass(frozen=True)
 class ModelFolder:
-    """Hold an exported network's folder and what ``model.json`` says of it.
+    """An exported network's folder and its ``model.json``.
 
     Attributes:
         path: the folder.

@@ -45,7 +45,7 @@ _KEYS = ({"card", "address", "sha256", "bytes"}, {"card", "folder", "commands"})
 
 @dataclass(frozen=True)
 class ZooEntry:
-    """Describe a model of the zoo: an archive at an address, or commands that make a folder.
+    """A model of the zoo: an archive at an address, or commands that make a folder.
 
     Attributes:
         name: the name that ``load_pretrained`` takes.
