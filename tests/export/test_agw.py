@@ -125,6 +125,7 @@ def test_gives_the_same_feature(reference, weights, monkeypatch):
 
 def test_a_model_folder_of_it_gives_the_same_feature(reference, weights, tmp_path, monkeypatch):
     monkeypatch.setenv("FASTREID_DATASETS", str(tmp_path / "nowhere"))
+    monkeypatch.setattr("cmemd.export.images.PROBES", 2)  # faster than 16
     for pooling in AGW_POOLINGS:
         monkeypatch.setattr(reference, "pooling", pooling)
         folder = tmp_path / pooling
@@ -136,8 +137,8 @@ def test_a_model_folder_of_it_gives_the_same_feature(reference, weights, tmp_pat
         assert_close(got, expected, rtol=0, atol=1e-5, msg=lambda m, p=pooling: f"{p}: {m}")
 
 
-def test_bare_and_data_parallel_tensors_are_read(reference, weights, tmp_path):
-    expected = dict(reference.state_dict())
+def test_bare_and_data_parallel_tensors_are_read(reference, tmp_path):
+    expected = {n: t for n, t in reference.state_dict().items() if t.numel() <= 512}
     parallel = {f"module.{name}": tensor for name, tensor in expected.items()}
     for state in ({"net": expected, "epoch": 3}, expected, parallel, {"net": parallel}):
         torch.save(state, tmp_path / "agw.t")
