@@ -66,6 +66,8 @@ def test_by_name_from_a_file_and_then_from_the_cache(shared_model, release, cach
         np.testing.assert_allclose(found, expected_embeddings(noise(3), 0), atol=2e-6)
         (tmp_path / "one matrix.zip").unlink(missing_ok=True)
     assert [path.name for path in cache.iterdir()] == [predictor.folder.path.name]
+    (tmp_path / "usual").mkdir()
+    assert predictor.folder.path.stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_by_folder(shared_model, monkeypatch):
