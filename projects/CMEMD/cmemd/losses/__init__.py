@@ -1,1 +1,3 @@
-"""Transport and the losses built on it."""
+"""Transport and the losses built on it. The pure functions need nothing but torch."""
+
+__all__: list[str] = []

@@ -1,12 +1,13 @@
-"""Alignment of the modalities by CM-EMD, or by what it is compared with, under one name each.
+"""Alignment of the modalities: CM-EMD and its alternatives, each under a name.
 
 Shape legend: N images, P identities, K_v visible and K_t thermal images of each, D channels,
 F features of one granularity (1 global, S local, S - 1 accumulated).
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -20,26 +21,36 @@ from cmemd.losses.alternatives import (
     kernel_mmd,
     uniform_plan,
 )
-from cmemd.losses.cm_emd import GROUND_DISTANCES, cm_emd_loss, ground_cost
+from cmemd.losses.cm_emd import (
+    GROUND_DISTANCES,
+    cm_emd_loss,
+    ground_cost,
+    plan_saving,
+    plan_sharpness,
+)
 from cmemd.losses.grouping import IdentityRows
+from cmemd.losses.interface import LossOutput
 from cmemd.losses.precision import at_least_float32
 from cmemd.losses.transport import exact_plan, sinkhorn_plan
 
-__all__ = ["ALIGNMENTS", "Alignment", "CloudAlignment", "PairAlignment", "build_alignment"]
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
+
+__all__ = ["ALIGNMENTS", "CloudAlignment", "PairAlignment", "PairOutput", "build_alignment"]
 
 
-class Alignment(NamedTuple):
-    """What an alignment loss returns."""
+@dataclass(frozen=True, kw_only=True)
+class PairOutput(LossOutput):
+    """Terms by granularity, with the pairs' weights and distances; it watches the plan."""
 
-    losses: dict[str, Tensor]  # granularity -> scalar, summed over its features
-    plan: Tensor | None = None  # (sum of F, P, K_v, K_t), of a loss that has one
-    cost: Tensor | None = None  # (sum of F, P, K_v, K_t)
+    plan: Tensor  # (sum of F, P, K_v, K_t)
+    cost: Tensor  # (sum of F, P, K_v, K_t)
 
 
 class PairAlignment(nn.Module):
-    """Weighted mean distance of an identity's pairs, all weights from one batched call.
+    """Weighted mean distance of an identity's pairs; one batched call gives all weights.
 
-    With the exact transport plan, CM-EMD. Weights are constant in the backward pass.
+    With the exact transport plan it is CM-EMD. Weights are constant in the backward pass.
 
     Args:
         distance: ground distance, one of ``GROUND_DISTANCES`` (chosen, not from the paper).
@@ -58,8 +69,8 @@ class PairAlignment(nn.Module):
         self.normalize = normalize
         self.plan = plan
 
-    def forward(self, features: Mapping[str, Tensor], rows: IdentityRows) -> Alignment:
-        """Aligns granularity -> features (N, F, D) of a batch's identities."""
+    def forward(self, features: Mapping[str, Tensor], rows: IdentityRows) -> PairOutput:
+        """Return granularity -> scalar, summed over its features (N, F, D)."""
         costs = [
             ground_cost(*_clouds(feature, rows, self.normalize), self.distance)
             for feature in features.values()
@@ -67,12 +78,16 @@ class PairAlignment(nn.Module):
         cost = torch.cat(costs)  # (sum of F, P, K_v, K_t)
         plan = self.plan(cost.detach().flatten(0, 1)).view_as(cost)
         terms = cm_emd_loss(cost, plan).split([len(part) for part in costs])
-        losses = {name: term.sum() for name, term in zip(features, terms, strict=True)}
-        return Alignment(losses, plan, cost)
+        return PairOutput(
+            {name: term.sum() for name, term in zip(features, terms, strict=True)},
+            {"plan_sharpness": plan_sharpness(plan), "plan_saving": plan_saving(cost, plan)},
+            plan=plan,
+            cost=cost,
+        )
 
 
 class CloudAlignment(nn.Module):
-    """A distance between an identity's visible and thermal features as wholes.
+    """A distance between all visible and all thermal features of an identity.
 
     Args:
         compare: maps (F, P, K_v, D) and (F, P, K_t, D) to (F,).
@@ -84,61 +99,77 @@ class CloudAlignment(nn.Module):
         self.compare = compare
         self.normalize = normalize
 
-    def forward(self, features: Mapping[str, Tensor], rows: IdentityRows) -> Alignment:
-        """Aligns granularity -> features (N, F, D) of a batch's identities."""
-        return Alignment(
-            {
-                name: self.compare(*_clouds(feature, rows, self.normalize)).sum()
-                for name, feature in features.items()
-            }
-        )
+    def forward(self, features: Mapping[str, Tensor], rows: IdentityRows) -> dict[str, Tensor]:
+        """Return granularity -> scalar, summed over its features (N, F, D)."""
+        return {
+            name: self.compare(*_clouds(feature, rows, self.normalize)).sum()
+            for name, feature in features.items()
+        }
 
 
 def _clouds(feature: Tensor, rows: IdentityRows, normalize: bool) -> tuple[Tensor, Tensor]:
-    """Features (N, F, D) as (F, P, K_v, D) and (F, P, K_t, D)."""
+    """Return features (N, F, D) as (F, P, K_v, D) and (F, P, K_t, D)."""
     feature = at_least_float32(feature).transpose(0, 1)
     if normalize:
         feature = functional.normalize(feature, dim=-1)
     return feature[:, rows.visible], feature[:, rows.thermal]
 
 
-# Name -> how it is built from MODEL.LOSSES.ALIGN.
-ALIGNMENTS: dict[str, Callable[..., nn.Module | None]] = {
+def _pairs(options: "CfgNode", plan: Callable[[Tensor], Tensor]) -> PairAlignment:
+    return PairAlignment(_distance(options), options.NORMALIZE, plan)
+
+
+def _distance(options: "CfgNode") -> str:
+    if options.DISTANCE not in GROUND_DISTANCES:
+        raise InputError(
+            "a known MODEL.LOSSES.ALIGN.DISTANCE",
+            repr(options.DISTANCE),
+            f"choose {', '.join(GROUND_DISTANCES)}",
+        )
+    return options.DISTANCE
+
+
+def _positive(options: "CfgNode", key: str) -> float:
+    if not options[key] > 0:
+        raise InputError(
+            f"MODEL.LOSSES.ALIGN.{key} above 0", options[key], "leave it out for the default"
+        )
+    return options[key]
+
+
+# Name -> how it is built from MODEL.LOSSES.ALIGN. Each checks the options that it reads.
+ALIGNMENTS: dict[str, Callable[["CfgNode"], nn.Module | None]] = {
     "none": lambda options: None,
     "cm_emd": lambda options: _pairs(options, exact_plan),
     "uniform": lambda options: _pairs(options, uniform_plan),
-    "sinkhorn": lambda options: _pairs(options, partial(sinkhorn_plan, epsilon=options.EPSILON)),
+    "sinkhorn": lambda options: _pairs(
+        options, partial(sinkhorn_plan, epsilon=_positive(options, "EPSILON"))
+    ),
     "affinity": lambda options: _pairs(
-        options, partial(affinity_plan, temperature=options.TEMPERATURE)
+        options, partial(affinity_plan, temperature=_positive(options, "TEMPERATURE"))
     ),
     "centre": lambda options: CloudAlignment(
-        partial(centre_distance, distance=options.DISTANCE), options.NORMALIZE
+        partial(centre_distance, distance=_distance(options)), options.NORMALIZE
     ),
     "kl": lambda options: CloudAlignment(
-        partial(gaussian_kl, floor=options.VARIANCE_FLOOR), options.NORMALIZE
+        partial(gaussian_kl, floor=_positive(options, "VARIANCE_FLOOR")), options.NORMALIZE
     ),
     "mmd": lambda options: CloudAlignment(
-        partial(kernel_mmd, distance=options.DISTANCE), options.NORMALIZE
+        partial(kernel_mmd, distance=_distance(options)), options.NORMALIZE
     ),
 }
 
 
-def build_alignment(options) -> nn.Module | None:
-    """The alignment loss of ``MODEL.LOSSES.ALIGN``; None for "none".
+def build_alignment(options: "CfgNode") -> nn.Module | None:
+    """Return the alignment loss of ``MODEL.LOSSES.ALIGN``; None for "none".
 
     Raises:
-        InputError: for an unknown name or distance, or an option that must be positive and is not.
+        InputError: for an unknown name, or a bad value of an option that this alignment reads.
     """
-    for key, known in (("NAME", ALIGNMENTS), ("DISTANCE", GROUND_DISTANCES)):
-        if options[key] not in known:
-            raise InputError(
-                f"expected MODEL.LOSSES.ALIGN.{key} one of {', '.join(known)}, got {options[key]!r}"
-            )
-    for key in ("EPSILON", "TEMPERATURE", "VARIANCE_FLOOR"):
-        if not options[key] > 0:
-            raise InputError(f"expected MODEL.LOSSES.ALIGN.{key} above 0, got {options[key]}")
+    if options.NAME not in ALIGNMENTS:
+        raise InputError(
+            "a known MODEL.LOSSES.ALIGN.NAME",
+            repr(options.NAME),
+            f"choose {', '.join(ALIGNMENTS)}",
+        )
     return ALIGNMENTS[options.NAME](options)
-
-
-def _pairs(options, plan: Callable[[Tensor], Tensor]) -> PairAlignment:
-    return PairAlignment(options.DISTANCE, options.NORMALIZE, plan)

@@ -1,6 +1,6 @@
-"""What CM-EMD is compared with: other plans, and distances between clouds as wholes.
+"""Alternatives to CM-EMD: other plans, and distances between whole clouds.
 
-A plan weighs the pairs of an identity; the distance then is the weighted mean of the pairs', as in
+A plan weighs the pairs of an identity; the loss is then their weighted mean distance, as in
 ``cm_emd``. The other functions compare an identity's visible and thermal features without pairs.
 
 Shape legend: P identities, K_v visible and K_t thermal images of each, D channels.
@@ -24,7 +24,7 @@ _BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def uniform_plan(cost: Tensor) -> Tensor:
-    """The same weight for every pair: pi_ij = 1 / (K_v K_t).
+    """Return the same weight for every pair: pi_ij = 1 / (K_v K_t).
 
     The average that the paper's abstract argues against, and the follow-up's "uniform weights".
 
@@ -38,28 +38,28 @@ def uniform_plan(cost: Tensor) -> Tensor:
 
 
 def affinity_plan(cost: Tensor, temperature: float) -> Tensor:
-    """Soft weights of each visible image's pairs: pi_ij = (1/K_v) softmax_j(-D_ij / temperature).
+    """Return soft weights of each visible image's pairs, (1/K_v) softmax_j(-D_ij / temperature).
 
-    One-sided: visible images weigh 1/K_v each, thermal ones whatever they attract, so that the
-    modalities cannot change roles and a thermal image may be left out. As the temperature falls to
-    0, each visible image goes to its nearest thermal one; as it grows, the plan becomes uniform.
+    One-sided: each visible image weighs 1/K_v, a thermal one as much as it attracts. So the
+    modalities cannot change roles, and a thermal image may get no weight. As the temperature falls
+    to 0, each visible image goes to its nearest thermal one; as it grows, the plan becomes uniform.
     The value is at most the uniform plan's.
 
-    After the follow-up, which weighs pairs in closed form by how little they vary; its formula
-    could not be had, this one is chosen.
+    After the follow-up, which weighs pairs in closed form by how little they vary. Its formula was
+    not available; this one is chosen.
 
     Args:
         cost: (..., K_v, K_t).
         temperature: positive, in the unit of the cost.
 
     Returns:
-        (..., K_v, K_t), its rows adding up to 1/K_v.
+        (..., K_v, K_t), each row with sum 1/K_v.
     """
     return (-cost / temperature).softmax(-1) / cost.shape[-2]
 
 
 def centre_distance(visible: Tensor, thermal: Tensor, distance: str = "sqeuclidean") -> Tensor:
-    r"""Hetero-centre loss: mean over identities of the distance of the modalities' centres.
+    r"""Return the hetero-centre loss: the mean distance of the modalities' centres.
 
         L = (1/P) sum_p d(mean_i v_i, mean_j t_j)
 
@@ -82,16 +82,16 @@ def centre_distance(visible: Tensor, thermal: Tensor, distance: str = "sqeuclide
 
 
 def gaussian_kl(visible: Tensor, thermal: Tensor, floor: float = 0.1) -> Tensor:
-    r"""Symmetric Kullback-Leibler divergence of two Gaussians with diagonal covariance.
+    r"""Return the symmetric Kullback-Leibler divergence of two Gaussians, covariance diagonal.
 
     With m, s^2 the mean and variance of each channel over an identity's images of a modality,
 
         J = 1/2 (KL(v || t) + KL(t || v))
           = 1/4 mean_d [ (s_v^2 - s_t^2)^2 / (s_v^2 s_t^2) + (m_v - m_t)^2 (1/s_v^2 + 1/s_t^2) ]
 
-    and L its mean over identities. Chosen: a diagonal, since K images say nothing of D x D numbers;
-    the mean over channels instead of the sum; the floor. The follow-up compares with a KL loss
-    whose formula could not be had.
+    and L its mean over identities. Chosen: the diagonal, since K images cannot determine D x D
+    numbers; the mean over channels instead of the sum; the floor. The follow-up compares with a KL
+    loss whose formula was not available.
 
     Symmetric in the modalities, invariant to scale and to the order of images, not to rotation.
     0 where means and variances agree.
@@ -99,8 +99,8 @@ def gaussian_kl(visible: Tensor, thermal: Tensor, floor: float = 0.1) -> Tensor:
     Args:
         visible: (..., P, K_v, D).
         thermal: (..., P, K_t, D).
-        floor: added to the variances, in units of the mean square of the identity's features: what
-            a single image's variance is. Positive.
+        floor: added to each variance, in units of the mean square of the identity's features; a
+            single image has this variance. Positive.
 
     Returns:
         (...), in at least float32.
@@ -116,7 +116,7 @@ def gaussian_kl(visible: Tensor, thermal: Tensor, floor: float = 0.1) -> Tensor:
 
 
 def kernel_mmd(visible: Tensor, thermal: Tensor, distance: str = "sqeuclidean") -> Tensor:
-    r"""Squared maximum mean discrepancy, with five kernels of an adaptive bandwidth.
+    r"""Return the squared maximum mean discrepancy, with five kernels of an adaptive bandwidth.
 
         k(x, y) = mean_b exp(-d(x, y) / (b s)),  b = 1/4, 1/2, 1, 2, 4
         L = (1/P) sum_p mean_ii' k(v_i, v_i') + mean_jj' k(t_j, t_j') - 2 mean_ij k(v_i, t_j)

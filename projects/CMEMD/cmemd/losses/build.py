@@ -1,9 +1,10 @@
-"""The one table of losses: name -> module, weight.
+"""The one table of losses: what each reads, how it is built, and what switches it on.
 
-What each is computed on is the meta-architecture's page.
+A new loss is a file of its own, a row of ``LOSSES`` and its configuration keys.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import nn
 
@@ -12,63 +13,117 @@ from cmemd.losses.alignment import build_alignment
 from cmemd.losses.centre_cluster import CentreClusterLoss
 from cmemd.losses.cm_dl import CMDLLoss
 from cmemd.losses.identity import IdentityLoss
+from cmemd.losses.interface import LossInputs, LossOutput
 from cmemd.losses.triplet import TripletLoss
 
-__all__ = ["WeightedLoss", "build_losses"]
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
 
-_FASTREID_NAMES = {"CrossEntropyLoss", "TripletLoss"}
+__all__ = ["LOSSES", "LossRow", "WeightedLoss", "build_losses"]
+
+
+class LossRow(NamedTuple):
+    """A loss in the table."""
+
+    node: str  # its options: MODEL.LOSSES.<node>
+    weight: str  # the key of its weight there
+    build: Callable[[Any], nn.Module | None]  # options -> module; None for no loss
+    reads: tuple[str, ...]  # the fields of ``LossInputs`` that the module takes, in this order
+
+
+# Name -> row. Terms are logged as loss_<name>, or loss_<name>_<term> if there are several.
+LOSSES: dict[str, LossRow] = {
+    "id": LossRow(
+        "CE", "SCALE", lambda options: IdentityLoss(options.EPSILON), ("logits", "targets")
+    ),
+    "align": LossRow("ALIGN", "WEIGHT", build_alignment, ("features", "rows")),
+    "dl": LossRow("DL", "WEIGHT", lambda options: CMDLLoss(options.EPS), ("holistic", "rows")),
+    "tri": LossRow(
+        "TRI",
+        "SCALE",
+        lambda options: TripletLoss(options.MARGIN, options.NORM_FEAT, options.HARD_MINING),
+        ("global_feature", "targets"),
+    ),
+    "centre": LossRow(
+        "CENTRE",
+        "WEIGHT",
+        lambda options: CentreClusterLoss(options.MARGIN, options.NORMALIZE),
+        ("global_feature", "rows"),
+    ),
+}
+
+# fast-reid switches its own losses on by a list of names instead of a weight.
+_FASTREID_NAMES = {"CrossEntropyLoss": "id", "TripletLoss": "tri"}
 
 
 class WeightedLoss(NamedTuple):
-    """A loss and its factor in the total."""
+    """A loss, what it reads, and its factor in the total."""
 
     module: nn.Module
+    reads: tuple[str, ...]  # fields of ``LossInputs``
     weight: float
     warmup_iters: int = 0
 
+    def __call__(self, inputs: LossInputs) -> LossOutput:
+        """Return the unweighted terms of a batch."""
+        return LossOutput.of(self.module(*(getattr(inputs, name) for name in self.reads)))
+
     def weight_at(self, iteration: int) -> float:
-        """The factor at an iteration, counted from 0: rises linearly from 0 to ``weight``."""
+        """Return the factor at an iteration, from 0: it rises linearly from 0 to ``weight``."""
         if iteration >= self.warmup_iters:
             return self.weight
         return self.weight * iteration / self.warmup_iters
 
 
-def build_losses(cfg) -> dict[str, WeightedLoss]:
-    """Reads ``cfg.MODEL.LOSSES``: a loss of weight 0 is left out.
+def build_losses(cfg: "CfgNode") -> dict[str, WeightedLoss]:
+    """Build the losses that ``cfg.MODEL.LOSSES`` switches on.
+
+    A loss is on if its weight is above 0. Identity classification is always on: it trains the
+    classifiers. The options of a loss that is off are not checked.
 
     Returns:
-        Name ("id", "align", "dl", "tri", "centre") -> loss. Identity classification is always
-        there.
+        Name -> loss, in the order of the table.
 
     Raises:
-        InputError: for an unknown name, a negative weight or a bad option of a loss.
+        InputError: for an unknown name, a negative weight or a bad option of a loss that is on.
     """
     losses = cfg.MODEL.LOSSES
-    if not {"CrossEntropyLoss"} <= set(losses.NAME) <= _FASTREID_NAMES:
+    weights = _weights(losses)
+    built = {}
+    for name, row in LOSSES.items():
+        if weights[name] == 0 and name != "id":
+            continue
+        options = losses[row.node]
+        warmup = options.get("WARMUP_ITERS", 0)
+        if warmup < 0:
+            raise InputError(
+                f"MODEL.LOSSES.{row.node}.WARMUP_ITERS of at least 0",
+                warmup,
+                "give 0 for a constant weight",
+            )
+        module = row.build(options)
+        if module is not None:
+            built[name] = WeightedLoss(module, row.reads, weights[name], warmup)
+    return built
+
+
+def _weights(losses: "CfgNode") -> dict[str, float]:
+    """Return the weight of each loss: 0 for one of fast-reid's that NAME does not list."""
+    listed = {_FASTREID_NAMES.get(name) for name in losses.NAME}
+    if None in listed or "id" not in listed:
         raise InputError(
-            "expected MODEL.LOSSES.NAME to hold CrossEntropyLoss, and TripletLoss or nothing else; "
-            f"got {list(losses.NAME)}"
+            "MODEL.LOSSES.NAME with CrossEntropyLoss, and TripletLoss or no other",
+            list(losses.NAME),
+            "the weights of MODEL.LOSSES switch every other loss on",
         )
-    align, tri, centre = losses.ALIGN, losses.TRI, losses.CENTRE
-    if align.WARMUP_ITERS < 0:
-        raise InputError(
-            f"expected MODEL.LOSSES.ALIGN.WARMUP_ITERS of at least 0, got {align.WARMUP_ITERS}"
-        )
-    table = {
-        "id": WeightedLoss(IdentityLoss(losses.CE.EPSILON), losses.CE.SCALE),
-        "align": WeightedLoss(build_alignment(align), align.WEIGHT, align.WARMUP_ITERS),
-        "dl": WeightedLoss(CMDLLoss(losses.DL.EPS), losses.DL.WEIGHT),
-        "tri": WeightedLoss(
-            TripletLoss(tri.MARGIN, tri.NORM_FEAT, tri.HARD_MINING),
-            tri.SCALE if "TripletLoss" in losses.NAME else 0.0,
-        ),
-        "centre": WeightedLoss(CentreClusterLoss(centre.MARGIN, centre.NORMALIZE), centre.WEIGHT),
-    }
-    for name, loss in table.items():
-        if not loss.weight >= 0:
-            raise InputError(f"expected a weight >= 0 for loss {name!r}, got {loss.weight}")
-    return {
-        name: loss
-        for name, loss in table.items()
-        if name == "id" or (loss.weight > 0 and loss.module is not None)
-    }
+    weights = {}
+    for name, row in LOSSES.items():
+        off = name in _FASTREID_NAMES.values() and name not in listed
+        weights[name] = 0.0 if off else losses[row.node][row.weight]
+        if not weights[name] >= 0:
+            raise InputError(
+                f"MODEL.LOSSES.{row.node}.{row.weight} of at least 0",
+                weights[name],
+                "give 0 to switch the loss off",
+            )
+    return weights

@@ -16,13 +16,13 @@ __all__ = ["CentreClusterLoss", "centre_cluster_loss"]
 
 
 def centre_cluster_loss(features: Tensor, margin: float = 0.7) -> Tensor:
-    r"""Pulls images to their identity's centre and pushes centres apart, up to a margin.
+    r"""Return the loss that pulls images to their centre and pushes centres apart to a margin.
 
         c_p = mean of identity p's features over both modalities
         L = mean_i ||h_i - c_{y_i}|| + mean_{p < q} [margin - ||c_p - c_q||]_+
 
-    One identity has no other to be pushed from: the first term alone. Identical features have the
-    value of the margin and gradient 0.
+    One identity has the first term alone. Identical features have the value of the margin and
+    gradient 0.
 
     Source: Wu et al., "Discover Cross-Modality Nuances for Visible-Infrared Person
     Re-Identification" (MPANet), CVPR 2021, with the margin of its released code.
@@ -56,11 +56,13 @@ class CentreClusterLoss(nn.Module):
     def __init__(self, margin: float = 0.7, normalize: bool = True) -> None:
         super().__init__()
         if not margin >= 0:
-            raise InputError(f"expected MODEL.LOSSES.CENTRE.MARGIN of at least 0, got {margin}")
+            raise InputError(
+                "MODEL.LOSSES.CENTRE.MARGIN of at least 0", margin, "its authors use 0.7"
+            )
         self.margin, self.normalize = margin, normalize
 
     def forward(self, features: Tensor, rows: IdentityRows) -> Tensor:
-        """Returns a scalar for features (N, D) and the batch's identities."""
+        """Return a scalar for features (N, D) and the batch's identities."""
         features = at_least_float32(features)
         if self.normalize:
             features = functional.normalize(features, dim=-1)

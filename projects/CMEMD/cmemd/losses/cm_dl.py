@@ -1,4 +1,4 @@
-"""CM-DL: keeps identities apart while the modalities are drawn together.
+"""CM-DL: keeps identities apart while alignment brings the modalities together.
 
 Shape legend: N images, P identities, K images of each (both modalities), D channels.
 """
@@ -15,7 +15,7 @@ __all__ = ["CMDLLoss", "cm_dl_loss"]
 
 
 def cm_dl_loss(features: Tensor, eps: float = 1e-6) -> Tensor:
-    r"""Ratio of the variance within identities to that between them.
+    r"""Return the ratio of the variance within identities to that between them.
 
         c_p = mean of identity p's features over both modalities,  c = mean of the c_p
         S_intra = mean_i ||h_i - c_{y_i}||^2,   S_inter = mean_p ||c_p - c||^2
@@ -23,8 +23,8 @@ def cm_dl_loss(features: Tensor, eps: float = 1e-6) -> Tensor:
 
     The paper's abstract gives the ratio and that it is on the holistic feature; the estimators and
     eps are chosen, not from the paper. Eps is relative, so the loss is invariant to scale; it is
-    also invariant to shifts and rotations, and at most 1/eps. A batch of one identity has nothing
-    to be told apart from: value 0, gradient 0. So it is where all features are identical.
+    also invariant to shifts and rotations, and at most 1/eps. One identity has value 0 and gradient
+    0, and so have identical features.
 
     Args:
         features: (P, K, D), identity by identity.
@@ -60,9 +60,9 @@ class CMDLLoss(nn.Module):
     def __init__(self, eps: float = 1e-6) -> None:
         super().__init__()
         if not eps > 0:
-            raise InputError(f"expected MODEL.LOSSES.DL.EPS above 0, got {eps}")
+            raise InputError("MODEL.LOSSES.DL.EPS above 0", eps, "1e-6 bounds the loss by 1e6")
         self.eps = eps
 
     def forward(self, holistic: Tensor, rows: IdentityRows) -> Tensor:
-        """Returns a scalar for features (N, D) and the batch's identities."""
+        """Return a scalar for features (N, D) and the batch's identities."""
         return cm_dl_loss(gather(holistic[rows.both]), self.eps)

@@ -17,7 +17,7 @@ GROUND_DISTANCES = ("sqeuclidean", "euclidean", "cosine")
 
 
 def ground_cost(visible: Tensor, thermal: Tensor, distance: str = "sqeuclidean") -> Tensor:
-    """Distance D_ij = d(v_i, t_j) of every visible-thermal pair, in at least float32.
+    """Return D_ij = d(v_i, t_j) of every visible-thermal pair, in at least float32.
 
     Args:
         visible: (..., K_v, D).
@@ -41,11 +41,13 @@ def ground_cost(visible: Tensor, thermal: Tensor, distance: str = "sqeuclidean")
         return torch.cdist(visible, thermal, compute_mode="donot_use_mm_for_euclid_dist")
     if distance == "sqeuclidean":
         return (visible[..., :, None, :] - thermal[..., None, :, :]).square().sum(-1)
-    raise InputError(f"expected a ground distance of {GROUND_DISTANCES}, got {distance!r}")
+    raise InputError(
+        "a known ground distance", repr(distance), f"choose {', '.join(GROUND_DISTANCES)}"
+    )
 
 
 def cm_emd_loss(cost: Tensor, plan: Tensor | None = None) -> Tensor:
-    r"""Mean over identities of the optimal transport cost between the modalities.
+    r"""Return the optimal transport cost between the modalities, mean over identities.
 
         L = (1/P) sum_p sum_ij pi*_ij D_ij
 
@@ -68,11 +70,11 @@ def cm_emd_loss(cost: Tensor, plan: Tensor | None = None) -> Tensor:
 
 
 def plan_sharpness(plan: Tensor) -> Tensor:
-    """How far plans are from uniform: 0 for the uniform plan, 1 for a matching.
+    """Return how far plans are from uniform: 0 for the uniform plan, 1 for a matching.
 
     The excess of sum_ij pi_ij^2 over the uniform plan's, relative to that of a plan which moves
-    each share along one edge; 0 where K_v or K_t is 1 and the uniform plan is the only one. The
-    exact plan of K_v = K_t is a matching: 1, whatever the costs; ``plan_saving`` tells more of it.
+    each share along one edge. It is 0 where K_v or K_t is 1, since only the uniform plan exists.
+    The exact plan of K_v = K_t is a matching and has 1 at any cost; see ``plan_saving``.
 
     Args:
         plan: (..., K_v, K_t) with uniform marginals.
@@ -89,10 +91,10 @@ def plan_sharpness(plan: Tensor) -> Tensor:
 
 @torch.no_grad()
 def plan_saving(cost: Tensor, plan: Tensor) -> Tensor:
-    """Share of the uniform plan's cost that a plan saves: what choosing pairs is worth.
+    """Return the share of the uniform plan's cost that a plan saves by choosing pairs.
 
-    0 where all pairs are equally far, so that the choice means nothing (a collapse too); close to 1
-    where each image has a partner much nearer than the rest.
+    0 where all pairs are equally far, as in a collapse, so that the choice changes nothing; close
+    to 1 where each image has a partner much nearer than the rest.
 
     Args:
         cost: (..., K_v, K_t), nonnegative.
@@ -103,5 +105,5 @@ def plan_saving(cost: Tensor, plan: Tensor) -> Tensor:
     """
     uniform = cost.mean((-2, -1)).sum()
     spent = (plan * cost).sum()
-    # Dividing by 1 where nothing costs anything makes that a saving of 0.
+    # Dividing by 1 where all costs are 0 gives a saving of 0.
     return (uniform - spent) / torch.where(uniform > 0, uniform, torch.ones_like(uniform))

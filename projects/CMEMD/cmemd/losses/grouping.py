@@ -1,4 +1,4 @@
-"""A batch seen as identities: which rows are whose, by modality.
+"""The rows of a batch by identity and modality.
 
 Shape legend: N images, P identities, K_v visible and K_t thermal images of each.
 """
@@ -22,19 +22,19 @@ class IdentityRows(NamedTuple):
 
     @property
     def both(self) -> Tensor:
-        """All rows of each identity, (P, K_v + K_t)."""
+        """All rows of each identity, visible ones first, (P, K_v + K_t)."""
         return torch.cat((self.visible, self.thermal), 1)
 
 
 def group_by_identity(targets: Tensor, modalities: Tensor) -> IdentityRows:
-    """Rows of each identity and modality.
+    """Return the rows of each identity and modality.
 
     Args:
         targets: (N,) integer identity labels.
         modalities: (N,) values of ``Modality``.
 
     Raises:
-        InputError: if not every identity has the same number K_v >= 1 of visible images and
+        InputError: unless every identity has the same number K_v >= 1 of visible images and
             the same number K_t >= 1 of thermal ones.
     """
     identities = targets.unique(sorted=True)
@@ -48,8 +48,9 @@ def _rows(targets: Tensor, modalities: Tensor, identities: Tensor, modality: Mod
     counts = member.sum(1)
     if counts.min() != counts.max() or counts.min() == 0:
         raise InputError(
-            f"a training batch needs the same number of {modality.name.lower()} images, at least "
-            f"one, of every identity; got {counts.tolist()}: draw batches with "
-            "DATALOADER.SAMPLER_TRAIN CrossModalitySampler"
+            f"the same number of {modality.name.lower()} images, at least one, of every identity "
+            "in a training batch",
+            counts.tolist(),
+            "set DATALOADER.SAMPLER_TRAIN to CrossModalitySampler",
         )
     return member.nonzero()[:, 1].view(len(identities), -1)

@@ -14,7 +14,7 @@ __all__ = ["IdentityLoss", "identity_loss"]
 
 
 def identity_loss(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
-    """Cross-entropy, mean over images, plain sum over features (the follow-up's).
+    """Return the cross-entropy, mean over images, plain sum over features (the follow-up's).
 
     The paper's Fig. 2 puts an identity loss on the global, local and accumulated features.
 
@@ -45,11 +45,13 @@ class IdentityLoss(nn.Module):
     def __init__(self, label_smoothing: float = 0.0) -> None:
         super().__init__()
         if not 0 <= label_smoothing <= 1:
-            raise InputError(f"expected MODEL.LOSSES.CE.EPSILON in [0, 1], got {label_smoothing}")
+            raise InputError(
+                "MODEL.LOSSES.CE.EPSILON in [0, 1]", label_smoothing, "0 smooths nothing"
+            )
         self.label_smoothing = label_smoothing
 
     def forward(self, logits: Mapping[str, Tensor], targets: Tensor) -> dict[str, Tensor]:
-        """Granularity -> scalar, for granularity -> logits (N, F, C) and targets (N,)."""
+        """Return granularity -> scalar for granularity -> logits (N, F, C) and targets (N,)."""
         return {
             name: identity_loss(logit, targets, self.label_smoothing)
             for name, logit in logits.items()

@@ -7,8 +7,8 @@ __all__ = ["at_least_float32"]
 
 
 def at_least_float32(x: Tensor) -> Tensor:
-    """The tensor itself, or in float32 if it is in half precision.
+    """Return the tensor itself, or a float32 copy of a half-precision one.
 
-    There squared distances overflow or lose what tells pairs apart, so ties break at random.
+    In half precision squared distances overflow, or lose what tells pairs apart.
     """
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

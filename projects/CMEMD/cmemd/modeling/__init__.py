@@ -1,1 +1,3 @@
 """The two-stream network with multi-granularity heads."""
+
+__all__: list[str] = []

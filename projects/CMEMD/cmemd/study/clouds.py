@@ -24,6 +24,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from cmemd.losses.alternatives import uniform_plan
 from cmemd.losses.cm_emd import ground_cost
 from cmemd.losses.transport import exact_plan
 
@@ -49,11 +50,7 @@ class Clouds:
         return Clouds(self.visible @ matrix.T, self.thermal @ matrix.T)
 
 
-def _uniform_plan(cost: Tensor) -> Tensor:
-    return torch.full_like(cost, 1 / (cost.shape[1] * cost.shape[2]))
-
-
-PLANS = {"uniform weights": _uniform_plan, "transport (CM-EMD)": exact_plan}
+PLANS = {"uniform weights": uniform_plan, "transport (CM-EMD)": exact_plan}
 
 
 def draw_clouds(seed: int = 0, pose: float = POSE) -> Clouds:

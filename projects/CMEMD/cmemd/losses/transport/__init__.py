@@ -1,6 +1,6 @@
 """Batched optimal transport between small point sets: cost matrices in, plans out.
 
-docs/transport.md says which solver serves which size, and how fast.
+docs/transport.md lists which solver is used at which size, and how fast it is.
 """
 
 from cmemd.losses.transport.exact import exact_plan

@@ -17,13 +17,13 @@ __all__ = ["LARGEST", "assignment_plan"]
 
 LARGEST = 8
 
-# Into how many parts the rows are divided, and each part again, until single rows are left. Chosen
-# by measurement: all permutations at once, or halves, pairs, rows. Not listed: at once.
+# Size -> into how many parts the rows are divided, then each part again, down to single rows.
+# Chosen by measurement. Other sizes: all permutations at once.
 _DIVISIONS = {6: (2, 3), 7: (2, 2, 2), 8: (2, 2, 2)}
 
 
 class Stage(NamedTuple):
-    """How a table follows from the one below: least sum over the ways to deal columns to parts."""
+    """How a table follows from the one below: the least sum over all ways to deal columns."""
 
     below: Tensor  # (parts, T * ways), numbers of the entries to add
     flat: Tensor  # the same, (parts * T * ways,)
@@ -31,13 +31,13 @@ class Stage(NamedTuple):
 
 
 def assignment_plan(cost: Tensor) -> Tensor:
-    """Optimal plans for uniform marginals, where L = lcm(n, m) <= ``LARGEST``.
+    """Return optimal plans for uniform marginals, where L = lcm(n, m) <= ``LARGEST``.
 
-    Each row is split into L/n equal shares and each column into L/m. That makes an assignment
-    problem, whose optimum is reached by dividing: a table holds, for a block of rows and each
-    subset of as many columns, the least cost of matching them. The table of a block is the least
-    sum of its parts' tables over all ways to deal its columns to them. The best ways, followed back
-    from all rows and columns, are the matching.
+    Each row is split into L/n equal shares and each column into L/m, which makes an assignment
+    problem. It is solved by dividing. A table holds, for a block of rows and each subset of as many
+    columns, the least cost of matching them. The table of a block is the least sum of its parts'
+    tables over all ways to deal its columns to them. The best ways, followed back from all rows and
+    columns, are the matching.
 
     Args:
         cost: (B, n, m), finite.
@@ -73,10 +73,10 @@ def assignment_plan(cost: Tensor) -> Tensor:
 
 
 def _first_least(total: Tensor, ways: Tensor) -> Tensor:
-    """Number of the first least of (T, ways, B) along ways, (T, B).
+    """Return the index of the first minimum of (T, ways, B) along ways, (T, B).
 
-    As ``total.min(1).indices``, which on the CPU takes several times as long, and far longer where
-    another process keeps a core busy: it shares out even the smallest work among threads.
+    ``total.min(1).indices`` gives the same. On the CPU it takes several times as long, and far
+    longer on a busy machine, because it shares even the smallest work among threads.
     """
     least = total == total.amin(1, keepdim=True)
     return torch.where(least, ways, len(ways)).amin(1)
@@ -88,13 +88,13 @@ def _divisions(size: int) -> tuple[int, ...]:
 
 @torch.compiler.assume_constant_result
 def _stages(n: int, m: int, device: torch.device) -> list[Stage]:
-    """The stages, made once; a constant to ``torch.compile``, which would trace a mere cache."""
+    """Return the stages, a constant to ``torch.compile``, which would trace a plain cache."""
     return _build_stages(n, m, device)
 
 
 @lru_cache(maxsize=64)
 def _build_stages(n: int, m: int, device: torch.device) -> list[Stage]:
-    """The stages from single rows up to all of them, with row-major (n, m) costs at the bottom."""
+    """Return the stages from single rows up to all rows, on row-major (n, m) costs."""
     size = math.lcm(n, m)
     divisions = _divisions(size)
     blocks = [[size]]  # numbers of rows, coarse to fine
@@ -130,18 +130,18 @@ def _build_stages(n: int, m: int, device: torch.device) -> list[Stage]:
 
 
 def _costs_of_row(row: int, n: int, m: int) -> dict[tuple[int, ...], int]:
-    """Each column's share -> number of the cost it has for a share of a row."""
+    """Return each column's share -> index of its cost for a share of a row."""
     size = math.lcm(n, m)
     return {(column,): row * n // size * m + column * m // size for column in range(size)}
 
 
 def _divide(rows: int, parts: int) -> list[int]:
-    """Sizes of equal parts, the smaller first."""
+    """Return the sizes of equal parts, the smaller first."""
     return [(rows + part) // parts for part in range(parts)]
 
 
 def _deals(columns: tuple[int, ...], sizes: list[int]) -> Iterator[tuple[tuple[int, ...], ...]]:
-    """Ways to deal columns to parts of these sizes; first those that give the last part low ones.
+    """Yield the ways to deal columns to parts of these sizes; the last part gets low ones first.
 
     >>> list(_deals((0, 1, 2), [2, 1]))
     [((1, 2), (0,)), ((0, 2), (1,)), ((0, 1), (2,))]

@@ -5,10 +5,10 @@ Shape legend: B problems, n rows, m columns, L = lcm(n, m).
 
 import math
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from cmemd.errors import MissingDependencyError
 from cmemd.losses.transport.assignment import LARGEST, assignment_plan
 from cmemd.losses.transport.problem import checked_cost, marginals
 
@@ -26,9 +26,9 @@ def exact_plan(
     row_mask: Tensor | None = None,
     column_mask: Tensor | None = None,
 ) -> Tensor:
-    r"""Optimal transport plans.
+    r"""Return optimal transport plans.
 
-    Solves, for each of the B problems,
+    Solve, for each of the B problems,
 
         min over pi >= 0 of sum_ij pi_ij cost_ij,  sum_j pi_ij = a_i,  sum_i pi_ij = b_j
 
@@ -39,13 +39,13 @@ def exact_plan(
     - uniform marginals, n = m > 8, and n = m > 4 on the CPU unless compiled, where it is faster:
       SciPy's assignment solver, problem by problem in float64. A vertex of the Birkhoff polytope
       is optimal: 1/n times a permutation;
-    - anything else: POT's network simplex, likewise one by one, on the CPU.
+    - anything else: POT's network simplex, problem by problem on the CPU.
 
-    Adding a constant to the cost leaves the plan as it is, scaling by a positive number too.
+    Neither adding a constant to the cost nor scaling it by a positive number changes the plan.
 
-    Ties: the same input gives the same plan. In the first solver the first of equally good ways to
-    deal the columns to the blocks of rows wins, in an order that gives the last block the lowest
-    columns; among up to five rows the last takes the lowest column it can, then the one before.
+    Ties: the same input gives the same plan. The first solver takes the first of equally good ways
+    to deal the columns to the blocks of rows, in an order that gives the last block the lowest
+    columns. Among up to five rows the last takes the lowest column it can, then the one before.
     The plan carries no gradient: by the envelope theorem the gradient of the optimal value with
     respect to the cost is the plan itself, wherever it is unique.
 
@@ -53,18 +53,18 @@ def exact_plan(
         cost: (B, n, m), any n, m >= 1 and B >= 0; floating-point, finite (masked entries too).
         a: (B, n) masses of the rows, >= 0; uniform, 1/n each, if not given.
         b: (B, m) masses of the columns, with each problem's sum of ``a``; uniform, 1/m each.
-        row_mask: (B, n) booleans, instead of ``a``: the rows left out get no mass, the others equal
-            shares of 1.
+        row_mask: (B, n) booleans, instead of ``a``: equal shares of 1 for the rows that are kept.
         column_mask: (B, m) booleans, instead of ``b``.
 
     Returns:
         Plans (B, n, m) on the cost's device, in its dtype (float32 for half precision).
 
     Raises:
-        InputError: for another shape, whole numbers, costs that are not finite or within a factor
-            of 64 of overflow, or marginals that ``marginals`` refuses. Values are looked at where
-            that costs no synchronisation; on a GPU, and compiled, an assertion on the device fails
+        InputError: for another shape, integers, costs that are not finite or within a factor of 64
+            of overflow, or marginals that ``marginals`` refuses. Values are checked where that
+            needs no synchronisation; on a GPU, and compiled, an assertion on the device fails
             instead.
+        MissingDependencyError: if SciPy or POT is needed and not installed.
     """
     cost = checked_cost(cost)
     n, m = cost.shape[1:]
@@ -76,13 +76,16 @@ def exact_plan(
         return _matchings(cost)
     if uniform and math.lcm(n, m) <= LARGEST:
         return assignment_plan(cost)
-    masses = marginals(cost, a, b, row_mask, column_mask)
-    return _simplex_plans(cost, *(mass.double().cpu().numpy() for mass in masses))
+    return _simplex_plans(cost, *marginals(cost, a, b, row_mask, column_mask))
 
 
 def _matchings(cost: Tensor) -> Tensor:
-    """Plans of square problems with uniform marginals, by SciPy."""
-    from scipy.optimize import linear_sum_assignment  # only here: slow to import
+    """Return plans of square problems with uniform marginals, by SciPy."""
+    try:  # slow to import, and most sizes need neither
+        import numpy as np
+        from scipy.optimize import linear_sum_assignment
+    except ImportError:
+        raise _missing("SciPy", "scipy") from None
 
     problems = cost.double().cpu().numpy()
     columns = np.concatenate([linear_sum_assignment(problem)[1] for problem in problems])
@@ -90,17 +93,29 @@ def _matchings(cost: Tensor) -> Tensor:
     return torch.zeros_like(cost).scatter_(2, columns, 1 / cost.shape[1])
 
 
-def _simplex_plans(cost: Tensor, a: np.ndarray, b: np.ndarray) -> Tensor:
-    """Plans of problems with masses (B, n) and (B, m), by POT."""
-    import ot  # only here: slow to import
+def _simplex_plans(cost: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Return plans of problems with masses (B, n) and (B, m), by POT."""
+    try:  # slow to import, and most sizes need neither
+        import numpy as np
+        import ot
+    except ImportError:
+        raise _missing("POT", "pot") from None
 
-    # Its tolerances are absolute: costs of 1e-30 or around -1e6 would get plans that are not
-    # optimal. Neither this shift nor the scaling changes which plans are; likewise the masses.
+    # Its tolerances are absolute: it would not solve costs of 1e-30 or around -1e6. The optimal
+    # plans stay the same under this shift and this scaling, and so under that of the masses.
     problems = cost.double().cpu()
     problems = problems - problems.amin((1, 2), keepdim=True)
     largest = problems.amax((1, 2), keepdim=True)
     problems = (problems / torch.where(largest > 0, largest, 1.0)).numpy()
+    a, b = (mass.double().cpu().numpy() for mass in (a, b))
     total = a.sum(1, keepdims=True)
     a, b = a / total, b / b.sum(1, keepdims=True)
     plans = [ot.emd(*problem) for problem in zip(a, b, problems, strict=True)]
     return torch.from_numpy(total[:, :, None] * np.stack(plans)).to(cost)
+
+
+def _missing(name: str, package: str) -> MissingDependencyError:
+    return MissingDependencyError(
+        f"{name} solves transport problems of this size, and is not installed: "
+        f"run `pip install {package}`"
+    )

@@ -1,4 +1,4 @@
-"""What every solver asks of a transport problem.
+"""The checks and conversions that every solver needs.
 
 Shape legend: B problems, n rows, m columns.
 """
@@ -10,28 +10,32 @@ from cmemd.errors import InputError
 
 __all__ = ["checked_cost", "marginals"]
 
-# Solvers add and subtract costs of up to 16 rows: beyond this share of the largest number sums may
-# overflow.
+# Solvers add and subtract costs of up to 16 rows. Sums of larger costs than this share of the
+# largest number may overflow.
 _HEADROOM = 64
 # Marginals of a problem may differ in their sums by rounding: this many units in the last place.
 _ROUNDING = 100
 
 
 def checked_cost(cost: Tensor) -> Tensor:
-    """The cost as solvers take it: detached, in at least float32.
+    """Return the cost as solvers take it: detached, in at least float32.
 
     Args:
         cost: (B, n, m), any n, m >= 1 and B >= 0.
 
     Raises:
-        InputError: for another shape or whole numbers; for NaN, infinity or a cost so large that
-            sums overflow. On a GPU, and under ``torch.compile``, looking at values would be a
-            synchronisation: the device's own assertion then fails with the same words.
+        InputError: for another shape or integers; for NaN, infinity or a cost so large that sums
+            overflow. On a GPU, and under ``torch.compile``, checking values would be a
+            synchronisation: an assertion on the device fails with the same words instead.
     """
     if cost.dim() != 3 or 0 in cost.shape[1:]:
-        raise InputError(f"a plan expects a cost (B, n, m) with n, m >= 1, got {tuple(cost.shape)}")
+        raise InputError(
+            "a cost (B, n, m) with n, m >= 1",
+            f"shape {tuple(cost.shape)}",
+            "use .flatten(0, -3) to bring all leading axes into one",
+        )
     if not cost.is_floating_point():
-        raise InputError(f"a plan expects a floating-point cost, got {cost.dtype}: use .float()")
+        raise InputError("a floating-point cost", cost.dtype, "use .float()")
     cost = cost.detach()
     if cost.dtype in (torch.float16, torch.bfloat16):
         cost = cost.float()
@@ -40,8 +44,9 @@ def checked_cost(cost: Tensor) -> Tensor:
         lowest, highest = cost.aminmax()
         _require(
             torch.maximum(-lowest, highest) <= limit,
-            f"a plan expects finite costs of at most {limit:.0e} in size, got NaN, infinity or a "
-            "larger one: look for overflow where the cost was computed",
+            f"finite costs of at most {limit:.0e} in size",
+            "NaN, infinity or a larger one",
+            "look for overflow where the cost was computed",
         )
     return cost
 
@@ -53,19 +58,19 @@ def marginals(
     row_mask: Tensor | None,
     column_mask: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Masses of rows (B, n) and of columns (B, m), in the cost's dtype and on its device.
+    """Return masses of rows (B, n) and columns (B, m), in the cost's dtype, on its device.
 
     Args:
         cost: (B, n, m).
         a: (B, n) masses of the rows, >= 0; None: uniform, 1/n or as the mask says.
-        b: (B, m) masses of the columns, likewise.
-        row_mask: (B, n) booleans: rows that take part, in equal shares; not together with ``a``.
-        column_mask: (B, m), likewise.
+        b: (B, m) masses of the columns, >= 0; None: uniform, 1/m or as the mask says.
+        row_mask: (B, n) booleans: the rows with mass, in equal shares; not together with ``a``.
+        column_mask: (B, m) booleans: the columns with mass; not together with ``b``.
 
     Raises:
-        InputError: for another shape, a mass and a mask of the same side, or a mask that is not
-            boolean; where looking costs no synchronisation, for a negative or infinite mass, a
-            side without any, or two sides whose sums differ.
+        InputError: for another shape, masses and a mask of the same side, or a mask that is not
+            boolean; where checking needs no synchronisation, for a negative or infinite mass, a
+            side without mass, or two sides whose sums differ.
     """
     rows = _marginal(cost, 1, a, row_mask, "row")
     columns = _marginal(cost, 2, b, column_mask, "column")
@@ -73,13 +78,15 @@ def marginals(
     # Written so that NaN fails.
     _require(
         (torch.minimum(rows.amin(1), columns.amin(1)) >= 0).logical_and(total > 0).all(),
-        "marginals must be >= 0 with a positive sum, got a negative one, NaN, or a problem "
-        "without any mass",
+        "masses of at least 0 with a positive sum for each problem",
+        "a negative one, NaN, or a problem without any mass",
+        "check the masses, and that every mask keeps a row or column",
     )
     tolerance = _ROUNDING * torch.finfo(cost.dtype).eps
     _require(
         ((total - other).abs() <= tolerance * torch.minimum(total, other)).all(),
-        "the masses of a problem's rows and of its columns must have the same finite sum: "
+        "the same finite sum of a problem's row masses and of its column masses",
+        "sums that differ or are infinite",
         "divide each by its sum",
     )
     return rows, columns
@@ -90,25 +97,27 @@ def _marginal(
 ) -> Tensor:
     shape = (cost.shape[0], cost.shape[axis])
     if mass is not None and mask is not None:
-        raise InputError(f"expected masses or a mask of the {side}s, got both: give one")
+        raise InputError(f"masses or a mask of the {side}s", "both", "give one")
     given = mask if mass is None else mass
     if given is None:
         return cost.new_full(shape, 1 / shape[1])
     if given.shape != shape:
         raise InputError(
-            f"expected a {side} marginal or mask of shape {shape}, got {tuple(given.shape)}"
+            f"a {side} marginal or mask of shape {shape}",
+            tuple(given.shape),
+            f"give each {side} of each problem one value",
         )
     if mass is not None:
         return mass.detach().to(cost)
     if mask.dtype != torch.bool:
-        raise InputError(f"expected a boolean {side} mask, got {mask.dtype}: use mask > 0")
-    # 1 where the mask is empty: that leaves no mass, which is refused.
+        raise InputError(f"a boolean {side} mask", mask.dtype, "use mask > 0")
+    # Dividing by 1 leaves an empty mask without mass, which `marginals` refuses.
     return mask / mask.sum(1, keepdim=True).clamp(min=1).to(cost)
 
 
-def _require(holds: Tensor, message: str) -> None:
-    """Raises unless a 0-dimensional boolean holds, without waiting for a GPU."""
+def _require(holds: Tensor, expected: str, got: str, remedy: str) -> None:
+    """Raise unless a 0-dimensional boolean holds, without waiting for a GPU."""
     if holds.device.type != "cpu" or torch.compiler.is_compiling():
-        torch._assert_async(holds, message)
+        torch._assert_async(holds, f"expected {expected}, got {got}: {remedy}")
     elif not holds:
-        raise InputError(message)
+        raise InputError(expected, got, remedy)

@@ -22,9 +22,9 @@ def sinkhorn_plan(
     column_mask: Tensor | None = None,
     iterations: int = 200,
 ) -> Tensor:
-    r"""Transport plans blurred by entropy: ``exact_plan`` as epsilon -> 0, a b^T as it grows.
+    r"""Return plans blurred by entropy: ``exact_plan`` as epsilon -> 0, a b^T as it grows.
 
-    Solves, for each of the B problems,
+    Solve, for each of the B problems,
 
         min over pi >= 0 of sum_ij pi_ij cost_ij + epsilon sum_ij pi_ij log pi_ij,
         sum_j pi_ij = a_i,  sum_i pi_ij = b_j
@@ -34,9 +34,9 @@ def sinkhorn_plan(
     for uniform marginals of n rows and columns.
 
     The number of iterations is fixed. In the first half epsilon falls from the costs' range to
-    its value, and each step starts from the potentials of the last: small epsilons are reached in
-    far fewer iterations. What is then missing in the marginals is added as a rank-one plan, so that
-    they hold to rounding whatever the number of iterations.
+    its value, and each step starts from the potentials of the last, so that small epsilons need far
+    fewer iterations. A rank-one plan then adds what the marginals lack, so that they hold to
+    rounding after any number of iterations.
 
     The plan carries no gradient. Used as a constant, it gives sum_ij pi_ij cost_ij the gradient of
     the whole regularised minimum (envelope theorem).
@@ -49,8 +49,7 @@ def sinkhorn_plan(
         epsilon: > 0, in units of the cost.
         a: (B, n) masses of the rows, >= 0; uniform, 1/n each, if not given.
         b: (B, m) masses of the columns, with each problem's sum of ``a``; uniform, 1/m each.
-        row_mask: (B, n) booleans, instead of ``a``: the rows left out get no mass, the others equal
-            shares of 1.
+        row_mask: (B, n) booleans, instead of ``a``: equal shares of 1 for the rows that are kept.
         column_mask: (B, m) booleans, instead of ``b``.
         iterations: >= 1, of rows and columns each.
 
@@ -62,9 +61,9 @@ def sinkhorn_plan(
             iterations than one.
     """
     if not 0 < epsilon < float("inf"):
-        raise InputError(f"expected a positive, finite epsilon, got {epsilon}")
+        raise InputError("a positive, finite epsilon", epsilon, "give it in units of the cost")
     if iterations < 1:
-        raise InputError(f"expected at least one iteration, got {iterations}")
+        raise InputError("at least one iteration", iterations, "200 is the default")
     cost = checked_cost(cost)
     if cost.shape[0] == 0:
         return cost
@@ -81,7 +80,7 @@ def sinkhorn_plan(
 
 
 def _with_marginals(plan: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """The plan with rows and columns cut to their masses, and the rest as a rank-one plan."""
+    """Cut rows and columns of a plan to their masses, and add the rest as a rank-one plan."""
     tiny = torch.finfo(plan.dtype).tiny  # rows without mass stay empty
     plan = plan * (a / plan.sum(2, keepdim=True).clamp(min=tiny)).clamp(max=1)
     plan = plan * (b / plan.sum(1, keepdim=True).clamp(min=tiny)).clamp(max=1)
