@@ -309,3 +309,34 @@ def test_two_hundred_sinkhorn_iterations_are_as_close_as_docs_transport_says():
             )
             worst = ((short - long).abs() / cost.amax((1, 2))).max()
             assert worst < 4e-4, (rows, columns, epsilon)
+
+
+# ---- the rooms
+
+
+def test_each_room_imports_only_the_rooms_of_its_row():
+    table = text_of(REPOSITORY / "CONTRIBUTING.md").split("## Rooms")[1]
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\| (yes|no) \|$", table, re.MULTILINE)
+    folders = {source.parent for source in (PROJECT / "cmemd").glob("*/*.py")}
+    assert {room for room, *_ in rows} == {folder.name for folder in folders}
+    for room, others, fastreid in rows:
+        allowed = {room, "errors", "files", "version", *re.findall(r"`(\w+)`", others)}
+        if others.strip() == "every room":
+            allowed |= {row[0] for row in rows}
+        if fastreid == "yes":
+            allowed |= {"compat", "config", "plugin"}
+        for source in (PROJECT / "cmemd" / room).rglob("*.py"):
+            for module in imports_of(source):
+                assert module.split(".")[1] in allowed, (where(source), module)
+
+
+def imports_of(source: Path) -> Iterator[str]:
+    """The modules of this package that a file imports, also within functions."""
+    for node in ast.walk(ast.parse(text_of(source))):
+        if isinstance(node, ast.ImportFrom) and node.level == 0:
+            names = [node.module]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from (name for name in names if name.startswith("cmemd."))
