@@ -23,38 +23,86 @@ def run(code: str, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-def test_importing_the_package_loads_neither_torch_nor_fastreid():
-    code = "import cmemd, sys; print({'torch', 'fastreid', 'numpy'} & set(sys.modules))"
-    assert run(code).stdout == "set()\n"
+def test_each_public_name_loads_no_more_than_it_needs():
+    """In one interpreter, from the lightest to the heaviest."""
+    code = """
+import sys
+import cmemd
+
+def check(names, *absent):
+    for name in names.split():
+        getattr(cmemd, name)
+    assert not set(absent) & set(sys.modules), (names, set(absent) & set(sys.modules))
+
+check("__version__", "numpy", "torch", "fastreid")
+import cmemd.evaluation.open_set, cmemd.evaluation.bootstrap, cmemd.data.layouts
+check("score read_features get_protocol", "torch", "fastreid", "faiss", "lancedb", "pyarrow")
+check("Predictor load_pretrained", "torch", "fastreid", "lancedb")
+check("exact_plan sinkhorn_plan ground_cost cm_emd_loss cm_dl_loss", "fastreid", "lancedb")
+check(" ".join(cmemd.__all__), "lancedb")
+assert set(cmemd.__all__) <= set(dir(cmemd))
+print("done")
+"""
+    done = run(code)
+    assert done.stdout == "done\n", done.stderr
+
+
+REGISTERED = """
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY as a
+from fastreid.modeling.backbones import BACKBONE_REGISTRY as b
+from fastreid.modeling.heads.build import REID_HEADS_REGISTRY as c
+from fastreid.data.datasets import DATASET_REGISTRY as d
+a.get('CMEMDNet'), c.get('MultiGranularityHead'), d.get('SYSUMM01'), d.get('RegDB')
+b.get('build_two_stream_resnet_backbone'), a.get('Baseline'), d.get('SYSU_mm'), d.get('LLCM')
+print('registered')
+"""
 
 
 @pytest.mark.parametrize(
     "code",
     [
-        "from fastreid.config import get_cfg; import cmemd; cmemd.add_cmemd_config(get_cfg())",
-        "import cmemd; cmemd.add_cmemd_config; from fastreid.config import get_cfg",
-        "import fastreid, fastreid.config; import cmemd.plugin",
-        # fails by itself where fast-reid needs adapting, and must not have spoilt anything
-        "try: import fastreid.engine\nexcept Exception: pass\nimport cmemd.plugin",
-        "import cmemd.plugin; import fastreid.engine; import cmemd.plugin",
-        "import cmemd.plugin, importlib; importlib.reload(cmemd.plugin)",
-        "import cmemd.plugin, importlib; importlib.reload(cmemd.compat); cmemd.plugin.register()",
-        "from cmemd.data.sysu_mm01 import SYSUMM01; from cmemd import Trainer",
+        # fast-reid first; it fails by itself where it needs adapting, and must not have spoilt
+        # anything; then everything twice
+        "try: import fastreid.engine\nexcept Exception: pass\n"
+        "import fastreid.config, importlib, cmemd\n"
+        "cmemd.add_cmemd_config(fastreid.config.get_cfg())\n"
+        "import cmemd.plugin, fastreid.engine\n"
+        "importlib.reload(cmemd.plugin), importlib.reload(cmemd.compat)\n"
+        "cmemd.plugin.register()",
+        # ours first, by a deep import
+        "from cmemd.data.sysu_mm01 import SYSUMM01; from cmemd import Trainer, add_cmemd_config",
     ],
 )
 def test_registers_in_any_order_and_twice(code):
-    names = (
-        "from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY as a\n"
-        "from fastreid.modeling.backbones import BACKBONE_REGISTRY as b\n"
-        "from fastreid.modeling.heads.build import REID_HEADS_REGISTRY as c\n"
-        "from fastreid.data.datasets import DATASET_REGISTRY as d\n"
-        "a.get('CMEMDNet'), c.get('MultiGranularityHead'), d.get('SYSUMM01'), d.get('RegDB')\n"
-        "b.get('build_two_stream_resnet_backbone'), a.get('Baseline'), d.get('SYSU_mm')\n"
-        "d.get('LLCM')\n"
-        "print('registered')"
-    )
-    done = run(f"{code}\n{names}")
+    done = run(code + REGISTERED)
     assert done.stdout == "registered\n", done.stderr
+
+
+def test_old_import_paths_work_with_a_warning():
+    code = """
+import importlib, warnings
+from cmemd.moved import MOVED
+
+warnings.simplefilter("always")
+for old, now in MOVED.items():
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        assert importlib.import_module(old) is importlib.import_module(now), old
+    texts = [str(w.message) for w in told if w.category is DeprecationWarning]
+    assert any(t.startswith(f"{old} has moved to {now};") for t in texts), (old, texts)
+from cmemd.serve import Predictor
+from cmemd.serve.guard import ModalityGuard
+import cmemd.inference.guard
+assert ModalityGuard is cmemd.inference.guard.ModalityGuard
+assert cmemd.inference.guard.__name__ == "cmemd.inference.guard"
+from cmemd.engine import Trainer, evaluate, train
+try:
+    import cmemd.no_such_module
+except ModuleNotFoundError as error:
+    print(error.name)
+"""
+    done = run(code)
+    assert done.stdout == "cmemd.no_such_module\n", done.stderr
 
 
 def test_without_fastreid_one_sentence_says_what_to_do():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Trains and evaluates, with the habits of fast-reid's own train_net.py.
+"""Train and evaluate, with the habits of fast-reid's own train_net.py.
 
 Training, evaluation, training by several processes, and RegDB's ten trials with their average::
 
@@ -18,23 +18,25 @@ with readable_errors():  # fast-reid may be missing
 
     from fastreid.engine import default_argument_parser
 
-    from cmemd.engine.launch import launch, setup
-    from cmemd.engine.trainer import evaluate, train
+    from cmemd.engine.launch import launch
+    from cmemd.engine.setup import setup
+    from cmemd.engine.testing import evaluate
+    from cmemd.engine.trainer import train
     from cmemd.engine.trials import run_trials, start_process
 
 
 def main(args: argparse.Namespace) -> None:
-    """One process's run."""
+    """Run one process."""
     with readable_errors():
-        cfg = setup(args)
+        start = setup(args)
         if args.eval_only:
-            evaluate(cfg)
+            evaluate(start.cfg, start.data.test, start.weights)
         else:
-            train(cfg, resume=args.resume)
+            train(start, resume=args.resume)
 
 
 def parser() -> argparse.ArgumentParser:
-    """fast-reid's arguments, and ours."""
+    """Return a parser of fast-reid's arguments, and ours."""
     arguments = default_argument_parser()
     arguments.add_argument(
         "--trials",

@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from cmemd.engine.checkpoint import WholeCheckpointer, check_weights, read_checkpoint, read_record
+from cmemd.engine.checkpoint import WholeCheckpointer, check_weights, read_checkpoint
 from cmemd.errors import InputError
 
 
 def weights(path) -> torch.Tensor:
-    return read_checkpoint(path)["model"]["weight"]
+    return read_checkpoint(path).model["weight"]
 
 
 def test_a_checkpoint_holds_model_states_and_extras(tmp_path):
@@ -17,10 +17,10 @@ def test_a_checkpoint_holds_model_states_and_extras(tmp_path):
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     WholeCheckpointer(model, str(tmp_path), optimizer=optimizer).save("a", epoch=3)
     stored = read_checkpoint(tmp_path / "a.pth")
-    assert stored["epoch"] == 3
-    assert stored["optimizer"]["param_groups"][0]["lr"] == 0.5
-    assert torch.equal(stored["model"]["weight"], model.weight)
-    assert read_record(stored) is None
+    assert (stored.entries["epoch"], stored.epoch) == (3, 4)
+    assert stored.entries["optimizer"]["param_groups"][0]["lr"] == 0.5
+    assert torch.equal(stored.model["weight"], model.weight)
+    assert stored.record is None
 
 
 def test_an_interrupted_save_leaves_the_good_file_and_mark(tmp_path, monkeypatch):
@@ -51,7 +51,7 @@ def test_processes_other_than_the_main_one_write_nothing(tmp_path):
 def test_weights_of_another_architecture_are_named():
     state = nn.Linear(3, 1).state_dict()
     check_weights(nn.Linear(3, 1), state, "a.pth")
-    with pytest.raises(InputError, match=r"a\.pth .* 1 of 2 tensors .* such as weight"):
+    with pytest.raises(InputError, match=r"a\.pth, .* 1 of 2 tensors .* such as weight"):
         check_weights(nn.Linear(2, 1), state, "a.pth")
 
 
@@ -62,5 +62,8 @@ def test_a_file_that_is_no_checkpoint(tmp_path, content):
         path.write_bytes(content)
     else:
         torch.save(content, path)
-    with pytest.raises(InputError, match="truncated or not a fast-reid checkpoint"):
+    with pytest.raises(
+        InputError,
+        match=f"expected a fast-reid checkpoint at {path}, got a (truncated|file without)",
+    ):
         read_checkpoint(path)

@@ -135,7 +135,7 @@ def test_a_file_name_that_is_no_number_is_refused(random_samples, make_evaluator
 
 
 def test_no_image_and_diverged_features_are_refused(random_samples, make_evaluator):
-    with pytest.raises(InputError, match="expected test images; got none"):
+    with pytest.raises(InputError, match="expected test images, got none"):
         make_evaluator().evaluate()
     wrong = items(random_samples(0))
     for item in wrong:

@@ -110,7 +110,10 @@ def test_a_resumed_run_takes_over_what_the_first_start_knew():
 
 
 def test_resuming_with_other_identities_is_refused():
-    with pytest.raises(InputError, match=r"of regdb trial 1, this run's .* trial 2 differ in 2"):
+    with pytest.raises(
+        InputError,
+        match=r"this run's 3 .* trial 2 .* got one of 3 identities of regdb trial 1, 2 of them",
+    ):
         record((1, 2, 4), trial=2).load_state_dict(record((1, 2, 3)).state_dict())
 
 

@@ -140,7 +140,7 @@ def test_a_finished_trial_is_not_run_again(args):
 
 def test_a_crash_stays_in_its_trial_and_is_made_up_for(args, tmp_path):
     start = Starts(args, crash={2: 1})
-    with pytest.raises(InputError, match="trials 2 of .* failed"):
+    with pytest.raises(InputError, match="got failures of trials 2 "):
         run_trials(args, start)
     assert start.numbers == [1, 2, 3]
     assert not (tmp_path / "results.json").exists()
@@ -151,7 +151,7 @@ def test_a_crash_stays_in_its_trial_and_is_made_up_for(args, tmp_path):
 
 def test_bad_input_stops_at_the_first_trial(args):
     start = Starts(args, crash={1: 2, 2: 2})
-    with pytest.raises(InputError, match="trial 1 stopped at its input"):
+    with pytest.raises(InputError, match="expected good input for trial 1,"):
         run_trials(args, start)
     assert start.numbers == [1]
 
@@ -190,13 +190,13 @@ def test_an_evaluation_on_the_way_is_not_the_end(args):
 
 def test_data_sets_without_ten_splits(args):
     args.config_file = str(CONFIGS / "sysu.yml")
-    with pytest.raises(InputError, match="--trials is for RegDB"):
+    with pytest.raises(InputError, match="--trials with RegDB"):
         plan_trials(args)
 
 
 @pytest.mark.parametrize("change", [{"eval_only": True}, {"num_machines": 2}])
 def test_options_that_do_not_go_together(args, change):
-    with pytest.raises(InputError, match="leave out"):
+    with pytest.raises(InputError, match="leave those out"):
         plan_trials(Namespace(**vars(args) | change))
 
 

@@ -13,6 +13,7 @@ from torch.testing import assert_close
 from torchvision.models import resnet18
 
 from cmemd import load_config
+from cmemd.engine.provenance import Weights
 from cmemd.errors import InputError
 from cmemd.export.agw import AGW, agw_config, read_agw
 from cmemd.export.folder import export_model
@@ -82,7 +83,7 @@ def config():
 
 
 def read(path, pooling):
-    return read_network(inference_config(agw_config(config(), pooling)), path, AGW)[0]
+    return read_network(inference_config(agw_config(config(), pooling)), Weights(path), AGW)
 
 
 def embed_both(embed, reference):
@@ -140,7 +141,7 @@ def test_a_network_with_local_features_is_refused(reference, tmp_path):
     cfg = load_config(CONFIGS / "sysu.yml", OPTIONS)
     path = saved(tmp_path, reference.state_dict())
     with pytest.raises(InputError, match="global feature only.*agw_global.yml"):
-        read_network(inference_config(cfg), path, AGW)
+        read_network(inference_config(cfg), Weights(path), AGW)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"text", [1], {"net": {"a": 1}}])

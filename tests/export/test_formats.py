@@ -9,6 +9,7 @@ import onnx
 import pytest
 from tests.export.conftest import SIZE, save_checkpoint, tiny_config
 
+from cmemd.engine.provenance import Weights
 from cmemd.errors import InputError, MissingDependencyError
 from cmemd.export.formats import (
     OPSET,
@@ -34,7 +35,9 @@ def batch(modalities, seed=0):
 
 @pytest.fixture(scope="module")
 def trained(checkpoint):
-    return by_training_network(read_network(inference_config(tiny_config()), checkpoint)[0])
+    return by_training_network(
+        read_network(inference_config(tiny_config()), Weights.read(checkpoint))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +90,7 @@ def test_an_unknown_modality_gives_nan_and_leaves_the_other_rows_alone(name, for
 )
 def test_other_heads_export_too(keys, tmp_path):
     cfg = inference_config(tiny_config(**keys))
-    network = read_network(cfg, save_checkpoint(tmp_path, **keys))[0]
+    network = read_network(cfg, Weights.read(save_checkpoint(tmp_path, **keys)))
     write_onnx(trace(EmbeddingGraph(network), *SIZE), tmp_path / "model.onnx")
     images, modalities = batch([1, 0, 0])
     expected = by_training_network(network)(images, modalities)

@@ -199,7 +199,7 @@ def test_a_misspelt_key_in_a_yaml(train_net, tmp_path):
 
 def test_a_batch_that_is_not_p_times_k(train_net, tmp_path):
     message = refused(train_net, tmp_path, SOLVER__IMS_PER_BATCH=42)
-    assert "SOLVER.IMS_PER_BATCH 42" in message
+    assert "on each of 1 process(es), got 42" in message
 
 
 def test_cuda_without_cuda(train_net, tmp_path, monkeypatch):
@@ -211,7 +211,7 @@ def test_cuda_without_cuda(train_net, tmp_path, monkeypatch):
     ("key", "value", "message"),
     [
         ("TEST__PROTOCOLS", "('sysu-all-2shot',)", "sysu-all-1shot"),
-        ("TEST__PROTOCOLS", "('regdb-v2t',)", "of the data set under test, SYSUMM01: sysu-all"),
+        ("TEST__PROTOCOLS", "('regdb-v2t',)", "got regdb-v2t: choose out of sysu-all"),
         ("TEST__DRAW", "random", "expected a draw out of"),
         ("TEST__METRIC", "manhattan", "euclidean"),
         ("DATASETS__NAMES", "('Market1501',)", "Market1501"),

@@ -96,7 +96,7 @@ def test_a_trial_has_a_process_of_its_own(train_net, tmp_path, monkeypatch):
 def test_other_data_sets_have_no_trials(train_net, tmp_path):
     status, message = train_net("--trials", "1-10")
     assert status == 2
-    assert "--trials is for RegDB" in message
+    assert "--trials with RegDB" in message
     assert not (tmp_path / "out").exists()
 
 

@@ -1,37 +1,61 @@
 """CM-EMD: visible-thermal person re-identification with fast-reid.
 
-Importing this package loads neither torch nor fast-reid, so that commands which need neither
-start at once. Whatever faces fast-reid is reached as an attribute of it, and the first such use
-registers the plugin with fast-reid::
+Importing this package loads neither torch nor fast-reid, so that commands which need neither start
+at once. Public names are loaded when they are first used::
 
-    from fastreid.config import get_cfg
-    from cmemd import add_cmemd_config
-
-    cfg = get_cfg()
-    add_cmemd_config(cfg)
+    from cmemd import load_pretrained  # embeds images with an exported network
+    from cmemd import cm_emd_loss  # needs torch alone
+    from cmemd import add_cmemd_config  # needs fast-reid, and registers the plugin with it
 """
 
 import importlib
 
+import cmemd.moved  # noqa: F401  old import paths
 from cmemd.version import __version__
 
-_FACES_FASTREID = {
+_PUBLIC = {
+    # with fast-reid
     "add_cmemd_config": "cmemd.config",
     "load_config": "cmemd.config",
     "Trainer": "cmemd.engine.trainer",
     "CMEMDNet": "cmemd.modeling.cmemd_net",
     "SYSUMM01": "cmemd.data.sysu_mm01",
+    "RegDB": "cmemd.data.regdb",
+    "LLCM": "cmemd.data.llcm",
+    # with torch
+    "exact_plan": "cmemd.losses.transport",
+    "sinkhorn_plan": "cmemd.losses.transport",
+    "ground_cost": "cmemd.losses.cm_emd",
+    "cm_emd_loss": "cmemd.losses.cm_emd",
+    "cm_dl_loss": "cmemd.losses.cm_dl",
+    # with NumPy
+    "score": "cmemd.evaluation.scoring",
+    "read_features": "cmemd.evaluation.features_file",
+    "get_protocol": "cmemd.evaluation.protocols",
+    # with ONNX Runtime, or with PyTorch
+    "Predictor": "cmemd.inference.predictor",
+    "load_pretrained": "cmemd.inference.zoo",
+}
+_FACES_FASTREID = {
+    "add_cmemd_config",
+    "load_config",
+    "Trainer",
+    "CMEMDNet",
+    "SYSUMM01",
+    "RegDB",
+    "LLCM",
 }
 
-__all__ = ["__version__", *_FACES_FASTREID]
+__all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> object:
-    """Imports the plugin, then the attribute asked for (PEP 562)."""
-    if name not in _FACES_FASTREID:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _PUBLIC:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    importlib.import_module("cmemd.plugin")
-    return getattr(importlib.import_module(_FACES_FASTREID[name]), name)
+    if name in _FACES_FASTREID:
+        importlib.import_module("cmemd.plugin")
+    return getattr(importlib.import_module(_PUBLIC[name]), name)
 
 
 def __dir__() -> list[str]:

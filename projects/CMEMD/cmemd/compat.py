@@ -1,8 +1,8 @@
 """Makes fast-reid 1.4.0 run on current Python and PyTorch, and on machines without CUDA.
 
-Importing this module applies every adaptation that this machine needs, and no other. Each says
-why it is there and when it can go. fast-reid is adapted from outside and never edited; what is
-adapted is either broken without it or, as noted, silently does nothing.
+Importing this module applies every adaptation that this machine needs, and no other. Each one says
+why it is there and when it can go. fast-reid is adapted from outside and never edited. Without its
+adaptation, each part is broken or, as noted, silently does nothing.
 
 Modules that face fast-reid import this one before ``fastreid``.
 """
@@ -24,14 +24,31 @@ from collections.abc import Callable
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch  # noqa: E402
+from torch.distributed import ProcessGroup  # noqa: E402
 from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from cmemd.errors import MissingDependencyError  # noqa: E402
 
+__all__ = ["set_local_group"]
+
 logger = logging.getLogger(__name__)
 
 _KEPT_ALIVE: list[torch.library.Library] = []  # a schema goes away with its library object
+
+
+def set_local_group(group: ProcessGroup) -> None:
+    """Tell fast-reid the process group of this machine.
+
+    ``comm.get_local_rank`` reads a global that only fast-reid's own launcher sets, and asserts
+    without it. Goes away when fast-reid starts under torchrun.
+
+    Args:
+        group: the processes on this machine.
+    """
+    from fastreid.utils import comm
+
+    comm._LOCAL_PROCESS_GROUP = group
 
 
 def _require_fastreid() -> None:

@@ -6,23 +6,17 @@ Each key says where its meaning comes from: [P] the paper, [S] the first author'
 
 import difflib
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import cmemd.compat  # noqa: F401  before fastreid
 
-import torch
 import yaml
 from fastreid.config import CfgNode, get_cfg
 
-from cmemd.engine.checkpoint import read_checkpoint
 from cmemd.errors import InputError
 
-__all__ = ["SELECTIONS", "add_cmemd_config", "check_config", "load_config"]
-
-SELECTIONS = ("last", "validation", "best_on_test")
-_NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")  # what fast-reid's get_norm knows
+__all__ = ["add_cmemd_config", "load_config"]
 
 
 def add_cmemd_config(cfg: CfgNode) -> None:
@@ -168,71 +162,3 @@ def _keys(cfg: CfgNode, prefix: str = "") -> list[str]:
         if isinstance(value, CfgNode):
             keys += _keys(value, f"{prefix}{name}.")
     return keys
-
-
-def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) -> None:
-    """Finds what would fail only after work has been done.
-
-    Raises:
-        InputError: for CUDA without CUDA, a batch that is not P x (K_v + K_t) over whole ranks,
-            weights that cannot be read, an unknown rule or norm, a width that is not positive, or
-            an OUTPUT_DIR that cannot be written.
-    """
-    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            f"MODEL.DEVICE is {cfg.MODEL.DEVICE}, but PyTorch finds no CUDA device: "
-            "append `MODEL.DEVICE cpu` to the command"
-        )
-    if cfg.SOLVER.SELECTION not in SELECTIONS:
-        raise InputError(
-            f"expected SOLVER.SELECTION out of {', '.join(SELECTIONS)}, got "
-            f"{cfg.SOLVER.SELECTION!r}"
-        )
-    if cfg.MODEL.BACKBONE.WIDTH <= 0:
-        raise InputError(
-            f"expected MODEL.BACKBONE.WIDTH above 0, got {cfg.MODEL.BACKBONE.WIDTH}: 1 is ResNet"
-        )
-    for name in ("BACKBONE", "HEADS"):
-        if cfg.MODEL[name].NORM not in _NORMS:
-            raise InputError(
-                f"expected MODEL.{name}.NORM out of {', '.join(_NORMS)}, got "
-                f"{cfg.MODEL[name].NORM!r}"
-            )
-    if cfg.MODEL.WEIGHTS:
-        read_checkpoint(cfg.MODEL.WEIGHTS)
-    if cfg.TEST.EVAL_PERIOD < 1:
-        raise InputError(
-            f"expected TEST.EVAL_PERIOD of at least 1 epoch, got {cfg.TEST.EVAL_PERIOD}: "
-            "fast-reid's evaluation hook divides by it; SOLVER.MAX_EPOCH evaluates at the end only"
-        )
-    if training:
-        _check_batch(cfg, world_size)
-    _check_writable(Path(cfg.OUTPUT_DIR))
-
-
-def _check_batch(cfg: CfgNode, world_size: int) -> None:
-    visible, thermal = cfg.DATALOADER.NUM_VISIBLE, cfg.DATALOADER.NUM_THERMAL
-    if visible < 1 or thermal < 1:
-        raise InputError(
-            "expected DATALOADER.NUM_VISIBLE and NUM_THERMAL of at least 1, "
-            f"got {visible} and {thermal}"
-        )
-    each, batch = visible + thermal, cfg.SOLVER.IMS_PER_BATCH
-    if batch < 1 or batch % (each * world_size):
-        raise InputError(
-            f"SOLVER.IMS_PER_BATCH {batch} is not P identities x ({visible} visible + {thermal} "
-            f"thermal) images on each of {world_size} process(es): use a multiple of "
-            f"{each * world_size}"
-        )
-
-
-def _check_writable(folder: Path) -> None:
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"cannot write to OUTPUT_DIR {folder} ({error.strerror} at {existing}): "
-            "set OUTPUT_DIR to a folder of yours"
-        ) from None

@@ -1,7 +1,9 @@
 """Checkpoints: written whole, and known to fit a network before they are used."""
 
-import os
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +15,48 @@ from torch import Tensor, nn
 
 from cmemd.engine.record import RECORD, TrainingRecord
 from cmemd.errors import InputError
+from cmemd.files import file_sha256, load_tensors, whole_file
 
-__all__ = ["WholeCheckpointer", "check_weights", "read_checkpoint", "read_record"]
+__all__ = ["Checkpoint", "WholeCheckpointer", "check_weights", "load_weights", "read_checkpoint"]
+
+logger = logging.getLogger(__name__)
 
 _CLASSIFIER = ".classifier"  # its size is the training set's, and no embedding depends on it
 
 
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """The content of a checkpoint file, read once.
+
+    Attributes:
+        path: the file.
+        model: the network's tensors by name.
+        record: the training record; None where the file has none.
+        entries: whatever else was saved, by name.
+    """
+
+    path: Path
+    model: Mapping[str, Tensor]
+    record: TrainingRecord | None
+    entries: Mapping[str, Any]
+
+    @property
+    def epoch(self) -> int | None:
+        """Number of finished epochs; None where the file does not say."""
+        epoch = self.entries.get("epoch")  # fast-reid's start at 0
+        return None if epoch is None else epoch + 1
+
+    @cached_property
+    def sha256(self) -> str:
+        """SHA-256 of the file in hex."""
+        return file_sha256(self.path)
+
+
 class WholeCheckpointer(Checkpointer):
-    """fast-reid's, whose interruption may leave half a file under the name of a good one."""
+    """Write checkpoints whole; an interrupted fast-reid may leave half a file."""
 
     def save(self, name: str, **kwargs: object) -> None:
-        """Writes a checkpoint beside its place, then moves it there and marks it as the last.
+        """Write a checkpoint beside its place, move it there and mark it as the last one.
 
         Args:
             name: of the file, without ".pth".
@@ -34,14 +67,35 @@ class WholeCheckpointer(Checkpointer):
         path = Path(self.save_dir, f"{name}.pth")
         self.logger.info("Saving checkpoint to %s", path)
         states = {key: kept.state_dict() for key, kept in self.checkpointables.items()}
-        unfinished = path.with_suffix(".unfinished")
-        torch.save({"model": self.model.state_dict(), **states, **kwargs}, unfinished)
-        os.replace(unfinished, path)
+        with whole_file(path) as unfinished:
+            torch.save({"model": self.model.state_dict(), **states, **kwargs}, unfinished)
         self.tag_last_checkpoint(path.name)
 
 
+def read_checkpoint(path: str | Path, *, named_by: str = "MODEL.WEIGHTS") -> Checkpoint:
+    """Read a fast-reid checkpoint.
+
+    Args:
+        path: the file.
+        named_by: the key or option that names it, for messages.
+
+    Raises:
+        InputError: the file is missing, truncated or not a checkpoint; its training record is of
+            another version or malformed.
+    """
+    path = Path(path)
+    what, remedy = "a fast-reid checkpoint", f"name a checkpoint file in {named_by}"
+    entries = load_tensors(path, what, remedy)
+    if not isinstance(entries, dict) or not isinstance(entries.get("model"), dict):
+        raise InputError(f"{what} at {path}", 'a file without tensors under "model"', remedy)
+    entries = dict(entries)
+    model = {name.removeprefix("module."): t for name, t in entries.pop("model").items()}
+    record = TrainingRecord.from_state(entries[RECORD]) if RECORD in entries else None
+    return Checkpoint(path, model, record, entries)
+
+
 def check_weights(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
-    """Compares a checkpoint's tensors with a network's, all but the classifiers.
+    """Compare a checkpoint's tensors with a network's, all but the classifiers.
 
     fast-reid's Checkpointer loads what fits and only logs the rest, so that a checkpoint of another
     architecture would score as a random network.
@@ -52,7 +106,7 @@ def check_weights(model: nn.Module, state: Mapping[str, Tensor], path: str | Pat
         path: its file, for the message.
 
     Raises:
-        InputError: if the checkpoint is of another architecture.
+        InputError: the checkpoint is of another architecture.
     """
     expected = model.state_dict()
     wrong = [
@@ -63,36 +117,30 @@ def check_weights(model: nn.Module, state: Mapping[str, Tensor], path: str | Pat
     ]
     if wrong:
         raise InputError(
-            f"the weights in {path} are of another architecture: {len(wrong)} of {len(expected)} "
-            f"tensors are missing, unknown or of another shape, such as {min(wrong)}: use the "
-            "config that they were trained with"
+            f"weights of the configured architecture in {path}",
+            f"another architecture: {len(wrong)} of {len(expected)} tensors are missing, unknown "
+            f"or of another shape, such as {min(wrong)}",
+            "use the config that they were trained with",
         )
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """A fast-reid checkpoint: "model", the tensors by name, and whatever else was saved.
+def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+    """Copy a checkpoint's tensors into a network; classifiers of another size stay as they are.
 
     Raises:
-        InputError: if the file is missing, truncated or no checkpoint.
+        InputError: the checkpoint is of another architecture.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no weights at {path}: MODEL.WEIGHTS names a checkpoint file")
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        model = {name.removeprefix("module."): t for name, t in checkpoint["model"].items()}
-        return {**checkpoint, "model": model}
-    except Exception as error:  # noqa: BLE001  unpickling fails in many ways; all mean bad bytes
-        raise InputError(
-            f"cannot read weights from {path} ({type(error).__name__}): the file is truncated or "
-            "not a fast-reid checkpoint"
-        ) from None
-
-
-def read_record(checkpoint: Mapping[str, Any]) -> TrainingRecord | None:
-    """The training record in a checkpoint; None where it has none.
-
-    Raises:
-        InputError: if it is of another version or malformed.
-    """
-    return TrainingRecord.from_state(checkpoint[RECORD]) if RECORD in checkpoint else None
+    check_weights(model, checkpoint.model, checkpoint.path)
+    own = model.state_dict()
+    fitting = {
+        name: tensor
+        for name, tensor in checkpoint.model.items()
+        if name in own and own[name].shape == tensor.shape
+    }
+    model.load_state_dict(fitting, strict=False)
+    kept = len(own) - len(fitting)
+    logger.info(
+        "Loaded %s%s",
+        checkpoint.path,
+        f"; {kept} classifiers of another size start afresh" if kept else "",
+    )

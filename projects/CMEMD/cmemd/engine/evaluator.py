@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import cmemd.compat  # noqa: F401  # adapts Python and PyTorch to fast-reid
+import cmemd.compat  # noqa: F401  before fastreid
 
 import numpy as np
 import torch
@@ -28,33 +28,35 @@ from cmemd.evaluation.samples import Samples
 from cmemd.evaluation.scoring import Reranking, score_all
 from cmemd.evaluation.tables import HEADINGS, format_table
 
+__all__ = ["VisibleThermalEvaluator"]
+
 logger = logging.getLogger(__name__)
 
 
 class VisibleThermalEvaluator(DatasetEvaluator):
-    """Scores a test set's features under visible-thermal protocols.
+    """Score a test set's features under visible-thermal protocols.
 
     Queries and galleries are chosen by modality and camera from all images of the test set, so
-    the loader's order and fast-reid's ``num_query`` do not matter. Leaves ``results.json``,
-    ``results.per_query.npz`` and ``ranked_gallery.png`` in the output folder; a later evaluation
+    the loader's order and fast-reid's ``num_query`` do not matter. The output folder gets
+    ``results.json``, ``results.per_query.npz`` and ``ranked_gallery.png``; a later evaluation
     replaces them.
 
     Args:
-        protocols: Names of at least one protocol, all of one data set; the first one gives
+        protocols: names of at least one protocol, all of one data set; the first one gives
             ``metric`` and the picture.
-        rand_perm_cam: The official permutations' file, where the user has it.
-        draw: ``auto``, ``official``, ``python`` or ``everything``.
+        rand_perm_cam: file of the official permutations, where the user has it.
+        draw: gallery sampling: ``auto``, ``official``, ``python`` or ``everything``.
         metric: ``euclidean`` or ``cosine``.
-        output_dir: Folder for the files.
-        ranked_gallery_queries: Rows of the picture; 0 for none.
-        run: Where the network comes from, for the card.
-        save_features: Whether ``features.npz``, as ``cmemd score`` reads it, is left too.
-        reranking: Score once more with k-reciprocal re-ranking, as a row of its own.
+        output_dir: folder for the files.
+        ranked_gallery_queries: rows of the picture; 0 for no picture.
+        run: facts of the run, for the results file.
+        save_features: whether to write ``features.npz`` too, as ``cmemd score`` reads it.
+        reranking: score once more with k-reciprocal re-ranking, as a row of its own.
 
     Raises:
-        InputError: Unknown protocol, draw or metric; protocols of several data sets; a protocol
-            without the permutations that it needs; an unreadable file. Before any image is looked
-            at.
+        InputError: unknown protocol, gallery sampling or metric; protocols of several data sets; a
+            protocol without the permutations that it needs; an unreadable file. This happens
+            before any image is read.
     """
 
     def __init__(
@@ -89,13 +91,13 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._batches = []
 
     def process(self, inputs: Mapping[str, Any], outputs: torch.Tensor) -> None:
-        """Take in one batch.
+        """Add one batch.
 
         Args:
             inputs: ``targets`` (identities), ``camids`` (genuine camera numbers) and
                 ``modalities``, ``(B,)`` each, and ``img_paths``, ``B`` strings.
-            outputs: ``(B, D)`` features; or ``(B, 2, D)`` features without and with the mean over
-                an image and its mirror image, which are scored both.
+            outputs: ``(B, D)`` features; or ``(B, 2, D)``: features of the image, and means over
+                the image and its mirror image. Both are scored.
         """
         self._batches.append(
             {
@@ -111,12 +113,12 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         """Score the images of all processes, write the files, log the table.
 
         Returns:
-            On the main process ``<protocol>/Rank-1`` and its kind, in percent, and ``metric``:
-            (Rank-1 + mAP) / 2 of the first protocol, as fast-reid's own evaluator defines it.
-            Elsewhere nothing.
+            On the main process ``<protocol>/Rank-1`` and so on, in percent, and ``metric``:
+            (Rank-1 + mAP) / 2 of the first protocol, as fast-reid's own evaluator defines it. An
+            empty dictionary on other processes.
 
         Raises:
-            InputError: See ``score_all`` and ``draw_ranked_gallery``.
+            InputError: see ``score_all`` and ``draw_ranked_gallery``.
         """
         comm.synchronize()
         gathered = comm.gather(self._batches, dst=0)
@@ -180,16 +182,17 @@ def _frame(path: str) -> int:
     stem = Path(path).stem
     if not stem.isdecimal():
         raise InputError(
-            f"expected an image number as file name, as in 0001.jpg; got {path}; "
-            "take foreign files out of the data set"
+            "an image number as file name, as in 0001.jpg",
+            path,
+            "remove files that are not part of the data set",
         )
     return int(stem)
 
 
 def _samples(batches: Sequence[Mapping[str, Any]], numbered: bool) -> dict[bool, Samples]:
-    """All batches as one, each image once (a padding sampler hands some out twice), by flip."""
+    """Return all batches as one, by flip; an image that a padding sampler repeats stays once."""
     if not batches:
-        raise InputError("expected test images; got none; is the test set empty?")
+        raise InputError("test images", "none", "check that the test set is complete")
     columns = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     _, first = np.unique(columns["paths"], return_index=True)
     columns = {name: column[np.sort(first)] for name, column in columns.items()}

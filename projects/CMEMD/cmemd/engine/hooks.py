@@ -1,4 +1,4 @@
-"""What the trainer does beside steps: checkpoints, evaluations and a line of what is watched."""
+"""What the trainer does beside its steps: checkpoints, evaluations and a line of watched values."""
 
 import logging
 
@@ -13,13 +13,13 @@ logger = logging.getLogger(__name__)
 
 
 class Checkpoints(hooks.HookBase):
-    """Saves every SOLVER.CHECKPOINT_PERIOD epochs and after the last one.
+    """Save every SOLVER.CHECKPOINT_PERIOD epochs and after the last one.
 
-    Before the evaluation, so that a failure there costs no training.
+    This happens before the evaluation, so that a failure there costs no training.
     """
 
     def after_epoch(self) -> None:
-        """Saves where it is due."""
+        """Save where a checkpoint is due."""
         epoch, trainer = self.trainer.epoch, self.trainer
         if epoch + 1 == trainer.max_epoch:
             trainer.checkpointer.save("model_final", epoch=epoch)
@@ -28,25 +28,25 @@ class Checkpoints(hooks.HookBase):
 
 
 class Evaluations(hooks.EvalHook):
-    """fast-reid's; but the last epoch's evaluation does not come after a failed epoch too."""
+    """fast-reid's evaluations, without the one that it adds after a failed last epoch."""
 
     def after_epoch(self) -> None:
-        """Evaluates where it is due."""
+        """Evaluate where an evaluation is due."""
         if self.trainer.evaluation_due(self.trainer.epoch + 1):
             self._do_eval()
 
     def after_train(self) -> None:
-        """Lets go of the trainer."""
+        """Release the trainer."""
         del self._func  # it holds the trainer, which holds this hook
 
 
 class WatchedPrinter(EventWriter):
-    """Prints the scalars that fast-reid's printer, which looks for "loss", leaves out."""
+    """Print the scalars that fast-reid's printer leaves out, since it looks for "loss"."""
 
     _NAMES = ("modality_gap", "plan_sharpness", "plan_saving", "cls_accuracy")
 
     def write(self) -> None:
-        """One line."""
+        """Print one line."""
         histories = get_event_storage().histories()
         logger.info(
             " watched: %s",

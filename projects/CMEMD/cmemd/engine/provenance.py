@@ -1,8 +1,8 @@
-"""Where a figure comes from: the facts of a run that its ``results.json`` carries."""
+"""Where a metric comes from: the facts of a run that its ``results.json`` carries."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.config import CfgNode
 
 from cmemd.data.items import ImageItem
-from cmemd.engine.checkpoint import read_checkpoint, read_record
+from cmemd.engine.checkpoint import Checkpoint, read_checkpoint
 from cmemd.engine.record import TrainingRecord, check_leak, identity_digests
 from cmemd.files import file_sha256
 
@@ -41,6 +41,7 @@ class Weights:
         epoch: number of epochs that they were trained for.
         score: what the rule compared, (Rank-1 + mAP) / 2 in percent.
         final: whether this is the evaluation that a training ends with.
+        checkpoint: the content of the file, where it was read.
     """
 
     file: Path | None = None
@@ -50,33 +51,39 @@ class Weights:
     epoch: int | None = None
     score: float | None = None
     final: bool = False
+    checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def read(cls, path: str | Path, final: bool = False) -> "Weights":
-        """What a checkpoint says of itself.
+        """Read a checkpoint, and what it says of itself.
 
         Raises:
-            InputError: if it cannot be read.
+            InputError: it cannot be read.
         """
         checkpoint = read_checkpoint(path)
-        record = read_record(checkpoint)
-        epoch = checkpoint["epoch"] + 1 if "epoch" in checkpoint else None  # fast-reid's start at 0
-        last = record is not None and epoch == record.epochs
+        record, entries = checkpoint.record, checkpoint.entries
+        last = record is not None and checkpoint.epoch == record.epochs
         return cls(
-            file=Path(path),
+            file=checkpoint.path,
             record=record,
-            rule=checkpoint.get(SELECTED_BY, "last" if last else "given"),
-            epoch=epoch,
-            score=checkpoint.get("metric") if SELECTED_BY in checkpoint else None,
+            rule=entries.get(SELECTED_BY, "last" if last else "given"),
+            epoch=checkpoint.epoch,
+            score=entries.get("metric") if SELECTED_BY in entries else None,
             final=final,
+            checkpoint=checkpoint,
         )
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 of the file in hex."""
+        return self.checkpoint.sha256 if self.checkpoint else file_sha256(self.file)
 
 
 UNTRAINED = Weights(trained=False, rule="untrained")
 
 
 def config_sha256(cfg: CfgNode) -> str:
-    """Digest of a configuration as it was given; where its output goes does not matter."""
+    """Return the digest of a configuration as it was given, OUTPUT_DIR aside."""
     cfg = cfg.clone()
     cfg.defrost()
     cfg.OUTPUT_DIR = ""
@@ -84,7 +91,7 @@ def config_sha256(cfg: CfgNode) -> str:
 
 
 def training_record(cfg: CfgNode, data) -> TrainingRecord:
-    """What a run of this configuration trains on, start-up weights aside.
+    """Return what a run of this configuration trains on, start-up weights aside.
 
     Args:
         cfg: the configuration as it was given.
@@ -108,10 +115,11 @@ def training_record(cfg: CfgNode, data) -> TrainingRecord:
 
 
 def guard(cfg: CfgNode, data, items: Sequence[ImageItem], split: str, weights: Weights) -> dict:
-    """The leak guard's outcome for one evaluation; see ``check_leak``.
+    """Return the leak guard's outcome for one evaluation; see ``check_leak``.
 
     Raises:
-        InputError: if the weights know somebody under test and ``TEST.ALLOW_LEAK`` is off.
+        InputError: the weights were trained on identities under test, and ``TEST.ALLOW_LEAK`` is
+            off.
     """
     if not weights.trained:
         return {"outcome": "untrained", "overlap": 0, "training_identities": 0}
@@ -134,7 +142,7 @@ def describe_run(
     weights: Weights,
     leak_guard: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Facts of an evaluation, as JSON can hold them.
+    """Return the facts of an evaluation, as JSON can hold them.
 
     Args:
         cfg: the configuration as it was given.
@@ -152,10 +160,7 @@ def describe_run(
     """
     record = weights.record
     seed = record.seed if record else -1 if weights.trained else cfg.SEED
-    checkpoint = weights.file and {
-        "file": str(weights.file),
-        "sha256": file_sha256(weights.file),
-    }
+    checkpoint = weights.file and {"file": str(weights.file), "sha256": weights.sha256}
     return {
         "config": {"sha256": config_sha256(cfg)},
         "checkpoint": checkpoint,

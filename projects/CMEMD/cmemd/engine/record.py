@@ -1,7 +1,7 @@
 """What a checkpoint was trained on: the training record, and the leak guard that reads it.
 
 A network scores far too well on people that it was trained on; RegDB's ten splits make that an
-easy mistake. So every checkpoint says whom it knows, and nobody whom it knows is tested.
+easy mistake. Each checkpoint stores its training identities; evaluation refuses to test on them.
 """
 
 import dataclasses
@@ -25,9 +25,9 @@ _SHOWN = 5
 
 
 def identity_digests(dataset_name: str, pids: Iterable[int]) -> dict[str, int]:
-    """Digest of each identity -> its number: the first 16 hex digits of SHA-256 of "name/pid".
+    """Return digest -> number of each identity: the first 16 hex digits of SHA-256 of "name/pid".
 
-    Checkpoints travel further than data sets do, and comparing is all that digests are good for.
+    Checkpoints travel further than data sets do. Digests can be compared, and tell nothing else.
     """
     return {
         hashlib.sha256(f"{dataset_name}/{pid}".encode()).hexdigest()[:_DIGEST_LENGTH]: pid
@@ -37,19 +37,19 @@ def identity_digests(dataset_name: str, pids: Iterable[int]) -> dict[str, int]:
 
 @dataclass
 class TrainingRecord:
-    """What a run trains on and how it is judged; travels in its checkpoints as plain types.
+    """What a run trains on and how it is tested; its checkpoints hold it as plain types.
 
     Attributes:
         dataset: the data set's ``dataset_name``.
         trial: number of its split, or None.
         identities: digests of the training identities, sorted.
-        validation: digests of the identities held out, sorted.
+        validation: digests of the identities that are held out, sorted.
         protocols: names of the test protocols.
         seed: of all random numbers; -1 = from the clock.
-        epochs: epochs that the run is to have.
-        selection: the rule by which the checkpoint to be tested is chosen.
+        epochs: number of epochs of the whole run.
+        selection: the rule that chooses the checkpoint to be tested.
         config_sha256: digest of the configuration.
-        earlier: digests that the start-up weights had been trained on, sorted.
+        earlier: digests of the training identities of the start-up weights, sorted.
         complete: False where the start-up weights had no record, so that ``earlier`` may lack some.
     """
 
@@ -67,15 +67,15 @@ class TrainingRecord:
 
     @property
     def known(self) -> set[str]:
-        """Digests of everybody that the weights were ever trained on."""
+        """Digests of all identities that the weights were ever trained on."""
         return {*self.identities, *self.earlier}
 
     def start_from(self, other: "TrainingRecord | None") -> None:
-        """Takes over what start-up weights know; None = weights without a record."""
+        """Add the training identities of start-up weights; None = weights without a record."""
         if other is None:
             logger.warning(
-                "The start-up weights have no training record: whom they know cannot be said, so "
-                "that the leak guard's outcome stays unknown for this run and its checkpoints"
+                "The start-up weights have no training record: their training identities are "
+                "unknown, and so is the leak guard's outcome for this run and its checkpoints"
             )
             self.complete = False
         else:
@@ -83,7 +83,7 @@ class TrainingRecord:
             self.complete = other.complete
 
     def state_dict(self) -> dict[str, Any]:
-        """For fast-reid's Checkpointer."""
+        """Return the record as plain types, for fast-reid's Checkpointer."""
         return {
             "version": _VERSION,
             "cmemd": __version__,
@@ -92,43 +92,47 @@ class TrainingRecord:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """For fast-reid's Checkpointer, which calls this when a run is resumed.
+        """Take over the record of a resumed run's checkpoint.
 
         Raises:
-            InputError: if the run was trained on other identities, or the record is unreadable.
+            InputError: the run was trained on other identities, or the record is unreadable.
         """
         other = TrainingRecord.from_state(state)
         if other.identities != self.identities:
             changed = len(set(other.identities) ^ set(self.identities))
             raise InputError(
-                f"cannot resume: the checkpoint was trained on {len(other.identities)} identities "
-                f"of {_named(other)}, this run's {len(self.identities)} of {_named(self)} differ "
-                f"in {changed}: restore the data set's options, or use another OUTPUT_DIR"
+                f"a checkpoint of this run's {len(self.identities)} training identities of "
+                f"{_named(self)} to resume from",
+                f"one of {len(other.identities)} identities of {_named(other)}, {changed} of them "
+                "in one of the two only",
+                "restore the data set's options, or use another OUTPUT_DIR",
             )
         self.earlier, self.complete = other.earlier, other.complete
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "TrainingRecord":
-        """The record that ``state_dict`` gave.
+        """Return the record that ``state_dict`` returned.
 
         Raises:
-            InputError: for another version of it, or something else.
+            InputError: it is of another version, or something else.
         """
         try:
             if state["version"] != _VERSION:
                 raise InputError(
-                    f"expected a training record of version {_VERSION}, got {state['version']} "
-                    f"(written by cmemd {state['cmemd']}): use that release of cmemd"
+                    f"a training record of version {_VERSION}",
+                    f"{state['version']} (written by cmemd {state['cmemd']})",
+                    "use that release of cmemd",
                 )
             return cls(**{field.name: state[field.name] for field in dataclasses.fields(cls)})
         except (KeyError, TypeError) as error:
             raise InputError(
-                f"expected a training record in the checkpoint, got something else ({error!r}): "
-                "take the checkpoint from its source again"
+                "a training record in the checkpoint",
+                f"something else ({error!r})",
+                "take the checkpoint from its source again",
             ) from None
 
     def comparable(self, other: "TrainingRecord") -> bool:
-        """Whether scores that the two runs select by mean the same."""
+        """Return whether the two runs' selection scores can be compared."""
         names = ("dataset", "trial", "identities", "validation", "protocols", "selection")
         return all(getattr(self, name) == getattr(other, name) for name in names)
 
@@ -141,14 +145,14 @@ def check_leak(
     where: str,
     allow: bool = False,
 ) -> dict[str, Any]:
-    """Refuses to score weights on identities that they were trained on.
+    """Raise if weights were trained on identities under test.
 
     Args:
         record: of the weights; None where they carry none.
         dataset_name: of the data set under test.
         pids: identities under test.
         where: names the test set in messages.
-        allow: score all the same.
+        allow: do not raise.
 
     Returns:
         ``outcome``: "clean", "unknown" (no record, or an incomplete one) or "overridden";
@@ -156,11 +160,12 @@ def check_leak(
         the number trained on, or None where unknown.
 
     Raises:
-        InputError: for shared identities, unless allowed.
+        InputError: there are shared identities, and ``allow`` is off.
     """
     if record is None:
         logger.warning(
-            "The weights have no training record: whether they know anybody of %s cannot be said",
+            "The weights have no training record: whether they were trained on identities of %s is "
+            "unknown",
             where,
         )
         return {"outcome": "unknown", "overlap": 0, "training_identities": None}
@@ -168,10 +173,12 @@ def check_leak(
     shared = sorted(tested[digest] for digest in tested.keys() & record.known)
     if shared and not allow:
         raise InputError(
-            f"the weights were trained on {len(shared)} of the {len(tested)} identities of "
+            "weights that were not trained on identities under test",
+            f"weights that were trained on {len(shared)} of the {len(tested)} identities of "
             f"{where}, such as {', '.join(map(str, shared[:_SHOWN]))} (they come from "
-            f"{_named(record)}), and would score too well: test on the set that belongs to their "
-            "training, or set TEST.ALLOW_LEAK True, which the results will say"
+            f"{_named(record)})",
+            "they would score too well; test on the set that belongs to their training, or set "
+            "TEST.ALLOW_LEAK True, which the results will say",
         )
     outcome = "overridden" if shared else "clean" if record.complete else "unknown"
     return {

@@ -1,4 +1,4 @@
-"""A training and its test in a folder of their own: whether it is done, and what it found."""
+"""A training and its test in a folder of their own: whether it is finished, and its results."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.config import CfgNode
 from tqdm import tqdm
 
-from cmemd.engine.checkpoint import read_checkpoint, read_record
+from cmemd.engine.checkpoint import read_checkpoint
 from cmemd.engine.provenance import config_sha256
 from cmemd.errors import InputError
 from cmemd.evaluation.results import read_results
@@ -38,14 +38,14 @@ class Run:
 
     @property
     def folder(self) -> Path:
-        """Where it writes."""
+        """The folder that it writes to."""
         return Path(self.cfg.OUTPUT_DIR)
 
     def results(self) -> dict[str, Any] | None:
-        """Its results document, or None where it has not finished.
+        """Return its results file's content, or None where it has not finished.
 
         Raises:
-            InputError: if what is in its folder was made with another configuration.
+            InputError: its folder holds a run of another configuration.
         """
         path, last = self.folder / "results.json", self.folder / "last_checkpoint"
         if path.is_file():
@@ -54,21 +54,23 @@ class Run:
                 self._check(run["config"]["sha256"])
                 return document
         if last.is_file():
-            record = read_record(read_checkpoint(self.folder / last.read_text().strip()))
+            name = last.read_text().strip()
+            record = read_checkpoint(self.folder / name, named_by=str(last)).record
             self._check(record and record.config_sha256)
         return None
 
     def _check(self, sha256: str | None) -> None:
         if sha256 != config_sha256(self.cfg):
             raise InputError(
-                f"{self.name} in {self.folder} was trained with another configuration, and runs of "
-                "different ones have no average: use that again, delete the folder, or set another "
-                "output folder"
+                f"{self.name} in {self.folder} with the configuration that was given",
+                "a run of another configuration",
+                "runs of different configurations have no average: use that configuration again, "
+                "or set another output folder",
             )
 
 
 def run_all(runs: Sequence[Run], script: Path, jobs: int = 1) -> list[Run]:
-    """Trains and tests what is not done yet; a failed run does not stop the others.
+    """Train and test what is not finished yet; a failed run does not stop the others.
 
     Args:
         runs: in the order in which they start.
@@ -79,10 +81,10 @@ def run_all(runs: Sequence[Run], script: Path, jobs: int = 1) -> list[Run]:
         The runs that failed; each has its output in ``output.txt`` of its folder.
 
     Raises:
-        InputError: for fewer than one job, or a folder with a run of another configuration.
+        InputError: fewer than one job, or a folder with a run of another configuration.
     """
     if jobs < 1:
-        raise InputError(f"expected --jobs of at least 1, got {jobs}")
+        raise InputError("--jobs of at least 1", jobs, "it is the number of runs at a time")
     waiting = [run for run in runs if run.results() is None]
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // jobs)))

@@ -24,7 +24,7 @@ from cmemd.evaluation.results import write_results
 from cmemd.evaluation.tables import format_table
 from cmemd.evaluation.versions import versions
 
-__all__ = ["TRIALS", "Trial", "average", "parse_trials", "plan_trials", "run_trials"]
+__all__ = ["TRIALS", "TrialRun", "average", "parse_trials", "plan_trials", "run_trials"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,18 +33,21 @@ _DATASET = "RegDB"
 
 
 @dataclass(frozen=True)
-class Trial(Run):
-    """The run on one split, of this number."""
+class TrialRun(Run):
+    """The run on one split.
+
+    Attributes:
+        number: of the split.
+    """
 
     number: int
 
 
 def run_trials(args: Namespace, start: Callable[[Sequence[str]], int]) -> dict[str, Any]:
-    """Trains and tests the trials one after the other, then averages them.
+    """Train and test the trials one after the other, then average them.
 
-    What is done already stays: a finished trial is not run again, an interrupted one goes on from
-    its last checkpoint. Trial n writes to ``OUTPUT_DIR/trial-n``, the average to
-    ``OUTPUT_DIR/results.json``.
+    A finished trial is not run again. An interrupted one goes on from its last checkpoint. Trial n
+    writes to ``OUTPUT_DIR/trial-n``, the average to ``OUTPUT_DIR/results.json``.
 
     Args:
         args: of tools/train_net.py.
@@ -54,7 +57,7 @@ def run_trials(args: Namespace, start: Callable[[Sequence[str]], int]) -> dict[s
         See ``average``.
 
     Raises:
-        InputError: for bad input, before any work; after it, if a trial failed.
+        InputError: bad input, before any work; after it, if a trial failed.
     """
     trials = plan_trials(args)
     output = trials[0].folder.parent
@@ -62,18 +65,23 @@ def run_trials(args: Namespace, start: Callable[[Sequence[str]], int]) -> dict[s
     failed = []
     for trial in trials:
         if trial.results():
-            logger.info("Trial %d is done: %s", trial.number, trial.folder)
+            logger.info("TrialRun %d is done: %s", trial.number, trial.folder)
             continue
-        logger.info("Trial %d starts: %s", trial.number, trial.folder)
+        logger.info("TrialRun %d starts: %s", trial.number, trial.folder)
         status = start(trial.words)
         if status == EXIT_BAD_INPUT:
-            raise InputError(f"trial {trial.number} stopped at its input: mend that, start again")
+            raise InputError(
+                f"good input for trial {trial.number}",
+                "the error above",
+                "correct the input, then start the same command again",
+            )
         if status or not trial.results():
             failed.append(trial.number)
     if failed:
         raise InputError(
-            f"trials {', '.join(map(str, failed))} of {output} failed (see their log.txt), and the "
-            "others have no average without them: the same command goes on with those alone"
+            f"results of all trials in {output} for their average",
+            f"failures of trials {', '.join(map(str, failed))} (see their log.txt)",
+            "start the same command again, which goes on with those alone",
         )
     document = average({trial.number: trial.results() for trial in trials})
     write_results(document, output / "results.json")
@@ -86,23 +94,24 @@ def run_trials(args: Namespace, start: Callable[[Sequence[str]], int]) -> dict[s
 
 
 def start_process(script: str | Path) -> Callable[[Sequence[str]], int]:
-    """For ``run_trials``: a fresh interpreter runs the script, so that a crash stays there."""
+    """Return how ``run_trials`` starts a script: in a fresh interpreter, where a crash stays."""
     return lambda words: (
         subprocess.run([sys.executable, str(script), *words], check=False).returncode
     )
 
 
-def plan_trials(args: Namespace) -> list[Trial]:
-    """The trials asked for, all of their splits and folders checked.
+def plan_trials(args: Namespace) -> list[TrialRun]:
+    """Return the trials that were asked for, after checks of all their splits and folders.
 
     Raises:
-        InputError: for a trial that is none, a data set other than RegDB, a missing split, a
+        InputError: an invalid trial number, a data set without several splits, a missing split, a
             folder that holds a trial of another configuration, or options that do not go together.
     """
     if args.eval_only or args.num_machines > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
         raise InputError(
-            "--trials starts the training of each trial itself: leave out --eval-only, "
-            "--num-machines and torchrun"
+            "--trials alone, since it starts the training of each trial itself",
+            "--eval-only, --num-machines or torchrun with it",
+            "leave those out",
         )
     opts = list(args.opts or [])
     output = load_config(args.config_file, opts).OUTPUT_DIR
@@ -113,11 +122,12 @@ def plan_trials(args: Namespace) -> list[Trial]:
         cfg = load_config(args.config_file, words)
         if [*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS] != [_DATASET, _DATASET]:
             raise InputError(
-                f"--trials is for {_DATASET}, which has ten splits; got DATASETS.NAMES "
-                f"{list(cfg.DATASETS.NAMES)}, TESTS {list(cfg.DATASETS.TESTS)}: leave it out"
+                f"--trials with {_DATASET}, which has {len(TRIALS)} splits",
+                f"DATASETS.NAMES {list(cfg.DATASETS.NAMES)}, TESTS {list(cfg.DATASETS.TESTS)}",
+                "leave --trials out",
             )
         flags = ["--config-file", args.config_file, "--resume", "--num-gpus", str(args.num_gpus)]
-        trials.append(Trial(f"trial {number}", cfg, (*flags, *words), number))
+        trials.append(TrialRun(f"trial {number}", cfg, (*flags, *words), number))
     for trial in trials:
         build_dataset(trial.cfg, _DATASET)
         trial.results()
@@ -125,31 +135,33 @@ def plan_trials(args: Namespace) -> list[Trial]:
 
 
 def parse_trials(text: str) -> list[int]:
-    """Numbers of trials, as in "1-10" or "1,4-6".
+    """Return the numbers of trials in "1-10" or "1,4-6".
 
     Raises:
-        InputError: for anything else, or a number that no trial has.
+        InputError: the text is of another form, or a number is no trial's.
     """
     numbers = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         span = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)
         if not span or span[0] not in TRIALS or span[-1] not in TRIALS:
-            raise InputError(f"expected trials from 1 to 10, as in 1-10 or 1,4-6; got {text!r}")
+            raise InputError(
+                f"--trials from {TRIALS[0]} to {TRIALS[-1]}", repr(text), "write 1-10 or 1,4-6"
+            )
         numbers.update(span)
     return sorted(numbers)
 
 
 def average(documents: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
-    """A result card whose trials are trainings.
+    """Return the content of a results file whose trials are trainings.
 
     Args:
-        documents: number of a trial -> its card; all scored in the same ways.
+        documents: number of a trial -> content of its results file; all scored in the same ways.
 
     Returns:
-        A card: of each score the mean over trainings, their population standard deviation, each
-        training's own figures, and the largest of each count; ``run.trials`` holds each training's
-        own facts and versions by its number.
+        Of each score the mean over trainings, their population standard deviation, each training's
+        own metrics, and the largest of each count. ``run.trials`` holds each training's own facts
+        and versions by its number.
     """
     scores = zip(*(document["scores"] for document in documents.values()), strict=True)
     facts = {

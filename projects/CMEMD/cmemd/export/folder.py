@@ -12,7 +12,6 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 
 from cmemd.data.build import build_dataset, test_dataset, train_dataset
-from cmemd.engine.checkpoint import read_record
 from cmemd.engine.provenance import Weights
 from cmemd.engine.record import TrainingRecord, identity_digests
 from cmemd.errors import InputError
@@ -81,8 +80,9 @@ def export_model(
     with _new_folder(Path(output)) as folder:
         slim = inference_config(agw_config(cfg, agw) if agw else cfg)
         name = AGW if agw else CMEMD
-        network, checkpoint = read_network(slim, weights, name)
-        record = read_record(checkpoint)
+        known = Weights(file=Path(weights)) if agw else Weights.read(weights)
+        network = read_network(slim, known, name)
+        record = known.record
         probes = _probes(cfg, needed=evaluate)
         by_network = by_training_network(network)
         reference = by_network(probes.images, probes.modalities)
@@ -104,7 +104,6 @@ def export_model(
         check_finite(compared)
         cards = {}
         if evaluate:
-            known = Weights(file=Path(weights)) if agw else Weights.read(weights)
             scored = {"trained": by_network, **smaller}
             cards = {of: score(embed, cfg, known) for of, embed in scored.items()}
         document = describe(

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import cmemd.plugin  # noqa: F401  before fastreid
 
@@ -12,7 +11,8 @@ from fastreid.modeling.meta_arch import build_model
 from torch import Tensor, nn
 
 from cmemd.config import add_cmemd_config
-from cmemd.engine.checkpoint import check_weights, read_checkpoint
+from cmemd.engine.checkpoint import check_weights
+from cmemd.engine.provenance import Weights
 from cmemd.errors import InputError
 from cmemd.export.agw import AGW, convert_agw, pool_as_agw, read_agw
 from cmemd.export.wrapper import is_exported
@@ -54,14 +54,12 @@ def inference_config(cfg: CfgNode) -> CfgNode:
     return cfg
 
 
-def read_network(
-    cfg: CfgNode, weights: Path | str, architecture: str = CMEMD
-) -> tuple[CMEMDNet, Mapping[str, Any]]:
-    """A network with a checkpoint's weights, in evaluation mode, and the checkpoint.
+def read_network(cfg: CfgNode, weights: Weights, architecture: str = CMEMD) -> CMEMDNet:
+    """Return a network with a checkpoint's weights, in evaluation mode.
 
     Args:
         cfg: of ``inference_config``.
-        weights: a fast-reid checkpoint, or for ``AGW`` one of the released AGW code.
+        weights: of a fast-reid checkpoint; for ``AGW`` the file of one of the released AGW code.
         architecture: ``CMEMD`` or ``AGW``.
 
     Raises:
@@ -69,11 +67,11 @@ def read_network(
     """
     network = _build(cfg, architecture)
     if architecture == AGW:
-        checkpoint = {"model": convert_agw(read_agw(weights), network.state_dict(), weights)}
+        state = convert_agw(read_agw(weights.file), network.state_dict(), weights.file)
     else:
-        checkpoint = read_checkpoint(weights)
-    _load(network, checkpoint["model"], weights)
-    return network, checkpoint
+        state = weights.checkpoint.model
+    _load(network, state, weights.file)
+    return network
 
 
 def load_network(

@@ -13,9 +13,9 @@ from fastreid.config import CfgNode
 from fastreid.evaluation import inference_on_dataset
 from torch import Tensor, nn
 
-from cmemd.data.build import test_dataset
+from cmemd.data.build import build_dataset, test_dataset
 from cmemd.engine.provenance import Weights
-from cmemd.engine.trainer import Trainer
+from cmemd.engine.testing import build_evaluator
 from cmemd.evaluation.results import read_results
 from cmemd.export.formats import Embed
 
@@ -31,16 +31,15 @@ def score(embed: Embed, cfg: CfgNode, weights: Weights) -> dict[str, Any]:
         weights: what is known of those that it was exported from.
 
     Raises:
-        InputError: without the data set, or what ``Trainer.build_evaluator`` raises.
+        InputError: without the data set, or what ``build_evaluator`` raises.
     """
     cfg = cfg.clone()
     cfg.defrost()
     cfg.TEST.RANKED_GALLERY, cfg.TEST.SAVE_FEATURES = 0, False
     cfg.freeze()
     with tempfile.TemporaryDirectory() as folder:
-        loader, evaluator = Trainer.build_evaluator(
-            cfg, test_dataset(cfg), output_dir=folder, weights=weights
-        )
+        data = build_dataset(cfg, test_dataset(cfg))
+        loader, evaluator = build_evaluator(cfg, data, weights, output_dir=folder)
         inference_on_dataset(_AsNetwork(embed), loader, evaluator)
         return read_results(Path(folder, "results.json"))
 

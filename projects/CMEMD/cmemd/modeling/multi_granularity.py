@@ -31,10 +31,10 @@ _GRANULARITIES = ("global", "local", "accumulated")
 
 
 def accumulate_stripes(stripes: Tensor, power: Tensor | float) -> Tensor:
-    """Pools stripes 1..k together, for k = 2..S, cumulatively from the top.
+    """Pool stripes 1..k together for k = 2..S, from the top down.
 
-    The power mean of the union of equally high stripes is the power mean of their power means, so
-    nothing is pooled twice. What "accumulated" means is chosen, not from the paper.
+    The power mean of a union of equally high stripes is the power mean of their power means, so no
+    stripe is pooled twice. This meaning of "accumulated" is chosen, not from the paper.
 
     Args:
         stripes: (N, C, S) power means, positive unless the power is 1.
@@ -48,7 +48,7 @@ def accumulate_stripes(stripes: Tensor, power: Tensor | float) -> Tensor:
 
 
 def weighted_concatenation(local: Tensor, weights: Tensor) -> Tensor:
-    """Holistic feature: the local features, each L2-normalised and weighted, one after another.
+    """Return the holistic feature: the weighted L2-normalised local ones, concatenated.
 
     Args:
         local: (N, S, D).
@@ -61,10 +61,10 @@ def weighted_concatenation(local: Tensor, weights: Tensor) -> Tensor:
 
 
 class GranularityOutput(NamedTuple):
-    """What one granularity makes of an image."""
+    """The features of one granularity."""
 
-    features: Tensor  # (N, F, D), before the BNNeck: what metric losses see
-    neck: Tensor  # (N, F, D), after it: what is classified and searched with
+    features: Tensor  # (N, F, D), before the BNNeck: for metric losses
+    neck: Tensor  # (N, F, D), after it: for classification and search
 
 
 class Granularity(nn.Module):
@@ -76,9 +76,9 @@ class Granularity(nn.Module):
     Args:
         features: F.
         in_dim: C.
-        embedding_dim: D; 0 leaves the C channels as they are.
+        embedding_dim: D; 0 keeps the C channels.
         num_classes: M.
-        norm: fast-reid's name of the BNNeck's norm, its bias frozen at 0; "" for no neck.
+        norm: fast-reid's name of the BNNeck's norm; its bias is frozen at 0. "" for no neck.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class Granularity(nn.Module):
         nn.init.normal_(self.classifier, std=0.01)
 
     def forward(self, pooled: Tensor) -> GranularityOutput:
-        """Features of (N, F, C) pooled activations."""
+        """Return the features of pooled activations (N, F, C)."""
         features = pooled
         if self.reduction is not None:
             features = torch.einsum("nfc,fdc->nfd", pooled, self.reduction)
@@ -105,17 +105,17 @@ class Granularity(nn.Module):
         return GranularityOutput(features, neck)
 
     def classify(self, neck: Tensor) -> Tensor:
-        """Logits (N, F, M) of features (N, F, D)."""
+        """Return logits (N, F, M) of features (N, F, D)."""
         return torch.einsum("nfd,fmd->nfm", neck, self.classifier)
 
 
 class MultiGranularityHead(nn.Module):
-    """MGS: pools both streams into three granularities and makes the test feature.
+    """MGS: pools both streams into three granularities and builds the test feature.
 
     Paper, Fig. 2: one global, several local, several accumulated local features; the holistic
     feature concatenates the weighted local ones. Follow-up: six stripes, generalised-mean pooling,
     a BNNeck and a classifier for each, the test feature's beta. Chosen, not from the paper: what
-    accumulates, how the weights are learned, and that parts are L2-normalised.
+    accumulates, how the weights are learned, the L2 normalisation of the parts.
 
     Args:
         feat_dim: C.
@@ -128,9 +128,9 @@ class MultiGranularityHead(nn.Module):
             local features; both are positive and sum to 1.
         test_beta: share of the holistic part in the test feature; 1 - beta is the global part's.
         test_accumulated: whether accumulated features join the test feature's local part.
-        granularities: which kinds there are, coarse to fine; the last one or two can be left out,
-            for ablations. Without local features the global one is both the holistic feature,
-            L2-normalised, and the test feature.
+        granularities: the kinds of features, coarse to fine; ablations leave out the last one or
+            two. Without local features the L2-normalised global one is the holistic feature and
+            the test feature.
 
     Raises:
         InputError: for a value outside these.
@@ -154,22 +154,30 @@ class MultiGranularityHead(nn.Module):
         super().__init__()
         if pool_type not in _POWER_MEAN_POOLS:
             raise InputError(
-                f"expected MODEL.HEADS.POOL_LAYER one of {_POWER_MEAN_POOLS}, got {pool_type!r}"
+                "MODEL.HEADS.POOL_LAYER with a power-mean pooling",
+                repr(pool_type),
+                f"choose {', '.join(_POWER_MEAN_POOLS)}",
             )
         if local_weights not in _LOCAL_WEIGHTS:
             raise InputError(
-                f"expected MODEL.HEADS.LOCAL_WEIGHTS one of {_LOCAL_WEIGHTS}, got {local_weights!r}"
+                "a known MODEL.HEADS.LOCAL_WEIGHTS",
+                repr(local_weights),
+                f"choose {' or '.join(_LOCAL_WEIGHTS)}",
             )
-        if stripes < 1 or not 0 <= test_beta <= 1:
+        if stripes < 1:
             raise InputError(
-                "expected MODEL.HEADS.STRIPES >= 1 and MODEL.HEADS.TEST_BETA in [0, 1], "
-                f"got {stripes} and {test_beta}"
+                "MODEL.HEADS.STRIPES of at least 1", stripes, "the follow-up's best number is 6"
+            )
+        if not 0 <= test_beta <= 1:
+            raise InputError(
+                "MODEL.HEADS.TEST_BETA in [0, 1]", test_beta, "it is the local part's share"
             )
         granularities = tuple(granularities)
         if not granularities or granularities != _GRANULARITIES[: len(granularities)]:
             raise InputError(
-                f"expected MODEL.HEADS.GRANULARITIES {_GRANULARITIES}, of which the last one or "
-                f"two may be left out, got {granularities}"
+                f"MODEL.HEADS.GRANULARITIES {_GRANULARITIES} in this order",
+                granularities,
+                "leave out only the last one or two",
             )
         pool = getattr(pooling, pool_type)
         self.global_pool = pool()
@@ -195,12 +203,13 @@ class MultiGranularityHead(nn.Module):
 
     @classmethod
     def from_config(cls, cfg) -> dict[str, object]:
-        """Reads ``cfg.MODEL.HEADS``."""
+        """Read ``cfg.MODEL.HEADS``."""
         heads = cfg.MODEL.HEADS
         if heads.CLS_LAYER != "Linear":
             raise InputError(
-                f"MultiGranularityHead classifies linearly: set MODEL.HEADS.CLS_LAYER to Linear, "
-                f"got {heads.CLS_LAYER!r}"
+                "the linear classifier of MultiGranularityHead",
+                f"MODEL.HEADS.CLS_LAYER {heads.CLS_LAYER!r}",
+                "set it to Linear",
             )
         return {
             "feat_dim": cfg.MODEL.BACKBONE.FEAT_DIM,
@@ -216,7 +225,10 @@ class MultiGranularityHead(nn.Module):
         }
 
     def forward(self, global_map: Tensor, local_map: Tensor | None) -> dict[str, GranularityOutput]:
-        """Granularity -> its features, from two maps (N, C, h, w), the second if needed."""
+        """Return granularity -> features, of two maps (N, C, h, w).
+
+        ``local_map`` may be None where there are no local features.
+        """
         pooled = {"global": self.global_pool(global_map)[..., 0]}
         if "local" in self.granularities:
             pooled["local"] = self.stripe_pool(local_map)[..., 0]  # (N, C, S)
@@ -228,25 +240,25 @@ class MultiGranularityHead(nn.Module):
         }
 
     def classify(self, outputs: dict[str, GranularityOutput]) -> dict[str, Tensor]:
-        """Granularity -> logits (N, F, M)."""
+        """Return granularity -> logits (N, F, M)."""
         return {
             name: granularity.classify(outputs[name].neck)
             for name, granularity in self.granularities.items()
         }
 
     def holistic(self, features: Mapping[str, Tensor]) -> Tensor:
-        """Concatenation (N, S * D) of the weighted local ones of granularity -> (N, F, D).
+        """Return the holistic feature (N, S * D) of granularity -> features (N, F, D).
 
-        Without local ones the global feature, L2-normalised: (N, D).
+        Without local features, the L2-normalised global one: (N, D).
         """
         if "local" not in features:
             return functional.normalize(features["global"][:, 0], dim=-1)
         return weighted_concatenation(features["local"], self.weigh(features["local"]))
 
     def embed(self, outputs: dict[str, GranularityOutput]) -> Tensor:
-        """Test feature [beta * local part, (1 - beta) * global part], each part of norm 1.
+        """Return the test feature [beta * local part, (1 - beta) * global part].
 
-        Without local features the global part alone, of norm 1.
+        Each part has norm 1. Without local features, the global part alone, of norm 1.
         """
         overall = functional.normalize(outputs["global"].neck.flatten(1), dim=-1)
         if "local" not in outputs:
@@ -261,24 +273,24 @@ class MultiGranularityHead(nn.Module):
 
 
 class _ModelWeights(nn.Module):
-    """One positive weight per stripe, summing to 1, the same for all images."""
+    """One positive weight per stripe, the same for all images; their sum is 1."""
 
     def __init__(self, stripes: int) -> None:
         super().__init__()
         self.logits = nn.Parameter(torch.zeros(stripes))
 
     def forward(self, local: Tensor) -> Tensor:
-        """(S,), whatever the local features (N, S, D)."""
+        """Return weights (S,); the local features (N, S, D) do not change them."""
         return self.logits.softmax(0)
 
 
 class _ImageWeights(nn.Module):
-    """Positive weights per stripe, summing to 1, scored from each image's local features."""
+    """Positive weights per stripe, scored from each image's local features; their sum is 1."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
         self.score = nn.Parameter(torch.zeros(dim))
 
     def forward(self, local: Tensor) -> Tensor:
-        """(N, S) of local features (N, S, D)."""
+        """Return weights (N, S) of local features (N, S, D)."""
         return (functional.normalize(local, dim=-1) @ self.score).softmax(-1)

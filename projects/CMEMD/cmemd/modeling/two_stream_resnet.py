@@ -1,4 +1,4 @@
-"""Two-stream ResNet: modality-specific shallow stages, then a global and a local stream.
+"""Two-stream ResNet: shallow stages for each modality, then a global and a local stream.
 
 Shape legend: N images of H x W, C channels of the last stage, h x w its feature map.
 """
@@ -50,15 +50,15 @@ class NarrowResNet(ResNet):
 
 
 class TwoStreamResNet(nn.Module):
-    """Routes images through their modality's stem, then through both shared streams.
+    """Sends images through the stem of their modality, then through both shared streams.
 
-    Paper, Fig. 2: conv1, layer1 and layer2 are specific to the modality; layer3 and layer4 are
-    shared by the modalities, and held once by the global and once by the local stream. All copies
-    of a stage start from the same weights (chosen, not from the paper).
+    Paper, Fig. 2: each modality has its own conv1, layer1 and layer2. The modalities share layer3
+    and layer4, of which the global and the local stream hold a copy each. All copies of a stage
+    start from the same weights (chosen, not from the paper).
 
     Args:
-        resnet: fast-reid's ResNet whose stages are copied.
-        local: whether there is a local stream.
+        resnet: fast-reid's ResNet; its stages are copied.
+        local: whether to build the local stream.
     """
 
     def __init__(self, *, resnet: ResNet, local: bool = True) -> None:
@@ -69,32 +69,34 @@ class TwoStreamResNet(nn.Module):
         self.feat_dim: int = resnet.inplanes
 
     def forward(self, images: Tensor, modalities: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Feature maps of the global and of the local stream, in the order of the input.
+        """Return the feature maps of both streams, in the order of the input.
 
         Args:
             images: (N, 3, H, W), normalised.
-            modalities: (N,) values of ``Modality``, in any order. One of them may be absent, but
-                not in training mode, where batch statistics and losses need both.
+            modalities: (N,) values of ``Modality``, in any order. Training mode needs both, for
+                batch statistics and losses; evaluation mode does not.
 
         Returns:
-            Two tensors (N, C, h, w); the second is None without a local stream.
+            The global map and the local map, (N, C, h, w) each; None without a local stream.
 
         Raises:
-            InputError: in training mode, if a modality is absent; in either, unless every image has
-                a modality.
+            InputError: unless every image has a modality, and a training batch has both.
         """
         modalities = modalities.to(images.device)
         rows = [(modalities == modality).nonzero()[:, 0] for modality in Modality]
         if modalities.shape != images.shape[:1] or sum(map(len, rows)) != len(images):
             raise InputError(
-                f"expected one of the modalities {[int(m) for m in Modality]} for each of "
-                f"{len(images)} images, got {modalities.tolist()}"
+                f"one of the modalities {[int(m) for m in Modality]} for each of "
+                f"{len(images)} images",
+                modalities.tolist(),
+                "use the values of cmemd.data.modality.Modality",
             )
         if self.training and any(len(own) == 0 for own in rows):
             counts = {m.name.lower(): len(own) for m, own in zip(Modality, rows, strict=True)}
             raise InputError(
-                f"a training batch needs images of both modalities, got {counts}: draw batches "
-                "with DATALOADER.SAMPLER_TRAIN CrossModalitySampler"
+                "images of both modalities in a training batch",
+                counts,
+                "set DATALOADER.SAMPLER_TRAIN to CrossModalitySampler",
             )
         shallow = torch.cat(
             [stem(images[own]) for stem, own in zip(self.stems, rows, strict=True) if len(own)]
@@ -107,19 +109,19 @@ class TwoStreamResNet(nn.Module):
 
 
 def _stem(resnet: ResNet) -> nn.Sequential:
-    """conv1 to layer2 of a ResNet."""
+    """Return conv1 to layer2 of a ResNet."""
     return nn.Sequential(
         resnet.conv1, resnet.bn1, resnet.relu, resnet.maxpool, _stage(resnet, 1), _stage(resnet, 2)
     )
 
 
 def _stream(resnet: ResNet) -> nn.Sequential:
-    """layer3 and layer4 of a ResNet."""
+    """Return layer3 and layer4 of a ResNet."""
     return nn.Sequential(_stage(resnet, 3), _stage(resnet, 4))
 
 
 def _stage(resnet: ResNet, number: int) -> nn.Sequential:
-    """A stage's blocks, each followed by the non-local layer that fast-reid puts behind it."""
+    """Return a stage's blocks, each followed by its non-local layer, if any."""
     blocks = list(getattr(resnet, f"layer{number}"))
     non_local = dict(
         zip(getattr(resnet, f"NL_{number}_idx"), getattr(resnet, f"NL_{number}", ()), strict=False)
@@ -130,18 +132,18 @@ def _stage(resnet: ResNet, number: int) -> nn.Sequential:
 
 
 def build_two_stream_resnet_backbone(cfg) -> TwoStreamResNet:
-    """Builds the backbone from ``cfg.MODEL.BACKBONE``; fast-reid's keys keep their meaning.
+    """Build the backbone from ``cfg.MODEL.BACKBONE``; fast-reid's keys keep their meaning.
 
-    Without local features among ``cfg.MODEL.HEADS.GRANULARITIES`` there is no local stream.
+    The local stream exists only if ``cfg.MODEL.HEADS.GRANULARITIES`` has local features.
 
     Raises:
         InputError: for an unknown depth, a FEAT_DIM that is not the network's, a narrow network
-            with non-local layers or ImageNet weights, or weights that cannot be had.
+            with non-local layers or ImageNet weights, or weights that cannot be loaded.
     """
     backbone = cfg.MODEL.BACKBONE
     if backbone.DEPTH not in _DEPTHS:
         raise InputError(
-            f"expected MODEL.BACKBONE.DEPTH one of {sorted(_DEPTHS)}, got {backbone.DEPTH!r}"
+            "a known MODEL.BACKBONE.DEPTH", repr(backbone.DEPTH), f"choose {', '.join(_DEPTHS)}"
         )
     block, blocks, non_local = _DEPTHS[backbone.DEPTH]
     arguments = (
@@ -158,15 +160,18 @@ def build_two_stream_resnet_backbone(cfg) -> TwoStreamResNet:
         resnet = ResNet(*arguments)
     elif backbone.WITH_NL or backbone.PRETRAIN:
         raise InputError(
-            f"MODEL.BACKBONE.WIDTH {backbone.WIDTH} goes with neither WITH_NL nor PRETRAIN: "
-            "those are made for width 1"
+            "MODEL.BACKBONE.WIDTH 1 with WITH_NL or PRETRAIN",
+            backbone.WIDTH,
+            "set WIDTH to 1, or WITH_NL and PRETRAIN to False",
         )
     else:
         resnet = NarrowResNet(backbone.WIDTH, *arguments)
     if resnet.inplanes != backbone.FEAT_DIM:
         raise InputError(
-            f"MODEL.BACKBONE.FEAT_DIM is {backbone.FEAT_DIM}, but depth {backbone.DEPTH} of width "
-            f"{backbone.WIDTH} yields {resnet.inplanes} channels: set it to {resnet.inplanes}"
+            f"MODEL.BACKBONE.FEAT_DIM {resnet.inplanes}, the channels of depth {backbone.DEPTH} "
+            f"and width {backbone.WIDTH}",
+            backbone.FEAT_DIM,
+            f"set it to {resnet.inplanes}",
         )
     if backbone.PRETRAIN:
         load_imagenet_weights(resnet, backbone.PRETRAIN_PATH, backbone.DEPTH)

@@ -1,9 +1,9 @@
-"""The trainer's parts that need no training."""
+"""The tests' parts that need no training."""
 
 import torch
 from torch import nn
 
-from cmemd.engine.trainer import _Mirrored
+from cmemd.engine.testing import _Mirrored
 
 
 class FirstColumn(nn.Module):

@@ -1,0 +1,196 @@
+"""Sets up a run: configuration, data and weights are checked before any work is done."""
+
+import logging
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+from typing import NamedTuple
+
+import cmemd.compat  # noqa: F401  before fastreid
+
+import torch
+from fastreid.config import CfgNode
+from fastreid.data.datasets.bases import ImageDataset
+from fastreid.engine import default_setup
+from fastreid.utils import comm
+from fastreid.utils.env import seed_all_rng
+from fastreid.utils.logger import setup_logger
+
+from cmemd.config import load_config
+from cmemd.data.build import build_dataset, test_dataset, train_dataset
+from cmemd.data.images import check_images
+from cmemd.engine.provenance import UNTRAINED, Weights, training_record
+from cmemd.engine.testing import check_test
+from cmemd.errors import InputError
+
+__all__ = ["SELECTIONS", "RunData", "Start", "check_config", "read_data", "setup"]
+
+SELECTIONS = ("last", "validation", "best_on_test")
+_NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")  # what fast-reid's get_norm knows
+
+
+class RunData(NamedTuple):
+    """The data sets of a run; each is listed once.
+
+    Attributes:
+        train: the data set of ``DATASETS.NAMES``; None for an evaluation.
+        test: the data set of ``DATASETS.TESTS``.
+    """
+
+    train: ImageDataset | None
+    test: ImageDataset
+
+
+class Start(NamedTuple):
+    """What a run starts with.
+
+    Attributes:
+        cfg: the frozen configuration, as it was given.
+        data: its data sets.
+        weights: the start-up weights of a training, or the weights under evaluation.
+    """
+
+    cfg: CfgNode
+    data: RunData
+    weights: Weights
+
+
+def setup(args: Namespace) -> Start:
+    """Load and check configuration, data and weights; then set up logs and random numbers.
+
+    Args:
+        args: of fast-reid's ``default_argument_parser``.
+
+    Raises:
+        InputError: bad input; nothing has been written then.
+    """
+    training = not args.eval_only
+    cfg = load_config(args.config_file, args.opts)
+    check_config(cfg, world_size=comm.get_world_size(), training=training)
+    weights = Weights.read(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else UNTRAINED
+    data = read_data(cfg, training)
+    if comm.is_main_process():
+        _check_data(cfg, data, weights)
+    default_setup(cfg, args)
+    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="cmemd")
+    # The log keeps the traceback of a defect; what a user can fix is one line, shown at the end.
+    logging.getLogger("fastreid.engine.train_loop").addFilter(_is_no_input_error)
+    if cfg.SEED >= 0:
+        seed_all_rng(cfg.SEED + comm.get_rank())
+    return Start(cfg, data, weights)
+
+
+def read_data(cfg: CfgNode, training: bool = True) -> RunData:
+    """List the data sets of a configuration; one that has both uses is listed once.
+
+    Raises:
+        InputError: more or fewer than one data set for a use, or what the data set raises.
+    """
+    test = test_dataset(cfg)
+    if not training:
+        return RunData(None, build_dataset(cfg, test))
+    train = train_dataset(cfg)
+    data = build_dataset(cfg, train)
+    return RunData(data, data if test == train else build_dataset(cfg, test))
+
+
+def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) -> None:
+    """Find what would otherwise fail only after work has been done.
+
+    Raises:
+        InputError: CUDA without CUDA; a batch that is not P x (K_v + K_t) over whole ranks; an
+            unknown rule or norm; a width that is not positive; or an OUTPUT_DIR that cannot be
+            written.
+    """
+    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"a CUDA device for MODEL.DEVICE {cfg.MODEL.DEVICE}",
+            "a machine on which PyTorch finds none",
+            "append `MODEL.DEVICE cpu` to the command",
+        )
+    if cfg.SOLVER.SELECTION not in SELECTIONS:
+        raise InputError(
+            f"SOLVER.SELECTION out of {', '.join(SELECTIONS)}",
+            repr(cfg.SOLVER.SELECTION),
+            "name one of them",
+        )
+    if cfg.MODEL.BACKBONE.WIDTH <= 0:
+        raise InputError(
+            "MODEL.BACKBONE.WIDTH above 0", cfg.MODEL.BACKBONE.WIDTH, "1 gives ResNet's channels"
+        )
+    for name in ("BACKBONE", "HEADS"):
+        if cfg.MODEL[name].NORM not in _NORMS:
+            raise InputError(
+                f"MODEL.{name}.NORM out of {', '.join(_NORMS)}",
+                repr(cfg.MODEL[name].NORM),
+                "name one of them",
+            )
+    if cfg.TEST.EVAL_PERIOD < 1:
+        raise InputError(
+            "TEST.EVAL_PERIOD of at least 1 epoch",
+            cfg.TEST.EVAL_PERIOD,
+            "set it to SOLVER.MAX_EPOCH to evaluate at the end only",
+        )
+    if training:
+        _check_batch(cfg, world_size)
+    _check_writable(Path(cfg.OUTPUT_DIR))
+
+
+def _check_batch(cfg: CfgNode, world_size: int) -> None:
+    visible, thermal = cfg.DATALOADER.NUM_VISIBLE, cfg.DATALOADER.NUM_THERMAL
+    if visible < 1 or thermal < 1:
+        raise InputError(
+            "DATALOADER.NUM_VISIBLE and NUM_THERMAL of at least 1",
+            f"{visible} and {thermal}",
+            "every identity of a batch needs images of both modalities",
+        )
+    each, batch = visible + thermal, cfg.SOLVER.IMS_PER_BATCH
+    if batch < 1 or batch % (each * world_size):
+        raise InputError(
+            f"SOLVER.IMS_PER_BATCH as P identities x ({visible} visible + {thermal} thermal) "
+            f"images on each of {world_size} process(es)",
+            batch,
+            f"use a multiple of {each * world_size}",
+        )
+
+
+def _check_writable(folder: Path) -> None:
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    try:
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"an OUTPUT_DIR that can be written, {folder}",
+            f"{error.strerror} at {existing}",
+            "set OUTPUT_DIR to a folder of yours",
+        ) from None
+
+
+def _check_data(cfg: CfgNode, data: RunData, weights: Weights) -> None:
+    """Look at every image file, and build what evaluation needs, before hours of training.
+
+    The leak guard comes first: it answers in a second, however many images there are.
+    """
+    splits = ["test"]
+    if data.train is not None:
+        record = training_record(cfg, data.train)
+        if weights.trained:
+            record.start_from(weights.record)
+        weights = Weights(record=record)
+        if cfg.SOLVER.SELECTION == "validation":
+            splits.append("validation")
+            if data.train is not data.test:
+                raise InputError(
+                    "the same data set in DATASETS.NAMES and TESTS for SOLVER.SELECTION validation",
+                    f"{list(cfg.DATASETS.NAMES)} and {list(cfg.DATASETS.TESTS)}",
+                    "TEST.PROTOCOLS must fit both: use one data set, or another selection",
+                )
+    tested = [check_test(cfg, data.test, weights, split) for split in splits]
+    trained_on = [] if data.train is None else [data.train.train]
+    for items in [*trained_on, *tested]:
+        check_images(item.path for item in items)
+
+
+def _is_no_input_error(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], InputError))

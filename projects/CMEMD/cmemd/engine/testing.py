@@ -1,0 +1,189 @@
+"""Tests: a network, a data set and ``TEST.PROTOCOLS`` give results; no trainer is needed."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cmemd.compat  # noqa: F401  before fastreid
+
+import torch
+from fastreid.config import CfgNode
+from fastreid.data import build_reid_test_loader
+from fastreid.data.datasets.bases import ImageDataset
+from fastreid.data.transforms import build_transforms
+from fastreid.evaluation import inference_on_dataset, print_csv_format
+from fastreid.modeling import build_model
+from fastreid.utils import comm
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from cmemd.data.build import items_under_test
+from cmemd.data.dataset import VisibleThermalDataset
+from cmemd.data.items import ImageItem
+from cmemd.engine.checkpoint import load_weights
+from cmemd.engine.evaluator import VisibleThermalEvaluator
+from cmemd.engine.provenance import Weights, describe_run, guard
+from cmemd.errors import InputError
+from cmemd.evaluation.protocols import PROTOCOLS, get_protocol
+from cmemd.evaluation.scoring import Reranking
+
+__all__ = [
+    "build_evaluator",
+    "build_test_loader",
+    "check_protocols",
+    "check_test",
+    "evaluate",
+    "score_network",
+]
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(cfg: CfgNode, data: ImageDataset, weights: Weights) -> Mapping[str, object]:
+    """Test the weights; where there are none, warn and test the network as training starts it.
+
+    Args:
+        cfg: the configuration as it was given.
+        data: the data set under test.
+        weights: of ``MODEL.WEIGHTS``, or ``UNTRAINED``.
+
+    Raises:
+        InputError: the weights are of another architecture, or what ``build_evaluator`` raises.
+    """
+    if weights.checkpoint is None:
+        logger.warning("MODEL.WEIGHTS is empty: scoring the untrained network")
+        return score_network(cfg, build_model(cfg), *build_evaluator(cfg, data, weights))
+    bare = cfg.clone()
+    bare.defrost()
+    bare.MODEL.BACKBONE.PRETRAIN = False  # about to be overwritten
+    bare.freeze()
+    model = build_model(bare)
+    load_weights(model, weights.checkpoint)
+    return score_network(cfg, model, *build_evaluator(cfg, data, weights))
+
+
+def score_network(
+    cfg: CfgNode, model: nn.Module, loader: DataLoader, evaluator: VisibleThermalEvaluator
+) -> Mapping[str, object]:
+    """Return the results of a network on a loader's images, with test-time flip where wanted."""
+    if cfg.TEST.FLIP.ENABLED:
+        model = _Mirrored(model)
+    results = inference_on_dataset(model, loader, evaluator)
+    if comm.is_main_process():
+        results["dataset"] = cfg.DATASETS.TESTS[0]
+        print_csv_format(results)  # takes the name out again
+    return results
+
+
+def build_evaluator(
+    cfg: CfgNode,
+    data: ImageDataset,
+    weights: Weights,
+    split: str = "test",
+    output_dir: str | None = None,
+) -> tuple[DataLoader, VisibleThermalEvaluator]:
+    """Return a loader and the evaluator of ``TEST.PROTOCOLS``, if the leak guard permits it.
+
+    Args:
+        cfg: the configuration as it was given.
+        data: the data set under test.
+        weights: what is known of those to be tested.
+        split: "test", or "validation": the identities held out of training.
+        output_dir: default ``OUTPUT_DIR``, for the validation split its folder "validation".
+
+    Raises:
+        InputError: the weights were trained on identities under test, the validation split is
+            empty, the protocols are of another data set, or what the evaluator raises.
+    """
+    items, leak_guard = _items_and_guard(cfg, data, weights, split)
+    run = None
+    if comm.is_main_process():
+        run = describe_run(cfg, data, items, split=split, weights=weights, leak_guard=leak_guard)
+    folder = output_dir or str(Path(cfg.OUTPUT_DIR, *([] if split == "test" else [split])))
+    return build_test_loader(cfg, items, len(data.query))[0], _evaluator(
+        cfg, data, split, folder, run
+    )
+
+
+def check_test(
+    cfg: CfgNode, data: ImageDataset, weights: Weights, split: str = "test"
+) -> list[ImageItem]:
+    """Raise what ``build_evaluator`` would raise, without looking at files.
+
+    Returns:
+        The images under test.
+    """
+    items, _ = _items_and_guard(cfg, data, weights, split)
+    _evaluator(cfg, data, split, cfg.OUTPUT_DIR, None)
+    return items
+
+
+def check_protocols(cfg: CfgNode, data: ImageDataset) -> None:
+    """Raise for protocols of another data set; a data set of a user's own may take any that fit.
+
+    Raises:
+        InputError: a protocol is of another data set.
+    """
+    layout = getattr(data, "layout", None)
+    other = [p.name for p in map(get_protocol, cfg.TEST.PROTOCOLS) if p.dataset != layout]
+    if layout and other:
+        own = [name for name, protocol in PROTOCOLS.items() if protocol.dataset == layout]
+        raise InputError(
+            f"TEST.PROTOCOLS of the data set under test, {type(data).__name__}",
+            ", ".join(other),
+            f"choose out of {', '.join(own)}",
+        )
+
+
+def build_test_loader(
+    cfg: CfgNode, items: Sequence[ImageItem], num_query: int
+) -> tuple[DataLoader, int]:
+    """Return a loader of images with the test transform, and ``num_query`` as it was given."""
+    return build_reid_test_loader(
+        VisibleThermalDataset(items, build_transforms(cfg, is_train=False), relabel=False),
+        test_batch_size=cfg.TEST.IMS_PER_BATCH,
+        num_query=num_query,
+        num_workers=cfg.DATALOADER.NUM_WORKERS,
+    )
+
+
+def _items_and_guard(
+    cfg: CfgNode, data: ImageDataset, weights: Weights, split: str
+) -> tuple[list[ImageItem], dict]:
+    check_protocols(cfg, data)
+    items = items_under_test(cfg, data, split)
+    return items, guard(cfg, data, items, split, weights)
+
+
+def _evaluator(
+    cfg: CfgNode, data: ImageDataset, split: str, folder: str, run: dict | None
+) -> VisibleThermalEvaluator:
+    test, rerank = split == "test", cfg.TEST.RERANK
+    return VisibleThermalEvaluator(
+        protocols=cfg.TEST.PROTOCOLS,
+        rand_perm_cam=data.rand_perm_cam,
+        draw=cfg.TEST.DRAW,
+        metric=cfg.TEST.METRIC,
+        output_dir=folder,
+        ranked_gallery_queries=cfg.TEST.RANKED_GALLERY if test else 0,
+        run=run,
+        save_features=cfg.TEST.SAVE_FEATURES and test,
+        reranking=Reranking(rerank.K1, rerank.K2, rerank.LAMBDA) if rerank.ENABLED else None,
+    )
+
+
+class _Mirrored(nn.Module):
+    """A network that sees its images mirrored too; fast-reid's flip test keeps only the mean.
+
+    The result is ``(B, 2, D)``: the images' features, and the means of those and their mirror
+    images'.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: Mapping[str, object]) -> Tensor:
+        plain = self.model(batch)
+        mirrored = self.model({**batch, "images": batch["images"].flip(dims=[3])})
+        return torch.stack([plain, (plain + mirrored) / 2], dim=1)

@@ -1,0 +1,73 @@
+"""Old import paths of this package: they work for one release, with a DeprecationWarning.
+
+Importing this module adds a finder that answers for the names in ``MOVED`` alone. It comes before
+Python's own, which would take a folder that an update has emptied for a package. It goes away in
+version 0.3.
+"""
+
+import importlib
+import importlib.abc
+import importlib.util
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+__all__ = ["MOVED"]
+
+# Old module -> where it is now; modules below one move with it.
+MOVED = {
+    "cmemd.serve": "cmemd.inference",
+    "cmemd.checkpoint": "cmemd.engine.checkpoint",
+    "cmemd.hooks": "cmemd.engine.hooks",
+    "cmemd.launch": "cmemd.engine.launch",
+    "cmemd.provenance": "cmemd.engine.provenance",
+    "cmemd.record": "cmemd.engine.record",
+    "cmemd.runs": "cmemd.engine.runs",
+    "cmemd.trials": "cmemd.engine.trials",
+    "cmemd.data.doctor": "cmemd.doctor",
+    "cmemd.data.synthetic": "cmemd.standin",
+    "cmemd.data.splits": "cmemd.data.layouts.sysu",
+    "cmemd.data.index_files": "cmemd.data.layouts.index_files",
+    "cmemd.evaluation.evaluator": "cmemd.engine.evaluator",
+    "cmemd.gallery.calibration": "cmemd.evaluation.open_set",
+    "cmemd.losses.ranks": "cmemd.losses.distributed",
+}
+
+
+class _MovedFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Find an old name, and load the module that stands for it now."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Return a spec for an old name, else None."""
+        return importlib.util.spec_from_loader(name, self) if _now(name) else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """Import the module that stands for an old name now."""
+        now = _now(spec.name)
+        warnings.warn(
+            f"{spec.name} has moved to {now}; the old name goes away in cmemd 0.3",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        spec.loader_state = importlib.import_module(now)
+        # The import system writes the old name into what it is given: a stand-in, not the module.
+        return ModuleType(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Let the old name stand for the module."""
+        sys.modules[module.__name__] = module.__spec__.loader_state
+
+
+def _now(name: str) -> str | None:
+    for old, now in MOVED.items():
+        if name == old or name.startswith(f"{old}."):
+            return now + name[len(old) :]
+    return None
+
+
+if not any(isinstance(finder, _MovedFinder) for finder in sys.meta_path):
+    sys.meta_path.insert(0, _MovedFinder())
