@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from cmemd.cli import doctor
-from cmemd.doctor import LAYOUTS
+from cmemd.data.layouts import LAYOUTS
 from cmemd.errors import readable_errors
 
 
@@ -29,7 +29,7 @@ def test_a_drawn_standin_is_usable(datasets, capsys):
     assert run("--layout", "sysu", "--root", datasets / "SYSU-MM01") == 0
     out, err = capsys.readouterr()
     assert "visible images, train + val" in out
-    assert "note: a drawn stand-in (1)\n  meta.jsonl says: SYSU-MM01\n  -> nothing to mend" in out
+    assert "note: a drawn stand-in (1)\n  meta.jsonl says: SYSU-MM01\n  -> nothing: its " in out
     assert out.endswith("usable (errors: 0, warnings: 0, notes: 1)\n")
     assert "differs" not in out
     assert err == ""  # a progress bar is for terminals
@@ -73,24 +73,24 @@ def test_json_holds_every_case(copy, tmp_path, capsys):
     assert (error["severity"], error["count"], len(error["cases"])) == ("error", 5, 5)
 
 
-@pytest.mark.parametrize("out", ["none/out.json", "."])
-def test_json_to_nowhere_is_refused_before_the_examination(datasets, tmp_path, capsys, out):
-    with pytest.raises(SystemExit, match="2"):
-        run("--layout", "sysu", "--root", datasets / "SYSU-MM01", "--json", tmp_path / out)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: expected a file in an existing folder for --json, got ")
-    assert captured.err.count("\n") == 1
+def test_json_to_nowhere_is_refused_before_the_examination(datasets, tmp_path, capsys):
+    for out in ("none/out.json", "."):
+        with pytest.raises(SystemExit, match="2"):
+            run("--layout", "sysu", "--root", datasets / "SYSU-MM01", "--json", tmp_path / out)
+        captured = capsys.readouterr()
+        assert captured.out == "", out
+        assert captured.err.startswith("error: expected a file in an existing folder for --json, ")
+        assert captured.err.count("\n") == 1, out
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_no_such_root_is_one_line_and_status_2(tmp_path, capsys, layout):
-    with pytest.raises(SystemExit, match="2"):
-        run("--layout", layout, "--root", tmp_path / "none")
-    assert capsys.readouterr().err == (
-        f"error: expected a data set's folder, got {tmp_path / 'none'}, which is not there: "
-        "give --root the folder itself\n"
-    )
+def test_no_such_root_is_one_line_and_status_2(tmp_path, capsys):
+    for layout in LAYOUTS:
+        with pytest.raises(SystemExit, match="2"):
+            run("--layout", layout, "--root", tmp_path / "none")
+        assert capsys.readouterr().err == (
+            f"error: expected a data set's folder at {tmp_path / 'none'}, got no such folder: "
+            "give --root the folder itself\n"
+        )
 
 
 def test_an_unknown_layout_is_refused(tmp_path, capsys):

@@ -4,7 +4,8 @@ from itertools import islice
 import pytest
 
 from cmemd.data.items import ImageItem
-from cmemd.data.modality import SYSU_CAMERAS, Modality
+from cmemd.data.layouts import sysu
+from cmemd.data.modality import Modality
 from cmemd.data.sampler import CrossModalitySampler
 from cmemd.errors import InputError
 
@@ -12,7 +13,7 @@ from cmemd.errors import InputError
 def items(counts: dict[int, dict[int, int]]) -> list[ImageItem]:
     """Items of {pid: {camera: images}}."""
     return [
-        ImageItem(f"{pid}-{camera}-{n}", pid, camera, SYSU_CAMERAS[camera])
+        ImageItem(f"{pid}-{camera}-{n}", pid, camera, sysu.CAMERAS[camera])
         for pid, cameras in counts.items()
         for camera, images in cameras.items()
         for n in range(images)

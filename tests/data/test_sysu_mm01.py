@@ -2,7 +2,7 @@ import shutil
 
 import pytest
 
-from cmemd.data.layouts.sysu import read_ids
+from cmemd.data.layouts.identity_lists import read_ids
 from cmemd.data.modality import Modality
 from cmemd.data.sysu_mm01 import SYSUMM01
 from cmemd.errors import InputError

@@ -8,7 +8,7 @@ from cmemd.data.modality import Modality
 from cmemd.doctor import Severity
 from cmemd.doctor.pixels import COLOURED, COLOURLESS, GREY, SWAPPED, Look, look, report_looks
 from cmemd.doctor.report import Report
-from cmemd.doctor.shots import Shot
+from cmemd.doctor.tree import ImageFile
 
 
 def encoded(pixels, form="JPEG", **options) -> bytes:
@@ -106,7 +106,7 @@ def test_padding_behind_the_end_of_a_jpeg_is_no_damage(seen):
 def findings(modality: Modality, chroma: list[float]) -> dict[tuple[str, str], int]:
     """(severity, first words) -> number of cases, for one camera's images."""
     report = Report("SYSU-MM01", "here")
-    shots = [Shot(f"cam/0001/{n:04d}.jpg", "cam", 1, modality) for n in range(len(chroma))]
+    shots = [ImageFile(f"cam/0001/{n:04d}.jpg", "cam", 1, modality) for n in range(len(chroma))]
     report_looks(shots, [Look(4, 2, value, None) for value in chroma], report)
     return {(f.severity, f.problem.split()[0]): len(x) for f, x in report.findings.items()}
 
@@ -147,7 +147,7 @@ def test_sizes_are_of_whole_images_by_modality():
         Look(20, 7, 50, None),
         Look(0, 0, 0, "x"),
     ]
-    shots = [Shot(f"{n}", "cam1", 1, Modality.VISIBLE) for n in range(4)]
+    shots = [ImageFile(f"{n}", "cam1", 1, Modality.VISIBLE) for n in range(4)]
     report_looks(shots, looks, report)
     assert [(row.subject.split()[-1], row.found) for row in report.rows] == [
         ("median", "20x7"),

@@ -9,6 +9,7 @@ import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.config import CfgNode
 
+from cmemd.data.layouts import LAYOUTS
 from cmemd.data.modality import Modality
 from cmemd.engine.record import TrainingRecord
 from cmemd.evaluation.results import read_results
@@ -19,11 +20,7 @@ from cmemd.inference.model_folder import SCHEMA_VERSION
 
 __all__ = ["describe", "portable", "results_beside"]
 
-_LICENCES = {
-    "sysumm01": "SYSU-MM01's agreement with its authors: research only",
-    "regdb": "RegDB's agreement with its authors: research only",
-    "llcm": "LLCM's agreement with its authors: research only",
-}
+_LICENCES = {layout.dataset_name: layout.licence for layout in LAYOUTS.values()}
 _STANDIN_LICENCE = "drawn stand-in people, no photographs: that of cmemd, Apache-2.0"
 _PACKAGES = ("safetensors", "onnx", "onnxscript", "onnxruntime")
 
