@@ -1,5 +1,6 @@
 """docs/extending.md: each section's change works in a copy of the package."""
 
+import json
 import os
 import re
 import shutil
@@ -8,7 +9,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from tests.conftest import REPOSITORY
+from PIL import Image
+from tests.conftest import REPOSITORY, TINY
 from tests.docs.test_pages import fenced, text_of
 
 PAGE = text_of(REPOSITORY / "docs/extending.md")
@@ -93,6 +95,29 @@ def test_a_new_loss_is_one_of_the_terms_of_a_training_step(tmp_path):
     _, *losses = run(copy, "-c", STEP, "projects/CMEMD/configs/norm_gap.yml").split()
     assert losses[-1] == "loss_norm"
     assert "loss_align_global" in losses
+
+
+def test_a_new_data_set_is_trained_on_and_tested(tmp_path):
+    copy = copy_with("Add a data set", tmp_path)
+    root = copy / "datasets/Street"
+    (root / "lists").mkdir(parents=True)
+    (root / "lists/train_id.txt").write_text("1,2,3,4")
+    (root / "lists/test_id.txt").write_text("5,6")
+    rng = np.random.default_rng(0)
+    for pid in range(1, 7):
+        for modality in ("visible", "thermal"):
+            folder = root / modality / f"{pid:04d}"
+            folder.mkdir(parents=True)
+            for number in range(2):
+                pixels = rng.integers(0, 256, (32, 16, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{number}.jpg")
+    options = TINY | {"MODEL.DEVICE": "cpu", "SOLVER.IMS_PER_BATCH": "8"}
+    options |= {"MODEL.BACKBONE.DEPTH": "18x", "MODEL.BACKBONE.PRETRAIN": "False"}
+    words = [word for pair in options.items() for word in pair]
+    tool = REPOSITORY / "tools/train_net.py"
+    run(copy, tool, "--config-file", "projects/CMEMD/configs/street.yml", *words)
+    results = json.loads((copy / "logs/street/results.json").read_text())
+    assert [score["protocol"] for score in results["scores"]] == ["street-t2v"]
 
 
 def test_a_new_backbone_is_chosen_by_a_yaml(tmp_path):

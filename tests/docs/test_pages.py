@@ -37,7 +37,7 @@ CONFIGS = [*(REPOSITORY / "configs").glob("*.yml"), *(PROJECT / "configs").rglob
 EXTENDING = (REPOSITORY / "docs/extending.md").read_text(encoding="utf-8")
 NEW_FILES = set(re.findall(r"^# (projects/\S+)$", EXTENDING, re.MULTILINE))
 NEW_MODULES = tuple(path[15:-3].replace("/", ".") for path in NEW_FILES if path.endswith(".py"))
-NEW_KEYS = set(re.findall(r"^\+ *cfg\.([A-Z.]+)", EXTENDING, re.MULTILINE))
+NEW_KEYS = set(re.findall(r"^\+ *cfg\.([A-Z_.]+)", EXTENDING, re.MULTILINE))
 OTHERS = [*(REPOSITORY / "tools").glob("*.py"), *CONFIGS, REPOSITORY / "Makefile"]
 
 LINK = re.compile(r"\]\(([^)\s]+)\)")
