@@ -43,7 +43,7 @@ OTHERS = [*(REPOSITORY / "tools").glob("*.py"), *CONFIGS, REPOSITORY / "Makefile
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 # A path below a folder of this repository, or a page. What commands make (logs/, datasets/) is not.
 PATH = re.compile(
-    r"(?<![\w/.$-])((?:docs|tools|projects|tests|configs|cmemd)/[\w./-]*\w|(?:datasets/)?\w+\.md)\b"
+    r"(?<![\w/.$-])((?:docs|tools|projects|tests|configs|cmemd)/[\w./-]*\w|(?:datasets/)?\w{3,}\.md)\b"
 )
 NAME = re.compile(r"(?<![\w/.-])cmemd(?:\.[A-Za-z_]\w*)+")
 IMPORT = re.compile(r"from (cmemd[\w.]*) import ([\w, ]+)")
@@ -312,10 +312,10 @@ def test_five_lines_of_the_readme_train_any_network_with_cm_emd():
 def test_two_hundred_sinkhorn_iterations_are_as_close_as_docs_transport_says():
     generator = torch.Generator().manual_seed(0)
     for rows, columns in ((4, 4), (4, 8), (8, 8)):
-        cost = torch.rand(24, rows, columns, generator=generator, dtype=torch.float64)
+        cost = torch.rand(8, rows, columns, generator=generator, dtype=torch.float64)
         for epsilon in (0.1, 0.05, 0.02, 0.01):
             short, long = (
-                (sinkhorn_plan(cost, epsilon, iterations=n) * cost).sum((1, 2)) for n in (200, 3000)
+                (sinkhorn_plan(cost, epsilon, iterations=n) * cost).sum((1, 2)) for n in (200, 1500)
             )
             worst = ((short - long).abs() / cost.amax((1, 2))).max()
             assert worst < 4e-4, (rows, columns, epsilon)
