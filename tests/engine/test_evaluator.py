@@ -206,7 +206,7 @@ def test_images_of_other_data_sets_may_have_names_that_are_no_numbers(llcm_sampl
         ({"draw": "official"}, "expected rand_perm_cam.mat"),
         ({"draw": "x"}, "expected a draw out of"),
         ({"metric": "l1"}, "expected a metric out of"),
-        ({"rand_perm_cam": "/nowhere/rand_perm_cam.mat"}, "found no file"),
+        ({"rand_perm_cam": "/nowhere/rand_perm_cam.mat"}, "got no file"),
     ],
 )
 def test_mistakes_show_before_any_image_is_looked_at(make_evaluator, wrong, message):

@@ -1,4 +1,4 @@
-"""Items of a data set as batches that carry their modality."""
+"""A data set's images with their modality, as fast-reid's loaders read them."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,7 +18,7 @@ class VisibleThermalDataset(CommDataset):
 
     Args:
         items: images of both modalities.
-        transform: from an RGB image to what the batch holds.
+        transform: turns an RGB image into what the batch holds.
         relabel: number identities and cameras from 0, as training needs.
     """
 
@@ -28,10 +28,10 @@ class VisibleThermalDataset(CommDataset):
         super().__init__(items, transform, relabel)
 
     def __getitem__(self, index: int) -> dict[str, object]:
-        """One image with its labels.
+        """Return one image with its labels.
 
         Raises:
-            InputError: if the file is truncated or no image.
+            InputError: for a file that is truncated or no image.
         """
         item = self.img_items[index]
         return {

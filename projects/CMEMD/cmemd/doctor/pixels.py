@@ -16,7 +16,16 @@ from cmemd.data.modality import Modality
 from cmemd.doctor.report import Fault, Report, Severity
 from cmemd.doctor.tree import ImageFile
 
-__all__ = ["Look", "look", "report_pixels"]
+__all__ = [
+    "COLOURED",
+    "COLOURLESS",
+    "GREY",
+    "SWAPPED",
+    "Decoded",
+    "decode",
+    "report_decoded",
+    "report_pixels",
+]
 
 # In grey levels of chroma. Grey images that went through JPEG's colour conversion stay below 2;
 # photographs lie above 8. These four numbers are chosen [C].
@@ -52,8 +61,8 @@ GREY_VISIBLE = Fault(
 )
 
 
-class Look(NamedTuple):
-    """What decoding an image shows; numbers are 0 if there is a ``problem``."""
+class Decoded(NamedTuple):
+    """What decoding an image shows; the numbers are 0 if there is a ``problem``."""
 
     height: int
     width: int
@@ -61,7 +70,7 @@ class Look(NamedTuple):
     problem: str | None
 
 
-def look(path: Path) -> Look:
+def decode(path: Path) -> Decoded:
     """Decode one image whole.
 
     A JPEG is decoded to an eighth of its size, which still reads all of its data. Found: files that
@@ -74,37 +83,37 @@ def look(path: Path) -> Look:
             image.draft(None, (1, 1))
             pixels = np.asarray(image.convert("RGB"))
             if image.format == "JPEG" and not has_jpeg_end(file):
-                return Look(0, 0, 0.0, "the end of the JPEG is missing")
+                return Decoded(0, 0, 0.0, "the end of the JPEG is missing")
     except UnidentifiedImageError:
-        return Look(0, 0, 0.0, "no image")
+        return Decoded(0, 0, 0.0, "no image")
     except Exception as error:  # noqa: BLE001 - Pillow raises many kinds for damaged files
-        return Look(0, 0, 0.0, str(error) or type(error).__name__)
-    return Look(height, width, chroma(pixels), None)
+        return Decoded(0, 0, 0.0, str(error) or type(error).__name__)
+    return Decoded(height, width, chroma(pixels), None)
 
 
 def report_pixels(root: Path, files: Sequence[ImageFile], report: Report) -> None:
     """Decode all images in parallel, with a progress bar on terminals; report on them."""
     with Pool() as pool:
-        looks = list(
+        decoded = list(
             tqdm(
-                pool.imap(look, (root / file.path for file in files), chunksize=_CHUNK),
+                pool.imap(decode, (root / file.path for file in files), chunksize=_CHUNK),
                 total=len(files),
                 desc="images",
                 disable=None,
             )
         )
-    report_looks(files, looks, report)
+    report_decoded(files, decoded, report)
 
 
-def report_looks(files: Sequence[ImageFile], looks: Sequence[Look], report: Report) -> None:
+def report_decoded(files: Sequence[ImageFile], decoded: Sequence[Decoded], report: Report) -> None:
     """Report damage, colour, and the sizes of each modality as rows (height x width)."""
     report.add(
         UNREADABLE,
-        (f"{s.path}: {x.problem}" for s, x in zip(files, looks, strict=True) if x.problem),
+        (f"{file.path}: {x.problem}" for file, x in zip(files, decoded, strict=True) if x.problem),
     )
-    cameras: dict[tuple[str, Modality], list[tuple[ImageFile, Look]]] = defaultdict(list)
-    sizes: dict[Modality, list[Look]] = defaultdict(list)
-    for file, seen in zip(files, looks, strict=True):
+    cameras: dict[tuple[str, Modality], list[tuple[ImageFile, Decoded]]] = defaultdict(list)
+    sizes: dict[Modality, list[Decoded]] = defaultdict(list)
+    for file, seen in zip(files, decoded, strict=True):
         if not seen.problem:
             cameras[file.camera, file.modality].append((file, seen))
             sizes[file.modality].append(seen)
@@ -119,7 +128,7 @@ def report_looks(files: Sequence[ImageFile], looks: Sequence[Look], report: Repo
         )
 
 
-def _judge_thermal(camera: str, images: list[tuple[ImageFile, Look]], report: Report) -> None:
+def _judge_thermal(camera: str, images: list[tuple[ImageFile, Decoded]], report: Report) -> None:
     odd = [f"{file.path}: chroma {x.chroma:.1f}" for file, x in images if x.chroma >= COLOURED]
     if len(odd) >= SWAPPED * len(images):
         report.add(SWAPPED_CAMERA, [f"{camera}: {len(odd):,} of {len(images):,} images"])
@@ -127,7 +136,7 @@ def _judge_thermal(camera: str, images: list[tuple[ImageFile, Look]], report: Re
         report.add(COLOURED_THERMAL, odd)
 
 
-def _judge_visible(camera: str, images: list[tuple[ImageFile, Look]], report: Report) -> None:
+def _judge_visible(camera: str, images: list[tuple[ImageFile, Decoded]], report: Report) -> None:
     odd = [f"{file.path}: chroma {x.chroma:.1f}" for file, x in images if x.chroma < GREY]
     if len(odd) >= COLOURLESS * len(images):
         report.add(COLOURLESS_CAMERA, [f"{camera}: {len(odd):,} of {len(images):,} images"])
@@ -135,5 +144,5 @@ def _judge_visible(camera: str, images: list[tuple[ImageFile, Look]], report: Re
         report.add(GREY_VISIBLE, odd)
 
 
-def _size(looks: list[Look], pick) -> str:
-    return f"{pick(x.height for x in looks)}x{pick(x.width for x in looks)}"
+def _size(decoded: list[Decoded], pick) -> str:
+    return f"{pick(x.height for x in decoded)}x{pick(x.width for x in decoded)}"

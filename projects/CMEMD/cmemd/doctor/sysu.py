@@ -50,23 +50,23 @@ GAPS = Fault(
 NO_PERMUTATIONS = Fault(
     Severity.WARNING,
     "no exp/rand_perm_cam.mat",
-    "take it from the official evaluation code: without it galleries are sampled by the python "
-    "draw",
+    "take it from the official evaluation code: without it, only the python gallery sampling is "
+    "possible",
 )
 BAD_PERMUTATIONS = Fault(
     Severity.ERROR,
     "an unreadable exp/rand_perm_cam.mat",
-    "take it from the official evaluation code again, or remove it and use the python draw",
+    "take it from the official evaluation code again, or remove it to sample galleries with python",
 )
 GALLERY_DIFFERS = Fault(
     Severity.ERROR,
     "test identities whose visible images are not those of rand_perm_cam.mat",
-    "complete the copy, or remove rand_perm_cam.mat: the official draw would refuse them",
+    "complete the copy, or remove rand_perm_cam.mat: the official gallery sampling refuses them",
 )
 FOLDER_DIFFERS = Fault(
     Severity.WARNING,
     "other folders whose images are not those of rand_perm_cam.mat",
-    "complete or clean the copy: the official gallery draw does not use these images",
+    "complete or clean the copy: the official gallery sampling does not use these images",
 )
 
 _EXP = sysu.LAYOUT.list_folder

@@ -51,6 +51,7 @@ class _Painter:
         self.person, self.build = figure.person, figure.person.build
 
     def paint(self) -> None:
+        """Paint all parts."""
         person, canvas = self.person, self.canvas
         hung = [(side * self.build.shoulder * canvas.sin, self._arm, side) for side in (-1, 1)]
         hung += [(_carried_depth(person, canvas), self._carried, person.side)]

@@ -10,7 +10,7 @@ from cmemd.standin.shot import Shot
 __all__ = ["render"]
 
 _OVERSAMPLING = 1.5
-_INDOOR_CAMERAS = (1, 2, 3)  # as of SYSU-MM01; the other sets take the same numbers
+_INDOOR_CAMERAS = (1, 2, 3)  # SYSU-MM01's; the other stand-ins use the same
 
 
 def render(

@@ -61,7 +61,7 @@ def read_rand_perm_cam(path: Path | str) -> RandPermCam:
         raise InputError(
             f"{sysu.PERMUTATIONS} at {path}",
             "no file",
-            "take it from SYSU-MM01's official evaluation code, or use --draw python",
+            "take it from SYSU-MM01's official evaluation code, or set the draw to python",
         )
     cameras = read_matlab_variable(path, "rand_perm_cam")
     if cameras.dtype != object or cameras.size != len(sysu.CAMERAS):
