@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="F.npz",
-        help="one row per test image, see datasets/README.md",
+        help="one row per test image, docs/scoring.md describes it",
     )
     parser.add_argument(
         "--splits",
