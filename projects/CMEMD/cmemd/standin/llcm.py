@@ -27,9 +27,9 @@ def draw_llcm(
     It has training images in ``{vis,nir}/{id:04d}/`` and test images in
     ``test_{vis,nir}/cam{1..9}/{id:04d}/``, all named
     ``{id:04d}_c{camera:02d}_s000000_f{n:04d}_{vis,nir}.jpg`` (thermal images have three equal
-    channels), ``idx/train_{vis,nir}.txt``, ``idx/test_id.txt`` and ``meta.jsonl``. Two thirds of the
-    people are for training. Most people are absent from some cameras, and the third camera has no
-    thermal images; every person is seen by two or more cameras in each modality.
+    channels), ``idx/train_{vis,nir}.txt``, ``idx/test_id.txt`` and ``meta.jsonl``. Two thirds of
+    the people are for training. Most people are absent from some cameras, and the third camera has
+    no thermal images; every person is seen by two or more cameras in each modality.
     """
     draw_standin(_recipe, root, ids=ids, per_camera=per_camera, size=size, seed=seed)
 
