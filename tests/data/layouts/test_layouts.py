@@ -9,7 +9,7 @@ from cmemd.data.modality import Modality
 
 PACKAGE = Path(cmemd.__file__).parent
 # Names of the public classes, which equal the data sets' names.
-PUBLIC_NAMES = "__all__", "_FACES_FASTREID"
+PUBLIC_NAMES = "__all__", "_PUBLIC", "_FACES_FASTREID"
 
 
 def literals(path: Path) -> list[tuple[int, str]]:
