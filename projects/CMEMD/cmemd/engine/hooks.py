@@ -16,6 +16,7 @@ __all__ = ["Checkpoints", "DivergenceWarning", "Evaluations", "WatchedPrinter"]
 logger = logging.getLogger(__name__)
 
 _DIVERGED = 10.0  # times the first loss [C]
+_WINDOW = 20  # iterations, of which the median is the loss at the end [C]
 
 
 class Checkpoints(hooks.HookBase):
@@ -67,27 +68,37 @@ class Evaluations(hooks.EvalHook):
 
 
 class DivergenceWarning(hooks.HookBase):
-    """Warn once where the loss has grown far beyond what the run started with."""
+    """Warn where the loss rises far above what the run started with, or ends no lower."""
 
     def before_train(self) -> None:
         """Forget what was seen."""
         self._told = False
 
     def after_step(self) -> None:
-        """Compare the last loss with the first one."""
+        """Compare the loss with the first one."""
         loss = get_event_storage().latest().get("total_loss")
         if loss is None:  # only the main process has it
             return
         first = self.trainer.first_loss = self.trainer.first_loss or loss[0]
         if not self._told and loss[0] > _DIVERGED * max(first, math.e):
             self._told = True
-            self.trainer.warnings.append(
-                f"the loss rose from {first:.3g} to {loss[0]:.3g} by iteration {loss[1] + 1}: "
-                "training may have diverged"
-            )
-            logger.warning(
-                "%s; lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS", self.trainer.warnings[-1]
-            )
+            self._warn(f"the loss rose from {first:.3g} to {loss[0]:.3g}")
+
+    def after_epoch(self) -> None:
+        """Compare the loss of the end with the first one."""
+        histories = get_event_storage().histories()
+        if self.trainer.epoch + 1 == self.trainer.max_epoch and "total_loss" in histories:
+            first, last = self.trainer.first_loss, histories["total_loss"].median(_WINDOW)
+            if last >= first:
+                self._warn(
+                    f"the loss has not fallen: it was {first:.3g}, and {last:.3g} at the end"
+                )
+
+    def _warn(self, what: str) -> None:
+        self.trainer.warnings.append(f"{what}: training may have diverged")
+        logger.warning(
+            "%s; lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS", self.trainer.warnings[-1]
+        )
 
 
 class WatchedPrinter(EventWriter):
