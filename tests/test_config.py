@@ -130,7 +130,7 @@ def test_bad_files(tmp_path):
         ("MODEL.HEADS.CLS_LAYER", "ArcSoftmax", "CLS_LAYER"),
         ("MODEL.HEADS.NECK_FEAT", "middle", "NECK_FEAT"),
         ("MODEL.LOSSES.ALIGN.DISTANCE", "manhattan", "manhattan"),
-        ("MODEL.LOSSES.ALIGN.WEIGHT", "-1.0", "weight >= 0"),
+        ("MODEL.LOSSES.ALIGN.WEIGHT", "-1.0", "ALIGN.WEIGHT of at least 0"),
     ],
 )
 def test_bad_values_name_their_key(key, value, message):

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from tests.conftest import REPOSITORY
 
-from cmemd.inference.predictor import Predictor
+from cmemd import Predictor
 
 TEXT = (REPOSITORY / "docs" / "deploy.md").read_text()
 COMMANDS = re.search(r"```bash\n(.*?)```", TEXT, re.DOTALL)[1].splitlines()

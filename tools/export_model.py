@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Writes a checkpoint as a model folder that needs neither fast-reid nor its configuration.
+"""Write a checkpoint as a model folder that needs neither fast-reid nor its configuration.
 
 For example::
 
@@ -20,26 +20,31 @@ from cmemd.errors import readable_errors
 
 
 def parser() -> argparse.ArgumentParser:
-    """The command's arguments."""
+    """Return the command's arguments."""
     arguments = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.add_argument(
-        "--config-file", required=True, metavar="F", help="the yaml that the weights come from"
+        "--config-file",
+        required=True,
+        metavar="F",
+        help="the yaml with which the weights were trained",
     )
     arguments.add_argument("--weights", required=True, type=Path, metavar="W", help="a checkpoint")
     arguments.add_argument(
-        "--output", required=True, type=Path, metavar="DIR", help="a folder that is not there yet"
+        "--output", required=True, type=Path, metavar="DIR", help="the new model folder"
     )
     arguments.add_argument(
         "--formats",
         nargs="+",
         default=["safetensors", "torch-export", "onnx"],
         metavar="NAME",
-        help="out of safetensors (always written), torch-export and onnx; default: all",
+        help="safetensors (always written), torch-export, onnx; default: all",
     )
-    arguments.add_argument("--half", action="store_true", help="ONNX in half precision too")
-    arguments.add_argument("--int8", action="store_true", help="ONNX with 8-bit convolutions too")
+    arguments.add_argument("--half", action="store_true", help="also write ONNX in half precision")
+    arguments.add_argument(
+        "--int8", action="store_true", help="also write ONNX with 8-bit convolutions"
+    )
     arguments.add_argument(
         "--evaluate",
         action="store_true",
@@ -48,15 +53,15 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument(
         "--agw",
         metavar="POOLING",
-        help="the weights are of the released AGW code, which pooled so: average with its --method "
-        "base, gem with its gm_pool on",
+        help="the weights are of the released AGW code: average for its --method base, gem for its "
+        "gm_pool",
     )
     arguments.add_argument("opts", nargs="*", metavar="KEY VALUE", help="configuration overrides")
     return arguments
 
 
 def main(args: argparse.Namespace) -> None:
-    """Exports and prints what was measured."""
+    """Export, and print what was measured."""
     with readable_errors():
         from cmemd import load_config
         from cmemd.export.folder import export_model

@@ -1,12 +1,13 @@
-"""Size and speed of exported models: how modality enters the graph, and ONNX Runtime.
+"""Measure size and speed of exported models: how modality enters the graph, and ONNX Runtime.
 
     python tests/benchmarks/bm_export.py [--config-file F] [--batch 32] [--rounds 5]
 
-Three graphs of one random network, on batches of one modality, as embedding a folder gives them,
-and on mixed ones: rows routed to their modality's stem (what is exported); both stems on every row
-and a choice between them; and a graph per modality, which cannot take a mixed batch. Then eager
-PyTorch on the same images. Rounds alternate between all of them, so that a busy machine slows all
-alike; figures are medians, and a ratio is the median of the rounds' ratios.
+It compares three graphs of one random network. The exported graph routes each row to its
+modality's stem. Another runs both stems on every row and chooses. The third is one graph per
+modality, which cannot take a mixed batch. Eager PyTorch on the same images is the reference.
+Batches have one modality, as when a folder is embedded, or both. Rounds alternate between all
+graphs, so that a busy machine slows all alike. A time is the median over rounds, and a ratio the
+median of the rounds' ratios.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from cmemd.export.wrapper import EmbeddingGraph
 
 
 class BothStems(EmbeddingGraph):
-    """Every row through both stems."""
+    """A graph that runs both stems on every row."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__(network)
@@ -43,7 +44,7 @@ class BothStems(EmbeddingGraph):
 
 
 class OneStem(EmbeddingGraph):
-    """A graph of one modality; its batches' modalities are not looked at."""
+    """A graph of one modality, which ignores the modalities of its batches."""
 
     def __init__(self, network: nn.Module, modality: Modality) -> None:
         super().__init__(network)
@@ -55,7 +56,7 @@ class OneStem(EmbeddingGraph):
 
 
 class _Chosen(nn.Module):
-    """The graph with another way through the stems."""
+    """The graph with another path through the stems."""
 
     def __init__(self, network: nn.Module, stem: Callable) -> None:
         super().__init__()
@@ -78,7 +79,7 @@ def _either(stems: nn.ModuleList, images: Tensor, modalities: Tensor) -> Tensor:
 
 
 def main() -> None:
-    """Prints sizes, then times by batch."""
+    """Print sizes, then times by batch."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config-file", default="projects/CMEMD/configs/demo.yml")
     parser.add_argument("--batch", type=int, default=32)
@@ -124,7 +125,7 @@ def main() -> None:
 
 
 def _rounds(runs, images, modalities, args) -> dict[str, list[float]]:
-    """Seconds of each run in each round, after one round that does not count."""
+    """Return seconds of each run in each round, after a warm-up round."""
     seconds = {name: [] for name in runs}
     for _ in range(args.rounds + 1):
         for name, run in runs.items():

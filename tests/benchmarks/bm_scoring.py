@@ -14,8 +14,8 @@ import time
 
 import numpy as np
 
-from cmemd.data.layouts.sysu import TRIALS, RandPermCam
-from cmemd.data.modality import SYSU_CAMERAS
+from cmemd.data.layouts import sysu
+from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.evaluation.draws import draw_trials
 from cmemd.evaluation.protocols import PROTOCOLS
 from cmemd.evaluation.samples import Samples
@@ -24,6 +24,7 @@ from cmemd.evaluation.scoring import FIGURES, score_all
 # Of the 96 test identities: how many each camera saw, and in how many images.
 COUNTS = {1: (56, 1374), 2: (56, 1565), 3: (93, 1883), 4: (94, 1918), 5: (95, 1918), 6: (96, 1920)}
 PEOPLE = 96
+TRIALS = sysu.LAYOUT.trials
 SPREAD = 0.2  # of the identities' centres against the noise: Rank-1 of about 60 %
 
 
@@ -89,7 +90,7 @@ def draw_samples(dimension: int, people: int) -> tuple[Samples, RandPermCam]:
         features=features,
         pids=pids,
         camids=camids,
-        modalities=[SYSU_CAMERAS[camera] for camera in camids.tolist()],
+        modalities=[sysu.CAMERAS[camera] for camera in camids.tolist()],
         frames=frames,
         paths=[f"cam{camera}/{pid:04d}/{frame:04d}.jpg" for pid, camera, frame in rows],
     )

@@ -4,9 +4,9 @@
     python tests/benchmarks/bm_search.py --rows 1000000 --dimension 128 --index
     python tests/benchmarks/bm_search.py --embeddings F.npz --index
 
-Drawn embeddings lie around a centre for each of rows / 20 people. ``--embeddings`` takes those of
-``cmemd embed --output`` instead, and the queries out of them. The gallery is in a temporary folder;
-``--folder`` names the disk.
+Random embeddings lie around a centre for each of rows / 20 people. ``--embeddings`` takes those of
+``cmemd embed --output`` instead, and takes the queries from them. The gallery is in a temporary
+folder; ``--folder`` names the disk.
 """
 
 import argparse
@@ -34,7 +34,7 @@ from cmemd.gallery.table import create_gallery, open_gallery
 MODEL = "ab" * 32
 CHUNK = 10_000
 TOP = 10
-SPREAD = 0.7  # of a person's embeddings, against the distance of people
+SPREAD = 0.7  # of a person's embeddings, relative to the spread of the centres
 OPEN = (
     "import sys, time; began = time.perf_counter()\n"
     "import numpy as np\n"
@@ -50,14 +50,14 @@ OPEN = (
 
 
 def main() -> None:
-    """Prints the machine, times, the ratio to bare faiss, recall and bytes."""
+    """Print the machine, times, the ratio to bare faiss, recall and bytes."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dimension", type=int, default=2048)
     parser.add_argument("--queries", type=int, default=1000)
-    parser.add_argument("--index", action="store_true", help="the index rather than exact search")
+    parser.add_argument("--index", action="store_true", help="time the index, not exact search")
     parser.add_argument("--embeddings", type=Path, help="F.npz of cmemd embed --output")
-    parser.add_argument("--folder", type=Path, help="where the gallery lies meanwhile")
+    parser.add_argument("--folder", type=Path, help="folder for the temporary gallery")
     args = parser.parse_args()
     print(
         f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, faiss "
@@ -65,17 +65,17 @@ def main() -> None:
         f"{lancedb.__version__}"
     )
     with tempfile.TemporaryDirectory(dir=args.folder) as folder:
-        gallery, queries = Path(folder) / "g", draw(args)[1]
+        gallery, queries = Path(folder) / "g", make_embeddings(args)[1]
         began = time.perf_counter()
-        fill(gallery, draw(args)[0])
+        fill(gallery, make_embeddings(args)[0])
         print(f"written in {time.perf_counter() - began:.1f} s")
         (time_index if args.index else time_exact)(gallery, queries)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"peak memory {peak:.2f} GiB")
 
 
-def draw(args: argparse.Namespace) -> tuple[Iterator[np.ndarray], np.ndarray]:
-    """Chunks of the gallery's vectors, and queries ``(Q, D)``."""
+def make_embeddings(args: argparse.Namespace) -> tuple[Iterator[np.ndarray], np.ndarray]:
+    """Return chunks of the gallery's vectors, and queries ``(Q, D)``."""
     if args.embeddings:
         vectors = read_embeddings(args.embeddings)["vector"]
         picked = np.random.default_rng(0).permutation(len(vectors))
@@ -93,7 +93,7 @@ def draw(args: argparse.Namespace) -> tuple[Iterator[np.ndarray], np.ndarray]:
 
 
 def fill(address: Path, chunks: Iterator[np.ndarray]) -> None:
-    """Writes a gallery and compacts it."""
+    """Write a gallery and compact it."""
     rows = 0
     for vectors in chunks:
         with create_gallery(address, MODEL, vectors.shape[1]) as gallery:
@@ -105,7 +105,7 @@ def fill(address: Path, chunks: Iterator[np.ndarray]) -> None:
 
 
 def time_exact(address: Path, queries: np.ndarray) -> None:
-    """Reading once, our search and bare faiss in memory, and both at once from disk."""
+    """Time reading, our search and bare faiss in memory, and reading with searching from disk."""
     with open_gallery(address) as gallery:
         began = time.perf_counter()
         batches = list(gallery.batches())
@@ -114,7 +114,7 @@ def time_exact(address: Path, queries: np.ndarray) -> None:
         for _, vectors in batches:
             bare.add(vectors)
         ours, theirs = [], []
-        for _ in range(3):  # in turn, so that both meet the same machine
+        for _ in range(3):  # alternating, so that both meet the same load
             began = time.perf_counter()
             scores, _ = search_exact(batches, queries, TOP)
             ours.append(time.perf_counter() - began)
@@ -132,7 +132,7 @@ def time_exact(address: Path, queries: np.ndarray) -> None:
 
 
 def time_index(address: Path, queries: np.ndarray) -> None:
-    """Building, a fresh process's first answer, recall of the first ten, bytes a vector."""
+    """Time building and a fresh process's first answer; measure recall and bytes per vector."""
     table.INDEX_FROM = 0
     with open_gallery(address, alone=True) as gallery:
         began = time.perf_counter()
@@ -141,7 +141,7 @@ def time_index(address: Path, queries: np.ndarray) -> None:
         info = gallery.info()
         rows = info["rows"]
         print(
-            f"{rows} rows of {gallery.size}: {info['bytes'] / rows:.0f} bytes a row, "
+            f"{rows} rows of {gallery.size}: {info['bytes'] / rows:.0f} bytes per row, "
             f"{info['index bytes'] / rows:.1f} of them the index"
         )
     asked = address.with_name("queries.npy")
@@ -153,7 +153,7 @@ def time_index(address: Path, queries: np.ndarray) -> None:
         found = [gallery.search_index(query, TOP)[1] for query in queries]
         seconds = (time.perf_counter() - began) / len(queries)
         hits = sum(len(np.intersect1d(*pair)) for pair in zip(found, expected, strict=True))
-        print(f"recall@10 {hits / expected.size:.4f}, {1000 * seconds:.1f} ms a query")
+        print(f"recall@10 {hits / expected.size:.4f}, {1000 * seconds:.1f} ms per query")
 
 
 if __name__ == "__main__":

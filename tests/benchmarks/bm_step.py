@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bm_step.py [--config-file projects/CMEMD/configs/sysu.yml] [--steps 1]
 
-Random images, no data set, no start-up weights. A step of sysu.yml takes minutes on a CPU. The
-share counts the losses' forward and backward passes down to the heads' outputs; alignment is CM-EMD
-and CM-DL.
+Random images, no data set, no pretrained weights. A step of sysu.yml takes minutes on a CPU. The
+share counts the forward and backward passes of the losses, down to the heads' outputs; alignment is
+CM-EMD and CM-DL.
 """
 
 import argparse
@@ -25,7 +25,7 @@ IDENTITIES = 395  # of SYSU-MM01's training set
 
 
 def main() -> None:
-    """Prints one line on the machine and one for each figure."""
+    """Print one line on the machine and one for each measured time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config-file", default="projects/CMEMD/configs/sysu.yml")
     parser.add_argument("--steps", type=int, default=1, help="timed steps after one warm-up")
@@ -56,7 +56,7 @@ def main() -> None:
         def alignment() -> None:
             leaves = _leaves(outputs)
             features = {name: output.features for name, output in leaves.items()}
-            aligned = model.loss_modules["align"](features, rows).losses
+            aligned = model.loss_modules["align"](features, rows).terms
             apart = model.loss_modules["dl"](model.heads.holistic(features), rows)
             (sum(aligned.values()) + apart).backward()
 
@@ -70,11 +70,11 @@ def main() -> None:
 
 def _batch(cfg) -> dict[str, torch.Tensor]:
     visible, thermal = cfg.DATALOADER.NUM_VISIBLE, cfg.DATALOADER.NUM_THERMAL
-    people = cfg.SOLVER.IMS_PER_BATCH // (visible + thermal)
+    identities = cfg.SOLVER.IMS_PER_BATCH // (visible + thermal)
     return {
         "images": 255 * torch.rand(cfg.SOLVER.IMS_PER_BATCH, 3, *cfg.INPUT.SIZE_TRAIN),
-        "targets": torch.arange(people).repeat_interleave(visible + thermal),
-        "modalities": torch.tensor(([0] * visible + [1] * thermal) * people),
+        "targets": torch.arange(identities).repeat_interleave(visible + thermal),
+        "modalities": torch.tensor(([0] * visible + [1] * thermal) * identities),
     }
 
 
@@ -86,7 +86,7 @@ def _leaves(outputs: dict) -> dict:
 
 
 def _seconds(work: Callable[[], None], times: int) -> float:
-    """Median time of a call, after one that does not count."""
+    """Return the median time of a call, after one warm-up call."""
     spent = []
     for _ in range(times + 1):
         start = time.perf_counter()

@@ -3,7 +3,7 @@
     python tests/benchmarks/bm_transport.py [--rounds 15]
 
 Random float32 costs, K x K. A loop takes the same tensor and gives the same plans, one problem at a
-time; "calls" are SciPy's bare calls on NumPy arrays, their results thrown away; "tensors" is the
+time; "calls" are SciPy's bare calls on NumPy arrays, without their results; "tensors" is the
 solver of accelerators, which the CPU uses up to K = 4. All are timed by turns of a few calls and
 compared by their medians, so that other work on the machine slows all of them. On a GPU the loops
 bring the costs to the CPU and the plans back.
@@ -35,9 +35,9 @@ BATCHES = {"64 images, 8 x (4 + 4)": (8, 4), "96 images, 6 x (8 + 8), sysu.yml":
 
 
 def main() -> None:
-    """Prints the machine and four tables."""
+    """Print the machine and four tables."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=15, help="how often each is timed, by turns")
+    parser.add_argument("--rounds", type=int, default=15, help="measurements of each, in turn")
     rounds = parser.parse_args().rounds
     device = "cuda" if torch.cuda.is_available() else "cpu"
     print(
@@ -87,24 +87,24 @@ def main() -> None:
 
 
 def loop(cost: Tensor, plan: Callable[[np.ndarray], np.ndarray]) -> Tensor:
-    """Plans (B, K, K), problem by problem."""
+    """Return plans (B, K, K), problem by problem."""
     return torch.from_numpy(np.stack([plan(problem) for problem in cost.cpu().numpy()])).to(cost)
 
 
 def pot_plan(cost: np.ndarray) -> np.ndarray:
-    """(K, K), by the network simplex."""
+    """Return the plan (K, K) by the network simplex."""
     return ot.emd([], [], cost.astype(np.float64))
 
 
 def scipy_plan(cost: np.ndarray) -> np.ndarray:
-    """(K, K), by the assignment solver."""
+    """Return the plan (K, K) by the assignment solver."""
     plan = np.zeros_like(cost)
     plan[linear_sum_assignment(cost)] = 1 / len(cost)
     return plan
 
 
 def alignment_step(identities: int, k: int, device: str) -> Callable[[], None]:
-    """Forward and backward pass of CM-EMD on drawn features of every granularity."""
+    """Return a forward and backward pass of CM-EMD on random features of every granularity."""
     count = identities * 2 * k
     rows = IdentityRows(*torch.arange(count, device=device).view(2, identities, k))
     features = {
@@ -112,11 +112,11 @@ def alignment_step(identities: int, k: int, device: str) -> Callable[[], None]:
         for name, dims in FEATURES.items()
     }
     align = PairAlignment()
-    return lambda: sum(align(features, rows).losses.values()).backward()
+    return lambda: sum(align(features, rows).terms.values()).backward()
 
 
 def medians(works: list[Callable[[], object]], rounds: int) -> list[float]:
-    """Median time of a call of each in ms, by turns, after a turn that does not count."""
+    """Return the median time of a call of each in ms, in turns, after one warm-up turn."""
     spent: list[list[float]] = [[] for _ in works]
     for _ in range(rounds + 1):
         for work, times in zip(works, spent, strict=True):

@@ -1,13 +1,15 @@
 import argparse
 import json
-import shutil
 import subprocess
 import sys
+from multiprocessing.pool import ThreadPool
 
 import pytest
+from tests.trees import copy_tree
 
 from cmemd.cli import doctor
-from cmemd.doctor import LAYOUTS
+from cmemd.data.layouts import LAYOUTS
+from cmemd.doctor import pixels
 from cmemd.errors import readable_errors
 
 
@@ -19,17 +21,27 @@ def run(*words: object) -> int:
         return doctor.run(args)
 
 
+@pytest.fixture(autouse=True)
+def threads(monkeypatch):
+    """Threads start faster than processes, which the last test shows."""
+    monkeypatch.setattr(pixels, "Pool", ThreadPool)
+
+
 @pytest.fixture
 def copy(datasets, tmp_path):
-    shutil.copytree(datasets / "SYSU-MM01", tmp_path / "SYSU-MM01")
-    return tmp_path / "SYSU-MM01"
+    return copy_tree(datasets / "SYSU-MM01", tmp_path / "SYSU-MM01")
+
+
+def empty(image):
+    image.unlink()
+    image.touch()
 
 
 def test_a_drawn_standin_is_usable(datasets, capsys):
     assert run("--layout", "sysu", "--root", datasets / "SYSU-MM01") == 0
     out, err = capsys.readouterr()
     assert "visible images, train + val" in out
-    assert "note: a drawn stand-in (1)\n  meta.jsonl says: SYSU-MM01\n  -> nothing to mend" in out
+    assert "note: a drawn stand-in (1)\n  meta.jsonl says: SYSU-MM01\n  -> nothing: its " in out
     assert out.endswith("usable (errors: 0, warnings: 0, notes: 1)\n")
     assert "differs" not in out
     assert err == ""  # a progress bar is for terminals
@@ -38,7 +50,7 @@ def test_a_drawn_standin_is_usable(datasets, capsys):
 def test_an_error_is_status_1_with_its_remedy(copy, capsys):
     images = sorted(copy.glob("cam1/*/*.jpg"))[:5]
     for image in images:
-        image.write_bytes(b"")
+        empty(image)
     assert run("--layout", "sysu", "--root", copy) == 1
     out = capsys.readouterr().out
     assert "error: damaged or unreadable images (5)\n" in out
@@ -60,7 +72,7 @@ def test_a_warning_is_status_0(copy, capsys):
 
 def test_json_holds_every_case(copy, tmp_path, capsys):
     for image in sorted(copy.glob("cam1/*/*.jpg"))[:5]:
-        image.write_bytes(b"")
+        empty(image)
     assert run("--layout", "sysu", "--root", copy, "--json", tmp_path / "out.json") == 1
     document = json.loads((tmp_path / "out.json").read_text())
     assert (document["usable"], document["standin"]) == (False, "SYSU-MM01")
@@ -73,24 +85,24 @@ def test_json_holds_every_case(copy, tmp_path, capsys):
     assert (error["severity"], error["count"], len(error["cases"])) == ("error", 5, 5)
 
 
-@pytest.mark.parametrize("out", ["none/out.json", "."])
-def test_json_to_nowhere_is_refused_before_the_examination(datasets, tmp_path, capsys, out):
-    with pytest.raises(SystemExit, match="2"):
-        run("--layout", "sysu", "--root", datasets / "SYSU-MM01", "--json", tmp_path / out)
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: expected a file in an existing folder for --json, got ")
-    assert captured.err.count("\n") == 1
+def test_json_to_nowhere_is_refused_before_the_examination(datasets, tmp_path, capsys):
+    for out in ("none/out.json", "."):
+        with pytest.raises(SystemExit, match="2"):
+            run("--layout", "sysu", "--root", datasets / "SYSU-MM01", "--json", tmp_path / out)
+        captured = capsys.readouterr()
+        assert captured.out == "", out
+        assert captured.err.startswith("error: expected a file in an existing folder for --json, ")
+        assert captured.err.count("\n") == 1, out
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_no_such_root_is_one_line_and_status_2(tmp_path, capsys, layout):
-    with pytest.raises(SystemExit, match="2"):
-        run("--layout", layout, "--root", tmp_path / "none")
-    assert capsys.readouterr().err == (
-        f"error: expected a data set's folder, got {tmp_path / 'none'}, which is not there: "
-        "give --root the folder itself\n"
-    )
+def test_no_such_root_is_one_line_and_status_2(tmp_path, capsys):
+    for layout in LAYOUTS:
+        with pytest.raises(SystemExit, match="2"):
+            run("--layout", layout, "--root", tmp_path / "none")
+        assert capsys.readouterr().err == (
+            f"error: expected a data set's folder at {tmp_path / 'none'}, got no such folder: "
+            "give --root the folder itself\n"
+        )
 
 
 def test_an_unknown_layout_is_refused(tmp_path, capsys):
@@ -99,15 +111,16 @@ def test_an_unknown_layout_is_refused(tmp_path, capsys):
     assert "invalid choice: 'market'" in capsys.readouterr().err
 
 
-def test_starts_and_examines_without_torch_and_fastreid(datasets):
+def test_draws_and_examines_without_torch_and_fastreid_in_fresh_interpreter(tmp_path):
+    words = "--layout", "sysu", "--root", str(tmp_path / "new")
     code = (
-        "import argparse, sys; from cmemd.cli import doctor\n"
-        "print({'numpy', 'PIL'} & set(sys.modules))\n"
-        "parser = argparse.ArgumentParser(); doctor.add_arguments(parser)\n"
-        f"words = ['--layout', 'sysu', '--root', {str(datasets / 'SYSU-MM01')!r}]\n"
-        "doctor.run(parser.parse_args(words))\n"
+        "import sys; from cmemd.cli import doctor, synth\n"
+        "from cmemd.cli.main import main\n"
+        "print({'numpy', 'scipy', 'PIL'} & set(sys.modules))\n"
+        "few = '--ids 5 --per-camera 1 --size 40x20'.split()\n"
+        f"print(main(['synth', *{words!r}, *few]), main(['doctor', *{words!r}]))\n"
         "print({'torch', 'torchvision', 'fastreid'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("set()\n")
-    assert done.stdout.endswith("set()\n")
+    lines = done.stdout.splitlines()
+    assert (lines[0], lines[-2], lines[-1]) == ("set()", "0 0", "set()")

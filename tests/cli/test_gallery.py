@@ -1,4 +1,5 @@
 import argparse
+import importlib.util
 import json
 
 import pytest
@@ -18,14 +19,18 @@ def run(*words):
     return gallery.run(parser.parse_args([str(word) for word in words]))
 
 
-@pytest.fixture
-def place(tmp_path):
+def make(place):
     """Rows /a of May and /b of June of two people and cameras, and /c without labels."""
-    with create_gallery(tmp_path / "g", DIGEST, SIZE) as opened:
+    with create_gallery(place, DIGEST, SIZE) as opened:
         opened.add(rows_of(["/a"], identity="1", camera="7", time=parse_time("2024-05-01")))
         opened.add(rows_of(["/b"], identity="2", camera="8", time=parse_time("2024-06-01")))
         opened.add(rows_of(["/c"], Modality.THERMAL))
-    return tmp_path / "g"
+    return place
+
+
+@pytest.fixture
+def place(tmp_path):
+    return make(tmp_path / "g")
 
 
 def left(place):
@@ -41,24 +46,24 @@ def test_info_is_a_table_or_json(place, capsys):
     assert (info["model"], info["rows"], info["thermal"]) == (DIGEST, 3, 1)
 
 
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        (["--path", "/a"], "bc"),
-        (["--path", "/a", "--path", "/c"], "b"),
-        (["--identity", "2"], "ac"),
-        (["--camera", "7"], "bc"),
-        (["--camera", "7", "--identity", "2"], "abc"),
-        (["--before", "2024-06-01"], "bc"),
-        (["--after", "2024-06-01"], "ac"),
-        (["--after", "2024-05-01", "--before", "2024-07-01"], "c"),
-    ],
-)
-def test_remove_takes_what_fits_everything(place, words, expected, capsys):
-    assert run("remove", place, *words) == 0
-    assert left(place) == expected
-    said = f"{3 - len(expected)} rows removed, {len(expected)} left"
-    assert said in capsys.readouterr().out
+def test_remove_takes_what_fits_everything(tmp_path, capsys):
+    for number, (words, expected) in enumerate(
+        (
+            (["--path", "/a"], "bc"),
+            (["--path", "/a", "--path", "/c"], "b"),
+            (["--identity", "2"], "ac"),
+            (["--camera", "7"], "bc"),
+            (["--camera", "7", "--identity", "2"], "abc"),
+            (["--before", "2024-06-01"], "bc"),
+            (["--after", "2024-06-01"], "ac"),
+            (["--after", "2024-05-01", "--before", "2024-07-01"], "c"),
+        )
+    ):
+        place = make(tmp_path / str(number))
+        assert run("remove", place, *words) == 0
+        assert left(place) == expected, words
+        said = f"{3 - len(expected)} rows removed, {len(expected)} left"
+        assert said in capsys.readouterr().out, words
 
 
 def test_remove_knows_a_relative_path(tmp_path, monkeypatch):
@@ -71,7 +76,7 @@ def test_remove_knows_a_relative_path(tmp_path, monkeypatch):
 
 def test_index_and_compact(place, capsys):
     run("index", place)
-    assert "no index: below 100000 rows search is exact; it has 3" in capsys.readouterr().out
+    assert "no index: search is exact below 100000 rows, and it has 3" in capsys.readouterr().out
     run("remove", place, "--path", "/a")
     before = sum(file.stat().st_size for file in place.rglob("*"))
     run("compact", place)
@@ -81,7 +86,7 @@ def test_index_and_compact(place, capsys):
 
 
 def test_mistakes_are_told(place, tmp_path, capsys):
-    with pytest.raises(InputError, match="expected what to remove, got nothing"):
+    with pytest.raises(InputError, match="expected rows to remove, got no condition: give --path"):
         run("remove", place)
     with pytest.raises(InputError, match="expected a time such as"):
         run("remove", place, "--before", "noon")
@@ -92,3 +97,15 @@ def test_mistakes_are_told(place, tmp_path, capsys):
         error = capsys.readouterr().err
         assert error.startswith("error: expected a gallery at")
         assert error.count("\n") == 1
+
+
+def test_a_missing_package_is_named_in_one_line(place, monkeypatch, capsys):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "lancedb" else find(name)
+    )
+    with pytest.raises(SystemExit, match="2"):
+        main(["gallery", "info", str(place)])
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "without lancedb: pip install 'cmemd[serve]'" in error

@@ -1,10 +1,10 @@
-import shutil
-
 import pytest
+from tests.trees import copy_tree
 
-from cmemd.data.layouts.sysu import read_ids
+from cmemd.data.layouts import llcm
+from cmemd.data.layouts.identity_lists import read_ids
 from cmemd.data.llcm import LLCM
-from cmemd.data.modality import LLCM_CAMERAS, Modality
+from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 
 
@@ -15,7 +15,7 @@ def ids(items) -> set[int]:
 @pytest.fixture
 def copy(datasets, tmp_path):
     """A copy to spoil, below parents whose names look like the data set's own."""
-    shutil.copytree(datasets / "LLCM", tmp_path / "cam1/test_vis/0099/LLCM")
+    copy_tree(datasets / "LLCM", tmp_path / "cam1/test_vis/0099/LLCM")
     return tmp_path / "cam1/test_vis/0099"
 
 
@@ -40,31 +40,31 @@ def test_labels_are_those_of_folders_and_names(datasets):
         folder = f"test_{short}/cam{item.camid}" if test else short
         name = f"{item.pid:04d}/{item.pid:04d}_c{item.camid:02d}_"
         assert item.path.startswith(f"{datasets}/LLCM/{folder}/{name}")
-        assert item.camid in LLCM_CAMERAS[item.modality]
+        assert item.camid in llcm.LAYOUT.cameras[item.modality]
     assert {item.modality for item in data.query} == {Modality.VISIBLE}
     assert {item.modality for item in data.gallery} == {Modality.THERMAL}
 
 
-@pytest.mark.parametrize(
-    ("path", "camera"),
-    [
-        ("vis/0099/cam7/0099_c03_f1.jpg", 7),
-        ("train_vis/cam7/0099/a.jpg", 7),
-        ("vis/0099/0099_c03_s1_f1_vis.jpg", 3),
-        ("vis/0099/a.jpg", 0),
-        ("vis/camera7/0099/a_cam7.jpg", 0),
-        ("vis/cam77/0099/a.jpg", 0),
-    ],
-)
-def test_a_training_image_is_found_and_named_wherever_the_list_says(copy, path, camera):
+def test_a_training_image_is_found_and_named_wherever_the_list_says(copy):
     """Folder cam<digit>, or else the file's name, or else unknown."""
-    file = copy / "LLCM" / path
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.touch()
+    cameras = {
+        "vis/0099/cam7/0099_c03_f1.jpg": 7,
+        "train_vis/cam7/0099/a.jpg": 7,
+        "vis/0099/0099_c03_s1_f1_vis.jpg": 3,
+        "vis/0099/a.jpg": 0,
+        "vis/camera7/0099/a_cam7.jpg": 0,
+        "vis/cam77/0099/a.jpg": 0,
+    }
+    for path in cameras:
+        file = copy / "LLCM" / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
     with (copy / "LLCM/idx/train_vis.txt").open("a") as lines:
-        lines.write(f"{path} 999\n")
-    [item] = [item for item in LLCM(root=copy).train if item.pid == 99]
-    assert item == (str(file), 99, camera, Modality.VISIBLE)
+        lines.writelines(f"{path} 999\n" for path in cameras)
+    assert [item for item in LLCM(root=copy).train if item.pid == 99] == [
+        (str(copy / "LLCM" / path), 99, camera, Modality.VISIBLE)
+        for path, camera in cameras.items()
+    ]
 
 
 def test_a_third_thermal_camera_is_not_read(copy):
@@ -117,11 +117,11 @@ def test_testing_a_training_identity_is_refused(copy):
         LLCM(root=copy)
 
 
-@pytest.mark.parametrize("name", ["train_vis.txt", "train_nir.txt", "test_id.txt"])
-def test_a_missing_list_is_named(copy, name):
-    (copy / "LLCM/idx" / name).unlink()
-    with pytest.raises(InputError, match=rf"{name}.*copy the data set's idx folder whole"):
-        LLCM(root=copy)
+def test_a_missing_list_is_named(copy):
+    for name in ("test_id.txt", "train_nir.txt", "train_vis.txt"):  # read in the other order
+        (copy / "LLCM/idx" / name).unlink()
+        with pytest.raises(InputError, match=rf"{name}.*copy the data set's idx folder whole"):
+            LLCM(root=copy)
 
 
 def test_a_path_without_an_identity_is_refused(copy):
@@ -129,16 +129,16 @@ def test_a_path_without_an_identity_is_refused(copy):
     for path in ("vis/12.jpg", "vis/12", "vis/0000/a.jpg"):
         (copy / "LLCM" / path).touch()
         (copy / "LLCM/idx/train_vis.txt").write_text(f"{path} 1\n")
-        with pytest.raises(InputError, match=f"line 1: expected a path as .*got '{path}'"):
+        with pytest.raises(InputError, match=f"expected a path as .* line 1, got '{path}'"):
             LLCM(root=copy)
 
 
-@pytest.mark.parametrize("folder", ["test_vis", "test_nir"])
-def test_one_modality_only_is_refused(copy, folder):
-    shutil.rmtree(copy / "LLCM" / folder)
-    modality = {"test_vis": "visible", "test_nir": "thermal"}[folder]
-    with pytest.raises(InputError, match=f"expected {modality} test images"):
-        LLCM(root=copy)
+def test_one_modality_only_is_refused(copy):
+    for folder, modality in (("test_vis", "visible"), ("test_nir", "thermal")):
+        (copy / "LLCM" / folder).rename(copy / "away")
+        with pytest.raises(InputError, match=f"expected {modality} test images"):
+            LLCM(root=copy)
+        (copy / "away").rename(copy / "LLCM" / folder)
 
 
 def test_other_bad_input_is_refused(copy):

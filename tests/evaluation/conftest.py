@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmemd.data.layouts.sysu import RandPermCam, read_rand_perm_cam
-from cmemd.data.modality import SYSU_CAMERAS
+from cmemd.data.layouts import sysu
+from cmemd.data.layouts.permutations import RandPermCam, read_rand_perm_cam
 from cmemd.evaluation.features_file import read_features
 from cmemd.evaluation.samples import Samples
 
@@ -65,7 +65,7 @@ def make_samples():
             features=np.array(features, dtype=np.float64).reshape(len(rows), -1),
             pids=pids,
             camids=camids,
-            modalities=[SYSU_CAMERAS[camera] for camera in camids],
+            modalities=[sysu.CAMERAS[camera] for camera in camids],
             frames=frames,
             paths=[
                 f"{folder}cam{camera}/{pid:04d}/{frame:04d}.jpg" for pid, camera, frame, _ in rows

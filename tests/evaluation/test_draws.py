@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 
-from cmemd.data.layouts.sysu import RandPermCam
+from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
 from cmemd.evaluation.draws import draw_trials, ignored, pairs_without_image
 from cmemd.evaluation.protocols import get_protocol

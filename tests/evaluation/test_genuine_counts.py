@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cmemd.data.layouts.sysu import read_ids, read_rand_perm_cam
-from cmemd.data.modality import SYSU_CAMERAS
+from cmemd.data.layouts import sysu
+from cmemd.data.layouts.identity_lists import read_ids
+from cmemd.data.layouts.permutations import read_rand_perm_cam
 from cmemd.evaluation.draws import draw_trials, ignored
 from cmemd.evaluation.protocols import PROTOCOLS, get_protocol
 from cmemd.evaluation.samples import Samples
@@ -35,7 +36,7 @@ def samples(perm):
         [
             (pid, camera, frame)
             for pid in read_ids(SPLITS, "test_id")
-            for camera in SYSU_CAMERAS
+            for camera in sysu.CAMERAS
             for frame in range(1, perm.permutations(camera, pid).shape[1] + 1)
         ]
     )
@@ -43,7 +44,7 @@ def samples(perm):
         features=np.random.default_rng(0).normal(size=(len(rows), 2)),
         pids=rows[:, 0],
         camids=rows[:, 1],
-        modalities=[SYSU_CAMERAS[camera] for camera in rows[:, 1].tolist()],
+        modalities=[sysu.CAMERAS[camera] for camera in rows[:, 1].tolist()],
         frames=rows[:, 2],
         paths=[f"cam{camera}/{pid:04d}/{frame:04d}.jpg" for pid, camera, frame in rows.tolist()],
     )
@@ -55,7 +56,7 @@ def test_images_and_identities_per_camera(samples):
             int(np.sum(samples.camids == camera)),
             len(np.unique(samples.pids[samples.camids == camera])),
         )
-        for camera in SYSU_CAMERAS
+        for camera in sysu.CAMERAS
     }
     assert [found[camera] for camera in (1, 2, 4, 5)] == [
         (1374, 56),

@@ -1,6 +1,7 @@
 import pytest
 
-from cmemd.data.modality import SYSU_CAMERAS, Modality
+from cmemd.data.layouts import sysu
+from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.evaluation.protocols import PROTOCOLS, choose_draw, get_protocol, get_protocols
 
@@ -43,7 +44,7 @@ def test_a_direction_says_the_query_first(protocol):
     if protocol.dataset == "sysu":
         assert protocol.query.modality is Modality.THERMAL
         for side in (protocol.query, protocol.gallery):
-            assert {SYSU_CAMERAS[camera] for camera in side.cameras} == {side.modality}
+            assert {sysu.CAMERAS[camera] for camera in side.cameras} == {side.modality}
     else:
         asks_visible = "-v2t" in protocol.name
         assert (protocol.query.modality is Modality.VISIBLE) == asks_visible

@@ -31,7 +31,7 @@ def tiny_config(**keys: object):
 
 
 def scramble(network: torch.nn.Module) -> torch.nn.Module:
-    """Gives a new network the statistics and powers that training would: all different."""
+    """Give a new network statistics and powers that all differ, as training would."""
     generator = torch.Generator().manual_seed(1)
     for name, tensor in [*network.named_parameters(), *network.named_buffers()]:
         if name.endswith(("running_var", "bn1.weight", "bn2.weight", "bottleneck.weight")):
@@ -44,7 +44,7 @@ def scramble(network: torch.nn.Module) -> torch.nn.Module:
 
 
 def settle(network: torch.nn.Module) -> torch.nn.Module:
-    """Gives a network the statistics of drawn people, as training would."""
+    """Give a network the statistics of drawn people, as training would."""
     network.eval()
     for module in network.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):

@@ -46,7 +46,7 @@ class Predictor:
 
 
 def install() -> None:
-    """Lets commands embed with the stub; undo it with monkeypatch, or end the process."""
+    """Make commands embed with the stub until the process ends."""
     module = ModuleType("cmemd.inference.predictor")
     module.Predictor = Predictor
     sys.modules[module.__name__] = module

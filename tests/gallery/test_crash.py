@@ -28,14 +28,14 @@ def embed(images, *to):
 
 
 def run(words, log, limit=0):
-    """Exit status and output of a command that nobody kills."""
+    """Exit status and output of a command that is not killed."""
     process = start(words, log, limit)
     process.join(60)
     return process.exitcode, log.read_text()
 
 
 def contents(gallery):
-    """The gallery's paths, once every vector is known to be right and no path to be twice there."""
+    """The gallery's paths; every vector must be right and every path unique."""
     with open_gallery(gallery) as opened:
         found = list(opened.batches())
         numbers = np.concatenate([part for part, _ in found]).tolist()
@@ -95,7 +95,7 @@ def kill_all(folder, rounds):
 
 
 def test_a_command_that_is_killed_leaves_the_gallery_before_or_after(tmp_path):
-    kill_all(tmp_path, 2)
+    kill_all(tmp_path, 1)
 
 
 @pytest.mark.slow
@@ -113,8 +113,8 @@ def begin_all(folder, barrier, versions):
             versions.put(gallery.info()["version"])
 
 
-def test_of_several_who_begin_a_gallery_at_once_one_does(tmp_path):
-    """Who came later would overwrite the rows of who came first, as a second version."""
+def test_of_several_processes_that_create_a_gallery_one_does(tmp_path):
+    """A second one would overwrite the first one's rows, as a second version."""
     context = multiprocessing.get_context("forkserver")
     barrier, versions = context.Barrier(3), context.Queue()
     several = [
@@ -128,7 +128,7 @@ def test_of_several_who_begin_a_gallery_at_once_one_does(tmp_path):
     assert found == [1] * (3 * BEGUN)
 
 
-def test_a_gallery_whose_beginning_was_killed_is_begun_again(tmp_path):
+def test_a_gallery_whose_creation_was_killed_is_created_again(tmp_path):
     (tmp_path / "g/gallery.lance").mkdir(parents=True)
     with pytest.raises(InputError, match="expected a gallery at"), open_gallery(tmp_path / "g"):
         pass
@@ -171,7 +171,7 @@ def test_a_full_disk_is_told_and_the_gallery_stays_whole(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
-def test_a_full_disk_leaves_no_half_of_a_file_and_is_gone_on_from(tmp_path, name):
+def test_a_full_disk_leaves_no_half_of_a_file_and_the_next_run_continues(tmp_path, name):
     paths = make_images(tmp_path / "images", IMAGES)
     (tmp_path / "out").mkdir()
     words = embed(tmp_path / "images", "--output", tmp_path / "out" / name)

@@ -61,7 +61,9 @@ def test_missing_columns_and_shapes_are_told(tmp_path):
 
 @pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
 def test_nothing_to_write_and_nowhere_to_write_it(tmp_path, name):
-    with pytest.raises(InputError, match="got no readable image"):
+    with pytest.raises(
+        InputError, match="expected embeddings for .*, got no readable image: see the list above"
+    ):
         write_embeddings([], tmp_path / name)
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="expected to write"):

@@ -47,6 +47,7 @@ def test_a_sheet_goes_where_it_can(red, tmp_path):
     sheet = contact_sheet([(str(red), [])], 1)
     write_sheet(sheet, tmp_path / "s.png")
     assert Image.open(tmp_path / "s.png").size == sheet.size
-    for path in (tmp_path / "none/s.png", tmp_path / "s.txt"):
-        with pytest.raises(InputError, match="expected to write a sheet"):
+    for path, cause in ((tmp_path / "none/s.png", "No such"), (tmp_path / "s.txt", "the suffix")):
+        with pytest.raises(InputError, match=f"expected to write a sheet to {path}, got {cause}"):
             write_sheet(sheet, path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == [red.name, "s.png"]

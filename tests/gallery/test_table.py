@@ -229,7 +229,7 @@ def test_damaged_files_are_told(tmp_path):
         list(gallery.batches())
 
 
-def test_errors_of_whoever_uses_the_gallery_stay_theirs(tmp_path):
+def test_the_callers_own_errors_pass_through(tmp_path):
     with pytest.raises(ValueError, match="^mine$"), create_gallery(tmp_path / "g", DIGEST, SIZE):
         raise ValueError("mine")
 

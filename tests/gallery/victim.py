@@ -10,10 +10,14 @@ import sys
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+import faiss  # noqa: F401  preloaded, else each command would import it
+import lancedb.index  # noqa: F401
+import pyarrow.compute  # noqa: F401
+import pyarrow.parquet  # noqa: F401
 from tests.gallery import stub
 
 from cmemd.cli.main import main
-from cmemd.gallery import embedding, embeddings_file, search, table  # noqa: F401  preloaded
+from cmemd.gallery import embedding, embeddings_file, search, table  # noqa: F401
 
 CHUNK = 10
 
@@ -22,7 +26,7 @@ _CONTEXT.set_forkserver_preload(["tests.gallery.victim"])
 
 
 def start(words: list[str], log: Path, limit: int = 0) -> BaseProcess:
-    """Starts a command, which embeds with the stub, in small commits.
+    """Start a command, which embeds with the stub, in small commits.
 
     Args:
         words: the command and its arguments.

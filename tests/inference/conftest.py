@@ -27,7 +27,7 @@ def model(shared_model: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def save_images(tmp_path: Path) -> Callable[..., list[Path]]:
-    """Saves arrays as PNG files, whose pixels come back as they were."""
+    """Save arrays as PNG files, which keep the pixels."""
 
     def save(images: np.ndarray, name: str = "image") -> list[Path]:
         paths = [tmp_path / f"{name} {number}.png" for number in range(len(images))]

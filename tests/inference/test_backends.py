@@ -1,9 +1,11 @@
 import importlib.util
+import re
 import sys
 
 import numpy as np
 import pytest
 from tests.inference.one_matrix import document, expected_embeddings, noise
+from tests.inference.refusal import refusal
 
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError, MissingDependencyError
@@ -11,17 +13,16 @@ from cmemd.inference.backends import OnnxBackend, TorchBackend, open_backend
 from cmemd.inference.model_folder import read_model_folder, write_model_document
 
 
-@pytest.fixture(scope="module", params=[OnnxBackend, TorchBackend])
-def backend(request, torch_model):
-    return request.param(read_model_folder(torch_model))
-
-
-@pytest.mark.parametrize("modality", Modality)
-@pytest.mark.parametrize("images", [1, 2, 3, 17])
-def test_embeddings_are_the_networks(backend, images, modality):
-    found = backend(noise(images), modality)
-    assert (found.shape, found.dtype) == ((images, 5), np.float32)
-    np.testing.assert_allclose(found, expected_embeddings(noise(images), modality), atol=2e-6)
+@pytest.mark.parametrize("backend", [OnnxBackend, TorchBackend])
+def test_embeddings_are_the_networks(backend, torch_model):
+    embed = backend(read_model_folder(torch_model))
+    for images in (1, 2, 3, 17):
+        for modality in Modality:
+            found = embed(noise(images), modality)
+            assert (found.shape, found.dtype) == ((images, 5), np.float32)
+            np.testing.assert_allclose(
+                found, expected_embeddings(noise(images), modality), atol=2e-6, err_msg=str(images)
+            )
 
 
 def test_auto_prefers_onnx_and_takes_what_there_is(torch_model, model, monkeypatch):
@@ -44,7 +45,7 @@ def test_auto_prefers_onnx_and_takes_what_there_is(torch_model, model, monkeypat
         open_backend(neither)
 
 
-def test_torch_missing(torch_model, monkeypatch):
+def test_a_missing_torch_is_named(torch_model, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(MissingDependencyError, match="torch to run model.pt2"):
         open_backend(read_model_folder(torch_model), runtime="torch")
@@ -59,31 +60,29 @@ def test_other_precisions_are_other_files(model):
         open_backend(folder, precision="float16")
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"runtime": "tensorrt"}, "a runtime out of auto, onnx, torch; got 'tensorrt'"),
-        ({"precision": "int4"}, "a precision out of float32, float16, int8; got 'int4'"),
-        ({"runtime": "torch", "precision": "int8"}, "precision float32 with runtime torch"),
-        ({"device": "gpu"}, "device of ONNX Runtime's here .*; got 'gpu'"),
-        ({"device": "cuda"}, "device of ONNX Runtime's here .*; got 'cuda'"),
-        ({"device": "gpu", "runtime": "torch"}, "device of PyTorch's here; got 'gpu'"),
-        ({"device": "cuda", "runtime": "torch"}, "device of PyTorch's here; got 'cuda'"),
-    ],
-)
-def test_what_there_is_not(torch_model, options, message):
+def test_unknown_runtimes_precisions_and_devices_are_refused(torch_model):
     import onnxruntime
     import torch
 
-    there = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    if options.get("device") == "cuda" and (there or torch.cuda.is_available()):
-        pytest.skip("this machine has CUDA")
-    with pytest.raises(InputError, match=message) as caught:
-        open_backend(read_model_folder(torch_model), **options)
-    assert "\n" not in str(caught.value)
+    has_cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    folder = read_model_folder(torch_model)
+    for options, message in (
+        ({"runtime": "tensorrt"}, "a runtime out of auto, onnx, torch, got 'tensorrt': name"),
+        ({"precision": "int4"}, "a precision out of float32, float16, int8, got 'int4': name"),
+        ({"runtime": "torch", "precision": "int8"}, "float32 with runtime torch, got 'int8': use"),
+        ({"device": "gpu"}, "device that ONNX Runtime has here .*, got 'gpu': use cpu"),
+        ({"device": "cuda"}, "device that ONNX Runtime has here .*, got 'cuda': use cpu"),
+        ({"device": "gpu", "runtime": "torch"}, "device that PyTorch has here, got 'gpu' .*: use"),
+        ({"device": "cuda", "runtime": "torch"}, "that PyTorch has here, got 'cuda' .*: use cpu"),
+    ):
+        if options.get("device") == "cuda" and (has_cuda or torch.cuda.is_available()):
+            continue
+        found = refusal(open_backend, folder, **options)
+        assert re.search(message, found), options
+        assert "\n" not in found, options
 
 
-def test_a_graph_that_is_none(model):
+def test_a_file_that_is_not_a_graph_is_refused(model):
     (model / "model.onnx").write_bytes(b"no graph")
     folder = write_model_document(model, document())
     with pytest.raises(InputError, match="ONNX Runtime can run in .*model.onnx"):

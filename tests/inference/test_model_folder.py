@@ -1,19 +1,26 @@
 import hashlib
 import json
 import os
+import re
 
 import jsonschema
 import pytest
 from tests.inference.one_matrix import HEIGHT, SIZE, STATISTICS, WEIGHT, WIDTH, document
+from tests.inference.refusal import refusal
 
 from cmemd.errors import InputError
 from cmemd.inference import model_folder
 from cmemd.inference.model_folder import MODEL_SCHEMA, read_model_folder, write_model_document
 
 
-def rewrite(model, **changes) -> None:
+def refused_document(model, **changes) -> str:
+    """Return why a folder is refused whose ``model.json`` has other entries; restore it."""
     path = model / "model.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    whole = path.read_text()
+    path.write_text(json.dumps(json.loads(whole) | changes))
+    message = refusal(read_model_folder, model)
+    path.write_text(whole)
+    return message
 
 
 def test_what_a_folder_says(shared_model):
@@ -39,17 +46,23 @@ def test_reading_gives_what_writing_gave(model):
 
 
 def test_a_format_that_is_not_there(shared_model):
-    with pytest.raises(InputError, match=r"expected model\.pt2 in .*got model\.onnx, weights"):
+    with pytest.raises(InputError, match=r"expected model\.pt2 in .*, got model\.onnx, weights"):
         read_model_folder(shared_model).file("model.pt2")
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors"])
-def test_a_changed_byte_is_found(model, name):
-    content = bytearray((model / name).read_bytes())
-    content[len(content) // 2] ^= 1
-    (model / name).write_bytes(content)
-    with pytest.raises(InputError, match=rf"{name} as model\.json.*another SHA-256"):
-        read_model_folder(model)
+def test_a_changed_byte_and_a_missing_file_are_found(model):
+    for name in ("model.onnx", "weights.safetensors"):
+        whole = (model / name).read_bytes()
+        content = bytearray(whole)
+        content[len(content) // 2] ^= 1
+        (model / name).write_bytes(content)
+        found = refusal(read_model_folder, model)
+        assert re.search(rf"{name} as model\.json describes it, got another SHA-256", found), name
+        (model / name).unlink()
+        found = refusal(read_model_folder, model)
+        assert f"{name} as model.json describes it, got no file" in found
+        (model / name).write_bytes(whole)
+    read_model_folder(model)
 
 
 def test_another_size_is_found_before_anything_is_read(model, monkeypatch):
@@ -60,30 +73,21 @@ def test_another_size_is_found_before_anything_is_read(model, monkeypatch):
         read_model_folder(model)
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "weights.safetensors"])
-def test_a_missing_file_is_named(model, name):
-    (model / name).unlink()
-    with pytest.raises(InputError, match=f"{name} as model.json describes it; got none"):
-        read_model_folder(model)
-
-
 def test_a_folder_in_place_of_a_file(model):
     (model / "model.onnx").unlink()
     (model / "model.onnx").mkdir()
-    with pytest.raises(InputError, match="no plain file"):
+    with pytest.raises(InputError, match="got something other than a file"):
         read_model_folder(model)
 
 
-@pytest.mark.parametrize(
-    "name", ["../secret", "/etc/passwd", "a/b", "..", ".hidden", "a\\b", "", "model.json", "C:x"]
-)
-def test_names_that_lead_elsewhere(model, name):
+def test_names_that_lead_elsewhere(model):
     files = json.loads((model / "model.json").read_text())["files"]
     (model.parent / "secret").write_bytes(b"")
     facts = {"bytes": 0, "sha256": hashlib.sha256(b"").hexdigest()}
-    rewrite(model, files=files | {name: facts})
-    with pytest.raises(InputError, match="no plain file name"):
-        read_model_folder(model)
+    odd = ("../secret", "/etc/passwd", "a/b", "..", ".hidden", "a\\b", "", "model.json", "C:x")
+    for name in odd:
+        found = refused_document(model, files=files | {name: facts})
+        assert "which is not a plain file name" in found, name
 
 
 def test_a_link_that_leads_outside(model, tmp_path):
@@ -100,36 +104,28 @@ def test_a_link_to_a_folder_and_links_inside_are_fine(model, tmp_path):
     assert read_model_folder(tmp_path / "name").height == HEIGHT
 
 
-@pytest.mark.parametrize("version", [0, 2, "1", None])
-def test_another_version(model, version):
-    rewrite(model, schema_version=version)
-    with pytest.raises(InputError, match=f"version 1 in .*got schema_version {version!r}"):
-        read_model_folder(model)
-
-
-@pytest.mark.parametrize(
-    ("changes", "where"),
-    [
+def test_documents_of_another_version_or_against_the_schema(model):
+    for version in (0, 2, "1", None):
+        found = refused_document(model, schema_version=version)
+        assert re.search(f"version 1 in .*, got schema_version {version!r}: export", found), version
+    size = {"size": 10**9, "dtype": "float32", "l2_normalised": True}
+    for changes, where in (
         ({"input": {"height": 0}}, r"\$\.input"),
-        ({"embedding": {"size": 10**9, "dtype": "float32", "l2_normalised": True}}, "maximum"),
+        ({"embedding": size}, "maximum"),
         ({"modalities": {"visible": 1, "thermal": 0}}, r"\$\.modalities"),
-        ({"digest": "0" * 64}, "a digest that is not that of weights.safetensors"),
+        ({"digest": "0" * 64}, "a digest other than that of weights.safetensors"),
         ({"digest": 7}, r"\$\.digest"),
         ({"files": {}}, r"\$\.files"),
         ({"channel_statistics": {"visible": STATISTICS["visible"]}}, "thermal"),
-    ],
-)
-def test_against_the_schema(model, changes, where):
-    rewrite(model, **changes)
-    with pytest.raises(InputError, match=where):
-        read_model_folder(model)
+    ):
+        assert re.search(where, refused_document(model, **changes)), changes
+    read_model_folder(model)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"[" * 10**5, b"[]", b"7"])
-def test_no_document(model, content):
-    (model / "model.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"model\.json"):
-        read_model_folder(model)
+def test_files_that_are_not_documents(model):
+    for content in (b"", b"{", b"\xff", b"[" * 10**5, b"[]", b"7"):
+        (model / "model.json").write_bytes(content)
+        assert re.search(r"expected .*model\.json, got", refusal(read_model_folder, model)), content
 
 
 def test_a_document_that_never_ends(model):
@@ -139,10 +135,10 @@ def test_a_document_that_never_ends(model):
         read_model_folder(model)
 
 
-@pytest.mark.parametrize("name", ["nothing", "weights.safetensors"])
-def test_no_folder(model, name):
-    with pytest.raises(InputError, match=r"expected a model folder with model\.json at"):
-        read_model_folder(model / name)
+def test_no_folder(model):
+    for name in ("nothing", "weights.safetensors"):
+        found = refusal(read_model_folder, model / name)
+        assert f"expected a model folder with model.json at {model / name}, got" in found, name
 
 
 def test_writing_without_weights(tmp_path):
@@ -152,8 +148,9 @@ def test_writing_without_weights(tmp_path):
     assert not (tmp_path / "model.json").exists()
 
 
-@pytest.mark.parametrize("name", [".hidden", "a b"])
-def test_writing_over_files_with_strange_names(model, name):
-    (model / name).write_bytes(b"")
-    with pytest.raises(InputError, match="no plain file name"):
-        write_model_document(model, document())
+def test_writing_over_files_with_strange_names(model):
+    for name in (".hidden", "a b"):
+        (model / name).write_bytes(b"")
+        found = refusal(write_model_document, model, document())
+        assert "which is not a plain file name" in found, name
+        (model / name).unlink()

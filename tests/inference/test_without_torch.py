@@ -1,4 +1,4 @@
-"""What serves must work where neither torch nor fast-reid is installed."""
+"""Inference works where neither torch nor fast-reid is installed."""
 
 import os
 import shutil
@@ -27,9 +27,11 @@ sys.meta_path.insert(0, Absent())
 EMBED = """
 import sys
 import numpy as np
-from cmemd.inference.predictor import Predictor
-from cmemd.inference.zoo import load_pretrained
+import cmemd
+from cmemd.inference import Predictor, load_pretrained
 
+assert cmemd.Predictor is Predictor
+assert cmemd.load_pretrained is load_pretrained
 model, out, *paths = sys.argv[1:]
 np.savez(
     out,

@@ -22,23 +22,23 @@ class Problem(NamedTuple):
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A generator of its own, so that no test depends on which ran before it."""
+    """Return a new generator, so that no test depends on the tests before it."""
     return torch.Generator().manual_seed(seed)
 
 
 def random_costs(batch: int, n: int, m: int, dtype: torch.dtype = torch.float64) -> Tensor:
-    """Uniform costs in [0, 1), of which almost surely one plan is optimal: (B, n, m)."""
+    """Return uniform costs in [0, 1), of which almost surely one plan is optimal: (B, n, m)."""
     generator = seeded(1000 * n + m)
     return torch.rand(batch, n, m, dtype=torch.float64, generator=generator).to(dtype)
 
 
 def random_permutations(batch: int, n: int, seed: int = 0) -> Tensor:
-    """(B, n) permutations of 0..n-1."""
+    """Return (B, n) permutations of 0..n-1."""
     return torch.rand(batch, n, generator=seeded(seed)).argsort(1)
 
 
 def matching(columns: Tensor) -> Tensor:
-    """The plan that moves 1/n from row i to column ``columns[i]``: (B, n) -> (B, n, n)."""
+    """Return the plan that moves 1/n from row i to column ``columns[i]``: (B, n) -> (B, n, n)."""
     n = columns.shape[1]
     plan = torch.zeros(*columns.shape, n, dtype=torch.float64)
     return plan.scatter_(2, columns[:, :, None], 1 / n)
@@ -101,7 +101,7 @@ def zeros(n: int, m: int) -> Problem:
 
 
 def random_marginals(batch: int, n: int, m: int, total: float = 1.0) -> tuple[Tensor, Tensor]:
-    """Positive masses of rows (B, n) and columns (B, m) that add up to ``total``, in float64."""
+    """Return positive masses of rows (B, n) and columns (B, m) with sum ``total``, in float64."""
     generator = seeded(n + 100 * m)
     sides = (torch.rand(batch, size, dtype=torch.float64, generator=generator) for size in (n, m))
     rows, columns = (total * (side + 0.1) / (side + 0.1).sum(1, keepdim=True) for side in sides)

@@ -1,9 +1,13 @@
+import math
+from itertools import product
+
 import cmemd.compat  # noqa: F401  before torch and fastreid
 
 import ot
 import pytest
 import torch
 from fastreid.config import CfgNode
+from tests.cases import cases
 from tests.losses.generators import seeded
 from tests.losses.test_cm_emd import pair_distance
 from torch.nn import functional
@@ -12,8 +16,15 @@ from torch.testing import assert_close
 from cmemd.config import load_config
 from cmemd.errors import InputError
 from cmemd.losses.alignment import ALIGNMENTS, CloudAlignment, PairAlignment, build_alignment
-from cmemd.losses.cm_emd import GROUND_DISTANCES, cm_emd_loss, ground_cost
+from cmemd.losses.cm_emd import (
+    GROUND_DISTANCES,
+    cm_emd_loss,
+    ground_cost,
+    plan_saving,
+    plan_sharpness,
+)
 from cmemd.losses.grouping import IdentityRows
+from cmemd.losses.interface import LossOutput
 from cmemd.losses.transport import exact_plan
 
 NAMES = [name for name in ALIGNMENTS if name != "none"]
@@ -26,7 +37,7 @@ DIMS = {"global": (1, 6), "local": (3, 4), "accumulated": (2, 4)}  # F, D
 
 
 def batch_of_features(visible=4, thermal=4, identities=3):
-    """Features of every granularity for a shuffled batch, and its rows."""
+    """Return features of every granularity for a shuffled batch, and its rows."""
     generator = seeded(visible * 10 + thermal)
     count = identities * (visible + thermal)
     rows = torch.randperm(count, generator=generator)
@@ -38,14 +49,15 @@ def batch_of_features(visible=4, thermal=4, identities=3):
     return features, IdentityRows(*(r.view(identities, -1) for r in own))
 
 
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("counts", [(4, 4), (2, 3)])
+@cases("distance", GROUND_DISTANCES)
+@cases("normalize", [True, False])
+@cases("counts", [(4, 4), (2, 3)])
 def test_the_module_is_a_plain_loop_over_features_and_identities(distance, normalize, counts):
     features, rows = batch_of_features(*counts)
-    losses, plan, _ = PairAlignment(distance, normalize)(features, rows)
+    output = PairAlignment(distance, normalize)(features, rows)
+    losses = output.terms
     assert list(losses) == list(DIMS)
-    assert plan.shape == (6, 3, *counts)
+    assert output.plan.shape == (6, 3, *counts)
     for name, (count, _) in DIMS.items():
         total = 0.0
         for f in range(count):
@@ -61,7 +73,7 @@ def test_the_module_is_a_plain_loop_over_features_and_identities(distance, norma
         assert_close(losses[name].item(), float(total), rtol=1e-12, atol=1e-12)
 
 
-def test_all_plans_come_from_one_call_whatever_the_number_of_features():
+def test_all_plans_come_from_one_call_for_any_number_of_features():
     calls = []
 
     def counted(cost):
@@ -78,7 +90,7 @@ def test_normalising_makes_the_loss_blind_to_the_lengths_of_features():
     scaled = {name: 7 * feature for name, feature in features.items()}
     for distance in GROUND_DISTANCES:
         loss = PairAlignment(distance, normalize=True)
-        assert_close(loss(scaled, rows)[0], loss(features, rows)[0])
+        assert_close(loss(scaled, rows).terms, loss(features, rows).terms)
 
 
 def test_not_normalising_leaves_lengths_in():
@@ -86,15 +98,15 @@ def test_not_normalising_leaves_lengths_in():
     scaled = {name: 7 * feature for name, feature in features.items()}
     for distance, factor in (("sqeuclidean", 49), ("euclidean", 7), ("cosine", 1)):
         loss = PairAlignment(distance, normalize=False)
-        expected = {name: factor * value for name, value in loss(features, rows)[0].items()}
-        assert_close(loss(scaled, rows)[0], expected)
+        expected = {name: factor * value for name, value in loss(features, rows).terms.items()}
+        assert_close(loss(scaled, rows).terms, expected)
 
 
 def test_of_normalised_features_the_squared_distance_is_twice_the_cosine_distance():
     # |v - t|^2 = 1 + 1 - 2 cos = 2 (1 - cos)
     features, rows = batch_of_features()
-    squared = PairAlignment("sqeuclidean")(features, rows)[0]
-    cosine = PairAlignment("cosine")(features, rows)[0]
+    squared = PairAlignment("sqeuclidean")(features, rows).terms
+    cosine = PairAlignment("cosine")(features, rows).terms
     assert_close(squared, {name: 2 * value for name, value in cosine.items()})
 
 
@@ -102,7 +114,7 @@ def test_the_module_reaches_every_image_of_every_feature_and_changes_none():
     features, rows = batch_of_features()
     before = {name: feature.clone() for name, feature in features.items()}
     leaves = {name: feature.requires_grad_() for name, feature in features.items()}
-    sum(PairAlignment()(leaves, rows)[0].values()).backward()
+    sum(PairAlignment()(leaves, rows).terms.values()).backward()
     for name, leaf in leaves.items():
         assert torch.equal(leaf.detach(), before[name])
         assert (leaf.grad.norm(dim=-1) > 0).all()
@@ -112,26 +124,31 @@ def test_the_functional_and_the_module_agree_on_one_feature():
     features, rows = batch_of_features()
     feature = functional.normalize(features["global"][:, 0], dim=-1)
     expected = cm_emd_loss(ground_cost(feature[rows.visible], feature[rows.thermal]))
-    assert_close(PairAlignment()({"global": features["global"]}, rows)[0]["global"], expected)
+    assert_close(PairAlignment()({"global": features["global"]}, rows).terms["global"], expected)
 
 
 # ---- every alignment under its name
 
 
 def named(name, **options):
-    """The alignment of MODEL.LOSSES.ALIGN.NAME ``name``, defaults but for ``options``."""
+    """Build the alignment of MODEL.LOSSES.ALIGN.NAME ``name``, defaults but for ``options``."""
     return build_alignment(CfgNode(DEFAULTS | options | {"NAME": name}))
+
+
+def terms(result):
+    """Return name -> scalar of what an alignment returns."""
+    return LossOutput.of(result).terms
 
 
 def value_and_gradient(loss, features, rows):
     leaf = features.clone().requires_grad_()
-    value = loss({"global": leaf}, rows).losses["global"]
+    value = terms(loss({"global": leaf}, rows))["global"]
     value.backward()
     return value.detach(), leaf.grad
 
 
 def one_batch(visible=4, thermal=4, identities=3, dtype=torch.float64):
-    """Features (N, 1, D) of a shuffled batch, and its rows."""
+    """Return features (N, 1, D) of a shuffled batch, and its rows."""
     features, rows = batch_of_features(visible, thermal, identities)
     return features["global"].to(dtype), rows
 
@@ -143,36 +160,42 @@ def test_the_names_are_these_and_none_has_no_loss():
         assert type(named(name)) is (PairAlignment if name in BY_PLAN else CloudAlignment)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@cases("name", NAMES)
 def test_each_gives_a_term_for_each_granularity_and_watches_its_plan_if_it_has_one(name):
     features, rows = batch_of_features()
-    aligned = named(name)(features, rows)
-    assert list(aligned.losses) == list(DIMS)
-    assert all(loss.dim() == 0 and loss > 0 for loss in aligned.losses.values())
-    shapes = [None if x is None else x.shape for x in aligned[1:]]
-    assert shapes == ([(6, 3, 4, 4)] * 2 if name in BY_PLAN else [None, None])
+    output = LossOutput.of(named(name)(features, rows))
+    assert list(output.terms) == list(DIMS)
+    assert all(loss.dim() == 0 and loss > 0 for loss in output.terms.values())
+    if name not in BY_PLAN:
+        assert output.watched == {}
+        return
+    assert output.plan.shape == output.cost.shape == (6, 3, 4, 4)
+    assert output.watched == {
+        "plan_sharpness": plan_sharpness(output.plan),
+        "plan_saving": plan_saving(output.cost, output.plan),
+    }
 
 
-@pytest.mark.parametrize("name", NAMES)
+@cases("name", NAMES)
 def test_the_terms_of_a_granularity_are_summed(name):
     features, rows = batch_of_features()
-    whole = named(name)(features, rows).losses["local"]
-    each = [named(name)({"x": features["local"][:, [f]]}, rows).losses["x"] for f in range(3)]
+    whole = terms(named(name)(features, rows))["local"]
+    each = [terms(named(name)({"x": features["local"][:, [f]]}, rows))["x"] for f in range(3)]
     assert_close(whole, sum(each))
 
 
-@pytest.mark.parametrize("name", NAMES)
+@cases("name", NAMES)
 def test_they_are_means_over_identities(name):
     features, rows = one_batch()
     loss = named(name)
     each = [
-        loss({"x": features}, IdentityRows(*(own[[p]] for own in rows))).losses["x"]
+        terms(loss({"x": features}, IdentityRows(*(own[[p]] for own in rows))))["x"]
         for p in range(3)
     ]
-    assert_close(loss({"x": features}, rows).losses["x"], sum(each) / 3)
+    assert_close(terms(loss({"x": features}, rows))["x"], sum(each) / 3)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@cases("name", NAMES)
 def test_neither_the_order_within_an_identity_nor_that_of_identities_matters(name):
     features, rows = one_batch(4, 5)
     moved = IdentityRows(
@@ -182,8 +205,8 @@ def test_neither_the_order_within_an_identity_nor_that_of_identities_matters(nam
     assert_close(after, before)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "affinity"])
-@pytest.mark.parametrize("counts", [(4, 4), (2, 3)])
+@cases("name", [name for name in NAMES if name != "affinity"])
+@cases("counts", [(4, 4), (2, 3)])
 def test_the_modalities_can_change_roles(name, counts):
     features, rows = one_batch(*counts)
     changed = IdentityRows(rows.thermal, rows.visible)
@@ -195,21 +218,21 @@ def test_the_modalities_can_change_roles(name, counts):
 def test_affinity_is_one_sided():
     features, rows = one_batch()
     changed = IdentityRows(rows.thermal, rows.visible)
-    values = [named("affinity")({"x": features}, r).losses["x"] for r in (rows, changed)]
+    values = [terms(named("affinity")({"x": features}, r))["x"] for r in (rows, changed)]
     assert (values[0] - values[1]).abs() > 1e-3
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "kl"])
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@cases("name", [name for name in NAMES if name != "kl"])
+@cases("distance", GROUND_DISTANCES)
 def test_rotating_the_feature_space_does_not_matter(name, distance):
     features, rows = one_batch()
     rotation = torch.linalg.qr(batch_of_features(6, 6, 1)[0]["global"][:6, 0]).Q
     loss = named(name, DISTANCE=distance)
-    rotated = loss({"x": features @ rotation}, rows).losses["x"]
-    assert_close(rotated, loss({"x": features}, rows).losses["x"])
+    rotated = terms(loss({"x": features @ rotation}, rows))["x"]
+    assert_close(rotated, terms(loss({"x": features}, rows))["x"])
 
 
-@pytest.mark.parametrize("name", ["cm_emd", "centre", "kl", "mmd"])
+@cases("name", ["cm_emd", "centre", "kl", "mmd"])
 def test_coinciding_clouds_cost_nothing(name):
     features, rows = one_batch()
     features[rows.thermal[:, [2, 0, 3, 1]]] = features[rows.visible]
@@ -218,13 +241,13 @@ def test_coinciding_clouds_cost_nothing(name):
     assert gradient.norm() < 1e-12
 
 
-@pytest.mark.parametrize("name", BY_PLAN)
-@pytest.mark.parametrize("counts", [(4, 4), (2, 3), (1, 4)])
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@cases("name", BY_PLAN)
+@cases("counts", [(4, 4), (2, 3), (1, 4)])
+@cases("distance", GROUND_DISTANCES)
 def test_no_plan_costs_less_than_the_exact_nor_more_than_the_uniform_one(name, counts, distance):
     features, rows = one_batch(*counts)
     exact, value, uniform = (
-        named(n, DISTANCE=distance)({"x": features}, rows).losses["x"]
+        terms(named(n, DISTANCE=distance)({"x": features}, rows))["x"]
         for n in ("cm_emd", name, "uniform")
     )
     assert value <= uniform * (1 + 1e-9)
@@ -232,37 +255,42 @@ def test_no_plan_costs_less_than_the_exact_nor_more_than_the_uniform_one(name, c
         assert value >= exact * (1 - 1e-5)
 
 
-@pytest.mark.parametrize("name", BY_PLAN)
+@cases("name", BY_PLAN)
 def test_plans_are_constant_in_the_backward_pass(name):
     features, rows = one_batch()
     leaf = features.clone().requires_grad_()
     aligned = named(name)({"x": leaf}, rows)
     assert not aligned.plan.requires_grad
     aligned.cost.retain_grad()
-    aligned.losses["x"].backward()
+    aligned.terms["x"].backward()
     assert_close(aligned.cost.grad, aligned.plan / 3)
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
-@pytest.mark.parametrize("value", [0.0, 1.0, 0.1])
-@pytest.mark.parametrize("counts", [(1, 1), (1, 3), (4, 4), (3, 4)])
-def test_identical_features_cost_nothing_and_have_a_finite_gradient(counts, value, distance, name):
-    # by the cosine distance zero vectors are orthogonal to all
-    apart = distance == "cosine" and value == 0 and name not in ("kl", "mmd")
-    for identities, normalize in ((1, True), (1, False), (2, True)):
-        sizes = [identities * k for k in counts]
-        rows = IdentityRows(
-            *(x.view(identities, -1) for x in torch.arange(sum(sizes)).split(sizes))
-        )
-        loss = named(name, DISTANCE=distance, NORMALIZE=normalize)
-        cost, gradient = value_and_gradient(loss, torch.full((sum(sizes), 1, 6), value), rows)
-        assert_close(cost.item(), 1.0 if apart else 0.0, rtol=0, atol=1e-6)
-        assert gradient.isfinite().all()
+@cases("name", NAMES)
+@cases("distance", GROUND_DISTANCES)
+@cases("counts", [(1, 1), (1, 3), (4, 4), (3, 4)])
+@cases(("identities", "normalize"), [(1, True), (1, False), (2, True)])
+def test_identical_features_cost_nothing_and_have_a_finite_gradient(
+    identities, normalize, counts, distance, name
+):
+    sizes = [identities * k for k in counts]
+    rows = IdentityRows(*(x.view(identities, -1) for x in torch.arange(sum(sizes)).split(sizes)))
+    leaves = {
+        value: torch.full((sum(sizes), 1, 6), value, requires_grad=True)
+        for value in (0.0, 1.0, 0.1)
+    }
+    losses = terms(named(name, DISTANCE=distance, NORMALIZE=normalize)(leaves, rows))
+    sum(losses.values()).backward()
+    for value, leaf in leaves.items():
+        # by the cosine distance zero vectors are orthogonal to all
+        apart = distance == "cosine" and value == 0 and name not in ("kl", "mmd")
+        cost = losses[value].item()
+        assert cost == pytest.approx(1.0 if apart else 0.0, abs=1e-6), value
+        assert leaf.grad.isfinite().all(), value
 
 
-@pytest.mark.parametrize("counts", [(1, 1), (1, 3), (2, 1)])
-@pytest.mark.parametrize("name", NAMES)
+@cases("counts", [(1, 1), (1, 3), (2, 1)])
+@cases("name", NAMES)
 def test_one_identity_and_one_image_a_modality_have_a_finite_value_and_gradient(name, counts):
     features, rows = one_batch(*counts, identities=1)
     value, gradient = value_and_gradient(named(name), features, rows)
@@ -271,8 +299,8 @@ def test_one_identity_and_one_image_a_modality_have_a_finite_value_and_gradient(
     assert gradient.norm() > 0
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("name", NAMES)
+@cases("dtype", [torch.float16, torch.bfloat16])
+@cases("name", NAMES)
 def test_half_precision_features_are_compared_in_float32(name, dtype):
     features, rows = one_batch(dtype=dtype)
     value, gradient = value_and_gradient(named(name), features, rows)
@@ -282,9 +310,9 @@ def test_half_precision_features_are_compared_in_float32(name, dtype):
     assert gradient.isfinite().all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
-@pytest.mark.parametrize("name", NAMES)
+@cases("dtype", [torch.float16, torch.bfloat16])
+@cases("distance", GROUND_DISTANCES)
+@cases("name", NAMES)
 def test_autocast_changes_nothing(name, distance, dtype):
     features, rows = one_batch(dtype=torch.float32)
     loss = named(name, DISTANCE=distance)
@@ -296,12 +324,12 @@ def test_autocast_changes_nothing(name, distance, dtype):
     assert torch.equal(cast[1], plain[1])
 
 
-@pytest.mark.parametrize("name", ["centre", "mmd", "kl"])
+@cases("name", ["centre", "mmd", "kl"])
 def test_clouds_are_normalised_or_not(name):
     features, rows = one_batch()
     direct = functional.normalize(features, dim=-1)
-    whole = named(name)({"x": features}, rows).losses["x"]
-    assert_close(named(name, NORMALIZE=False)({"x": direct}, rows).losses["x"], whole)
+    whole = terms(named(name)({"x": features}, rows))["x"]
+    assert_close(terms(named(name, NORMALIZE=False)({"x": direct}, rows))["x"], whole)
 
 
 # ---- building
@@ -311,7 +339,7 @@ def test_options_reach_their_alignment():
     features, rows = one_batch()
 
     def value(name, **options):
-        return named(name, **options)({"x": features}, rows).losses["x"]
+        return terms(named(name, **options)({"x": features}, rows))["x"]
 
     for name, option, numbers in (
         ("sinkhorn", "EPSILON", (0.05, 0.5)),
@@ -324,21 +352,34 @@ def test_options_reach_their_alignment():
         assert len({round(v, 6) for v in values}) == len(numbers), (name, option, values)
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
+# Option -> a bad value, and the alignments that read it.
+BAD_OPTIONS = {
+    "DISTANCE": (["manhattan"], {name for name in NAMES if name != "kl"}),
+    "EPSILON": ([0.0, -1.0, math.nan], {"sinkhorn"}),
+    "TEMPERATURE": ([0.0, -1.0, math.nan], {"affinity"}),
+    "VARIANCE_FLOOR": ([0.0, -1.0, math.nan], {"kl"}),
+}
+
+
+@cases(
+    ("option", "value", "name"),
     [
-        ("NAME", "emd"),
-        ("NAME", ""),
-        ("DISTANCE", "manhattan"),
-        *(
-            (key, v)
-            for key in ("EPSILON", "TEMPERATURE", "VARIANCE_FLOOR")
-            for v in (0.0, -1.0, float("nan"))
-        ),
+        (option, value, name)
+        for option, (values, _) in BAD_OPTIONS.items()
+        for value, name in product(values, NAMES)
     ],
 )
-def test_a_bad_option_is_refused_by_key_whichever_the_alignment(option, value):
-    with pytest.raises(InputError, match=f"MODEL.LOSSES.ALIGN.{option}") as caught:
-        named(**({"name": value} if option == "NAME" else {"name": "cm_emd", option: value}))
-    assert "expected" in str(caught.value)
-    assert str(value) in str(caught.value)
+def test_a_bad_option_is_refused_by_the_alignments_that_read_it(option, value, name):
+    if name not in BAD_OPTIONS[option][1]:
+        named(name, **{option: value})
+        return
+    with pytest.raises(InputError, match=rf"expected .*MODEL\.LOSSES\.ALIGN\.{option}") as caught:
+        named(name, **{option: value})
+    assert f"got {value!r}: " in str(caught.value)
+
+
+@cases("name", ["emd", ""])
+def test_an_unknown_name_is_refused(name):
+    words = rf"expected a known MODEL\.LOSSES\.ALIGN\.NAME, got '{name}': choose none, cm_emd"
+    with pytest.raises(InputError, match=words):
+        named(name)

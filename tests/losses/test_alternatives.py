@@ -1,7 +1,7 @@
 import math
 
-import pytest
 import torch
+from tests.cases import cases
 from tests.losses.generators import random_costs, seeded
 from torch.distributions import Independent, Normal, kl_divergence
 from torch.testing import assert_close
@@ -19,7 +19,7 @@ DIVERGENCES = (centre_distance, gaussian_kl, kernel_mmd)
 
 
 def clouds(visible=4, thermal=3, leading=(3,), dim=5, seed=0):
-    """Features of both modalities, (..., P, K, D) each."""
+    """Return features of both modalities, (..., P, K, D) each."""
     generator = seeded(seed)
     return tuple(
         torch.randn(*leading, k, dim, dtype=torch.float64, generator=generator)
@@ -42,7 +42,7 @@ def test_the_affinity_plan_by_hand():
     assert_close(affinity_plan(cost, 2.0), torch.tensor([[[3.0, 1.0], [2.0, 2.0]]]) / 8)
 
 
-@pytest.mark.parametrize("temperature", [1e-3, 0.1, 1.0, 1e3])
+@cases("temperature", [1e-3, 0.1, 1.0, 1e3])
 def test_the_affinity_plan_gives_each_visible_image_its_share_and_costs_at_most_the_mean(
     temperature,
 ):
@@ -85,8 +85,8 @@ def test_the_uniform_plans_cost_is_that_of_the_centres_and_both_variances():
     assert_close(centre_distance(visible, thermal) + spread, uniform)
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("distance", ["sqeuclidean", "euclidean"])
+@cases("seed", range(5))
+@cases("distance", ["sqeuclidean", "euclidean"])
 def test_centres_are_at_most_as_far_apart_as_transport_is_long(distance, seed):
     # d is convex: d(mean of v, mean of t) <= sum_ij pi_ij d(v_i, t_j) for uniform marginals
     visible, thermal = clouds(seed=seed)
@@ -120,7 +120,7 @@ def test_it_is_the_symmetric_divergence_of_pytorchs_distributions():
 
 
 def test_the_discrepancy_of_two_points_by_hand():
-    # s = d, so k(v, t) = mean_b exp(-1 / b) whatever the distance; L = 1 + 1 - 2 k(v, t)
+    # s = d, so k(v, t) = mean_b exp(-1 / b) for every distance; L = 1 + 1 - 2 k(v, t)
     k = sum(math.exp(-1 / b) for b in (0.25, 0.5, 1, 2, 4)) / 5
     for distance in GROUND_DISTANCES:
         loss = kernel_mmd(*clouds(1, 1), distance)
@@ -128,7 +128,7 @@ def test_the_discrepancy_of_two_points_by_hand():
 
 
 def looped_mmd(visible, thermal, distance, scale):
-    """One identity's discrepancy in plain loops, for a fixed bandwidth."""
+    """Return one identity's discrepancy in plain loops, for a fixed bandwidth."""
 
     def mean_kernel(xs, ys):
         total = 0.0
@@ -142,7 +142,7 @@ def looped_mmd(visible, thermal, distance, scale):
     return mean_kernel(visible, visible) + mean_kernel(thermal, thermal) - 2 * cross
 
 
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@cases("distance", GROUND_DISTANCES)
 def test_the_discrepancy_and_its_gradient_are_those_of_plain_loops(distance):
     leaves = [x.requires_grad_() for x in clouds(3, 2, (2,))]
     expected = 0.0
@@ -156,8 +156,8 @@ def test_the_discrepancy_and_its_gradient_are_those_of_plain_loops(distance):
     assert_close(torch.autograd.grad(loss, leaves), torch.autograd.grad(expected, leaves))
 
 
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
-@pytest.mark.parametrize("seed", range(5))
+@cases("distance", GROUND_DISTANCES)
+@cases("seed", range(5))
 def test_the_discrepancy_lies_between_0_and_2(distance, seed):
     assert 0 < kernel_mmd(*clouds(seed=seed), distance) < 2
 
@@ -165,20 +165,20 @@ def test_the_discrepancy_lies_between_0_and_2(distance, seed):
 # ---- all three
 
 
-@pytest.mark.parametrize("divergence", [gaussian_kl, kernel_mmd])
-@pytest.mark.parametrize("factor", [1e-3, -2.0, 1e3])
+@cases("divergence", [gaussian_kl, kernel_mmd])
+@cases("factor", [1e-3, -2.0, 1e3])
 def test_scale_does_not_matter_to_divergences(divergence, factor):
     visible, thermal = clouds()
     assert_close(divergence(factor * visible, factor * thermal), divergence(visible, thermal))
 
 
-@pytest.mark.parametrize("divergence", [centre_distance, gaussian_kl])
+@cases("divergence", [centre_distance, gaussian_kl])
 def test_gradients_are_those_of_finite_differences(divergence):
     leaves = [x.requires_grad_() for x in clouds(3, 2, (2,), 3)]
     assert torch.autograd.gradcheck(divergence, leaves)
 
 
-@pytest.mark.parametrize("divergence", DIVERGENCES)
+@cases("divergence", DIVERGENCES)
 def test_leading_axes_are_separate_terms(divergence):
     visible, thermal = clouds(leading=(2, 3))
     expected = torch.stack([divergence(v, t) for v, t in zip(visible, thermal, strict=True)])
@@ -186,7 +186,7 @@ def test_leading_axes_are_separate_terms(divergence):
     assert_close(divergence(visible, thermal), expected)
 
 
-@pytest.mark.parametrize("divergence", DIVERGENCES)
+@cases("divergence", DIVERGENCES)
 def test_moving_the_clouds_apart_raises_it(divergence):
     visible, thermal = clouds()
     assert divergence(visible, thermal + 2) > divergence(visible, thermal)

@@ -1,11 +1,13 @@
+import re
 from pathlib import Path
 
 import pytest
+from tests.cases import cases
 
 from cmemd import load_config
 from cmemd.errors import InputError
 from cmemd.losses.alignment import CloudAlignment, PairAlignment
-from cmemd.losses.build import WeightedLoss, build_losses
+from cmemd.losses.build import LOSSES, WeightedLoss, build_losses
 from cmemd.losses.centre_cluster import CentreClusterLoss
 from cmemd.losses.cm_dl import CMDLLoss
 from cmemd.losses.identity import IdentityLoss
@@ -16,7 +18,7 @@ DEMO = Path(__file__).parents[2] / "projects/CMEMD/configs/demo.yml"
 
 
 def losses_with(**options):
-    """Builds the table; ALIGN_WEIGHT=1.0 stands for MODEL.LOSSES.ALIGN.WEIGHT 1.0."""
+    """Build the table; ALIGN_WEIGHT=1.0 stands for MODEL.LOSSES.ALIGN.WEIGHT 1.0."""
     cfg = load_config(DEMO).clone()
     cfg.defrost()
     for option, value in options.items():
@@ -47,7 +49,7 @@ def test_the_table_holds_every_loss_with_its_options_and_weight():
         CENTRE_MARGIN=0.2,
         CENTRE_NORMALIZE=False,
     )
-    assert {name: (type(loss.module), *loss[1:]) for name, loss in table.items()} == {
+    assert {name: (type(loss.module), *loss[2:]) for name, loss in table.items()} == {
         "id": (IdentityLoss, 2.0, 0),
         "align": (PairAlignment, 0.25, 50),
         "dl": (CMDLLoss, 0.5, 0),
@@ -65,7 +67,7 @@ def test_the_table_holds_every_loss_with_its_options_and_weight():
 
 def test_the_default_is_the_papers_method():
     table = build_losses(load_config(""))
-    assert {name: loss[1:] for name, loss in table.items()} == {
+    assert {name: loss[2:] for name, loss in table.items()} == {
         "id": (1.0, 0),
         "align": (0.1, 0),
         "dl": (0.1, 0),
@@ -78,17 +80,17 @@ def test_the_alignment_goes_by_its_name():
     assert "align" not in losses_with(ALIGN_NAME="none")
 
 
-@pytest.mark.parametrize(
+@cases(
     ("warmup_iters", "weights"),
     [(0, [3.0, 3.0, 3.0, 3.0]), (2, [0.0, 1.5, 3.0, 3.0]), (4, [0.0, 0.75, 1.5, 2.25])],
 )
 def test_a_weight_is_constant_or_rises_linearly_from_0(warmup_iters, weights):
-    loss = WeightedLoss(CMDLLoss(), 3.0, warmup_iters)
+    loss = WeightedLoss(CMDLLoss(), ("holistic", "rows"), 3.0, warmup_iters)
     assert [loss.weight_at(iteration) for iteration in range(4)] == weights
     assert loss.weight_at(10**6) == 3.0
 
 
-@pytest.mark.parametrize(
+@cases(
     ("weights", "names"),
     [
         ({"ALIGN_WEIGHT": 0.0}, ["id", "dl"]),
@@ -104,39 +106,48 @@ def test_a_weight_of_0_leaves_a_loss_out_but_identity_is_always_there(weights, n
     assert list(losses_with(**weights)) == names
 
 
-@pytest.mark.parametrize(
-    ("option", "name"),
-    [
-        ("CE_SCALE", "id"),
-        ("ALIGN_WEIGHT", "align"),
-        ("DL_WEIGHT", "dl"),
-        ("TRI_SCALE", "tri"),
-        ("CENTRE_WEIGHT", "centre"),
-    ],
-)
-@pytest.mark.parametrize("weight", [-0.1, float("nan")])
-def test_a_weight_that_is_not_at_least_0_is_refused(option, name, weight):
-    with pytest.raises(InputError, match=f"loss '{name}'"):
-        losses_with(**{option: weight, "NAME": ("CrossEntropyLoss", "TripletLoss")})
+WITH_TRIPLETS = ("CrossEntropyLoss", "TripletLoss")
 
 
-@pytest.mark.parametrize(
-    ("option", "value"),
-    [
-        ("ALIGN_NAME", "emd"),
-        ("ALIGN_DISTANCE", "manhattan"),
-        ("ALIGN_WARMUP_ITERS", -1),
-        ("DL_EPS", 0.0),
-        ("CE_EPSILON", -1.0),
-        ("TRI_MARGIN", -1.0),
-        ("CENTRE_MARGIN", -1.0),
-        ("NAME", ("TripletLoss",)),
-        ("NAME", ()),
-        ("NAME", ("CrossEntropyLoss", "CircleLoss")),
-    ],
-)
-def test_a_bad_option_of_a_loss_is_refused(option, value):
+@cases("weight", [-0.1, float("nan")])
+@cases("key", [f"{row.node}.{row.weight}" for row in LOSSES.values()])
+def test_a_weight_that_is_not_at_least_0_is_refused(key, weight):
+    words = rf"expected MODEL\.LOSSES\.{key} of at least 0, got {weight}: "
+    with pytest.raises(InputError, match=words):
+        losses_with(**{key.replace(".", "_"): weight, "NAME": WITH_TRIPLETS})
+
+
+# Option, a bad value, and what switches its loss on and off.
+BAD_OPTIONS = [
+    ("ALIGN_NAME", "emd", {"ALIGN_WEIGHT": 1.0}, {"ALIGN_WEIGHT": 0.0}),
+    ("ALIGN_DISTANCE", "manhattan", {}, {"ALIGN_NAME": "kl"}),
+    ("ALIGN_EPSILON", 0.0, {"ALIGN_NAME": "sinkhorn"}, {}),
+    ("ALIGN_WARMUP_ITERS", -1, {}, {"ALIGN_WEIGHT": 0.0}),
+    ("DL_EPS", 0.0, {}, {"DL_WEIGHT": 0.0}),
+    ("TRI_MARGIN", -1.0, {"NAME": WITH_TRIPLETS}, {}),
+    ("TRI_MARGIN", -1.0, {"NAME": WITH_TRIPLETS}, {"NAME": WITH_TRIPLETS, "TRI_SCALE": 0.0}),
+    ("CENTRE_MARGIN", -1.0, {"CENTRE_WEIGHT": 1.0}, {}),
+    ("CE_EPSILON", -1.0, {}, None),
+]
+
+
+@cases(("option", "value", "on", "off"), BAD_OPTIONS)
+def test_a_bad_option_is_refused_if_its_loss_is_on(option, value, on, off):
     key = option.replace("_", ".", 1)
-    with pytest.raises(InputError, match=f"expected MODEL.LOSSES.{key}") as caught:
-        losses_with(**{option: value})
-    assert all(str(x) in str(caught.value) for x in (value if option == "NAME" else [value]))
+    with pytest.raises(InputError, match=rf"expected .*MODEL\.LOSSES\.{key}") as caught:
+        losses_with(**{option: value}, **on)
+    assert f"got {value!r}: " in str(caught.value)
+    if off is not None:
+        losses_with(**{option: value}, **off)
+
+
+@cases("names", [("TripletLoss",), (), ("CrossEntropyLoss", "CircleLoss")])
+def test_other_lists_of_fastreids_names_are_refused(names):
+    words = "expected MODEL.LOSSES.NAME with CrossEntropyLoss, and TripletLoss or no other"
+    with pytest.raises(InputError, match=re.escape(f"{words}, got {list(names)}: ")):
+        losses_with(NAME=names)
+
+
+def test_a_fastreid_loss_is_off_unless_its_name_is_listed_whatever_its_weight():
+    assert "tri" not in losses_with(TRI_SCALE=5.0)
+    assert losses_with(TRI_SCALE=5.0, NAME=WITH_TRIPLETS)["tri"].weight == 5.0

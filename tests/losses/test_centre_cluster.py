@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.cases import cases
 from tests.losses.generators import seeded
 from torch.testing import assert_close
 
@@ -21,7 +22,7 @@ def test_three_identities_on_a_line_by_hand():
     assert_close(centre_cluster_loss(features, 2.0).item(), 4 / 6)
 
 
-@pytest.mark.parametrize("margin", [0.0, 0.7, 5.0])
+@cases("margin", [0.0, 0.7, 5.0])
 def test_the_gradient_is_that_of_finite_differences(margin):
     features = features_of(3, 4, 3).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: centre_cluster_loss(x, margin), (features,))
@@ -51,7 +52,7 @@ def test_one_identity_is_pulled_and_pushed_from_nothing():
     assert features.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@cases("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_features_give_a_float32_value(dtype):
     features = features_of().to(dtype)
     with torch.autocast("cpu", torch.bfloat16):
@@ -69,7 +70,7 @@ def test_the_module_takes_both_modalities_together_and_normalises_on_request():
     assert_close(CentreClusterLoss(4.0)(features, rows).item(), 4 - 2**0.5)
 
 
-@pytest.mark.parametrize("margin", [-0.1, float("nan")])
+@cases("margin", [-0.1, float("nan")])
 def test_a_negative_margin_is_refused(margin):
-    with pytest.raises(InputError, match=r"MODEL\.LOSSES\.CENTRE\.MARGIN"):
+    with pytest.raises(InputError, match=r"expected MODEL\.LOSSES\.CENTRE\.MARGIN of at least 0"):
         CentreClusterLoss(margin)

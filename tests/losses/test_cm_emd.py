@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.cases import cases
 from tests.losses.generators import points_on_a_line, random_costs, seeded, shifted_clusters
 from torch.testing import assert_close
 
@@ -19,7 +20,7 @@ from cmemd.losses.transport import exact_plan
 
 
 def clouds(identities=3, visible=4, thermal=4, dim=5, seed=0):
-    """Features of both modalities, (P, K, D) each, in float64."""
+    """Return features of both modalities, (P, K, D) each, in float64."""
     generator = seeded(seed)
     shapes = (identities, visible, dim), (identities, thermal, dim)
     return tuple(torch.randn(*s, dtype=torch.float64, generator=generator) for s in shapes)
@@ -30,7 +31,7 @@ def loss_of(visible, thermal, distance="sqeuclidean"):
 
 
 def pair_distance(v, t, distance):
-    """Distance of two vectors, as a textbook writes it."""
+    """Return the distance of two vectors, as a textbook writes it."""
     if distance == "cosine":
         return 1 - float(v @ t) / (math.sqrt(float(v @ v)) * math.sqrt(float(t @ t)))
     square = sum(float(x - y) ** 2 for x, y in zip(v, t, strict=True))
@@ -40,7 +41,7 @@ def pair_distance(v, t, distance):
 # ---- ground distances
 
 
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@cases("distance", GROUND_DISTANCES)
 def test_ground_cost_is_the_distance_of_every_pair(distance):
     visible, thermal = clouds(2, 3, 4)
     cost = ground_cost(visible, thermal, distance)
@@ -60,14 +61,14 @@ def test_ground_cost_by_hand():
     assert ground_cost(visible, thermal, "cosine").tolist() == [[1.0, 0.0, 2.0]]
 
 
-@pytest.mark.parametrize("distance", ["manhattan", "", None])
+@cases("distance", ["manhattan", "", None])
 def test_an_unknown_distance_is_refused(distance):
     visible, thermal = clouds()
     with pytest.raises(InputError, match="ground distance"):
         ground_cost(visible, thermal, distance)
 
 
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@cases("distance", GROUND_DISTANCES)
 def test_ground_cost_stays_in_float32_under_autocast(distance):
     visible, thermal = (x.float() for x in clouds(dim=64))
     plain = ground_cost(visible, thermal, distance)
@@ -77,8 +78,8 @@ def test_ground_cost_stays_in_float32_under_autocast(distance):
     assert torch.equal(cost, plain)
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@cases("dtype", [torch.float16, torch.bfloat16])
+@cases("distance", GROUND_DISTANCES)
 def test_half_precision_features_give_float32_results(distance, dtype):
     visible, thermal = (x.to(dtype) for x in clouds())
     cost = ground_cost(visible, thermal, distance)
@@ -121,27 +122,27 @@ def test_unequal_numbers_of_images_by_hand():
     assert loss_of(visible, thermal).item() == 16.5
 
 
-@pytest.mark.parametrize("n", [1, 4, 8, 9])
+@cases("n", [1, 4, 8, 9])
 def test_a_shifted_cloud_costs_the_squared_length_of_the_shift(n):
     problem = shifted_clusters(n)
     assert_close(cm_emd_loss(problem.cost), problem.value.mean())
 
 
-@pytest.mark.parametrize("n", [2, 8, 9])
+@cases("n", [2, 8, 9])
 def test_points_on_a_line_are_matched_in_order(n):
     problem = points_on_a_line(n)
     assert_close(cm_emd_loss(problem.cost), problem.value.mean())
 
 
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
-def test_coinciding_clouds_cost_nothing_in_whatever_order(distance):
+@cases("distance", GROUND_DISTANCES)
+def test_coinciding_clouds_cost_nothing_in_any_order(distance):
     cloud, _ = clouds(visible=6)
     order = torch.randperm(6, generator=seeded(1))
     loss = loss_of(cloud, cloud[:, order], distance)
     assert_close(loss, torch.zeros_like(loss), rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@cases("distance", GROUND_DISTANCES)
 def test_clouds_that_do_not_coincide_cost_something(distance):
     assert loss_of(*clouds(), distance) > 0.1
 
@@ -149,14 +150,14 @@ def test_clouds_that_do_not_coincide_cost_something(distance):
 # ---- properties
 
 
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
-@pytest.mark.parametrize("counts", [(4, 4), (2, 6), (3, 4)])
+@cases("distance", GROUND_DISTANCES)
+@cases("counts", [(4, 4), (2, 6), (3, 4)])
 def test_the_modalities_can_change_roles(distance, counts):
     visible, thermal = clouds(3, *counts)
     assert_close(loss_of(visible, thermal, distance), loss_of(thermal, visible, distance))
 
 
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@cases("distance", GROUND_DISTANCES)
 def test_the_order_of_images_and_of_identities_does_not_matter(distance):
     visible, thermal = clouds(visible=4, thermal=6)
     images = torch.randperm(4, generator=seeded(1)), torch.randperm(6, generator=seeded(2))
@@ -165,7 +166,7 @@ def test_the_order_of_images_and_of_identities_does_not_matter(distance):
     assert_close(moved, loss_of(visible, thermal, distance))
 
 
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
+@cases("distance", GROUND_DISTANCES)
 def test_rotating_the_feature_space_does_not_matter(distance):
     visible, thermal = clouds(dim=5)
     rotation = torch.linalg.qr(clouds(1, 5, 5)[0][0]).Q
@@ -173,8 +174,8 @@ def test_rotating_the_feature_space_does_not_matter(distance):
     assert_close(rotated, loss_of(visible, thermal, distance))
 
 
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
-@pytest.mark.parametrize("seed", range(5))
+@cases("distance", GROUND_DISTANCES)
+@cases("seed", range(5))
 def test_it_is_at_most_the_uniform_plans_mean_distance(distance, seed):
     cost = ground_cost(*clouds(seed=seed), distance)
     assert cm_emd_loss(cost) < cost.mean()
@@ -212,15 +213,15 @@ def test_a_given_plan_is_used():
 # ---- gradients
 
 
-@pytest.mark.parametrize(("n", "m"), [(1, 1), (4, 4), (2, 4), (3, 4), (9, 9)])
+@cases(("n", "m"), [(1, 1), (4, 4), (2, 4), (3, 4), (9, 9)])
 def test_the_gradient_by_the_cost_is_the_plan_over_the_number_of_identities(n, m):
     cost = random_costs(4, n, m).requires_grad_()
     cm_emd_loss(cost).backward()
     assert torch.equal(cost.grad, exact_plan(cost) / 4)
 
 
-@pytest.mark.parametrize("distance", GROUND_DISTANCES)
-@pytest.mark.parametrize("counts", [(1, 1), (4, 4), (2, 4), (3, 4)])
+@cases("distance", GROUND_DISTANCES)
+@cases("counts", [(1, 1), (4, 4), (2, 4), (3, 4)])
 def test_the_gradient_is_that_of_finite_differences_where_the_plan_is_unique(distance, counts):
     visible, thermal = (x.requires_grad_() for x in clouds(2, *counts, dim=3))
     assert torch.autograd.gradcheck(lambda v, t: loss_of(v, t, distance), (visible, thermal))
@@ -245,13 +246,13 @@ def test_the_euclidean_gradient_at_distance_0_is_0():
 # ---- sharpness of plans
 
 
-@pytest.mark.parametrize(("n", "m"), [(2, 2), (4, 4), (2, 4), (3, 5)])
+@cases(("n", "m"), [(2, 2), (4, 4), (2, 4), (3, 5)])
 def test_the_uniform_plan_has_sharpness_0(n, m):
     plan = torch.full((3, n, m), 1 / (n * m), dtype=torch.float64)
     assert_close(plan_sharpness(plan).item(), 0.0, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("n", [2, 4, 8])
+@cases("n", [2, 4, 8])
 def test_a_permutation_has_sharpness_1(n):
     assert_close(plan_sharpness(torch.eye(n).expand(2, 3, n, n) / n), torch.tensor(1.0))
 
@@ -269,7 +270,7 @@ def test_sharpness_by_hand():
     assert_close(plan_sharpness(plan), torch.tensor(1 / 8))
 
 
-@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 1, 5), (3, 5, 1)])
+@cases("shape", [(3, 1, 1), (3, 1, 5), (3, 5, 1)])
 def test_a_single_image_of_a_modality_has_sharpness_0(shape):
     plan = torch.full(shape, 1 / (shape[1] * shape[2]))
     assert plan_sharpness(plan).item() == 0.0
@@ -282,7 +283,7 @@ def test_saving_by_hand():
     assert_close(plan_saving(cost, exact_plan(cost)), torch.tensor(0.25))
 
 
-@pytest.mark.parametrize("value", [0.0, 3.0])
+@cases("value", [0.0, 3.0])
 def test_nothing_is_saved_where_all_pairs_are_equally_far(value):
     cost = torch.full((2, 3, 3), value)
     assert plan_saving(cost, exact_plan(cost)).item() == pytest.approx(0, abs=1e-6)

@@ -7,6 +7,7 @@ import cmemd.compat  # noqa: F401  before torch and fastreid
 import pytest
 import torch
 from fastreid.utils.events import EventStorage
+from tests.cases import cases
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
@@ -37,7 +38,7 @@ class Pixels(nn.Module):
 
 
 def network(alignment):
-    """The whole method and both baseline terms; no BatchNorm, whose statistics are a process's."""
+    """Build the method with both baseline terms, without BatchNorm: its statistics are local."""
     options = ["ALIGN.NAME", alignment, "NAME", "('CrossEntropyLoss','TripletLoss')"]
     options += ["CENTRE.WEIGHT", "1.0", "CENTRE.MARGIN", "1.5", "DL.WEIGHT", "1.0"]
     options = [f"MODEL.LOSSES.{w}" if i % 2 == 0 else w for i, w in enumerate(options)]
@@ -64,7 +65,7 @@ def network(alignment):
 
 
 def batch_of(identities=slice(None)):
-    """A batch identity by identity, or its part with some of them."""
+    """Return a batch, identity by identity, or its part with some of them."""
     generator = torch.Generator().manual_seed(0)
     shape = (IDENTITIES, EACH, 3, 6, 2)
     batch = {
@@ -98,7 +99,7 @@ def check(targets, modalities):
 
 
 def process(rank, folder):
-    """What one process finds out, in a group of each size in turn."""
+    """Save what one process finds, in a group of each size in turn."""
     for world in WORLDS:
         if rank >= world:
             continue
@@ -115,19 +116,19 @@ def process(rank, folder):
         gathered = gather(leaf)
         (gathered.square().sum() * (rank + 1)).backward()
         found["gather"] = gathered.detach(), leaf.grad
-        found["whole numbers"] = gather(torch.tensor([rank, 10]))
+        found["integers"] = gather(torch.tensor([rank, 10]))
         shared = own | {"targets": own["targets"] % share}  # the same identities on every rank
         two, three = [0, 1], [0, 1, 1]  # modalities
-        cases = {
+        works = {
             "fine": partial(check, [2 * rank] * 2 + [2 * rank + 1] * 2, two + two),
             "split": partial(network("cm_emd").train(), shared),
             "identities": partial(check, [rank] * 2, two),
             "images": partial(check, [rank] * 3, three),
         }
         if rank == 1:
-            cases["identities"] = partial(check, [1, 1, 9, 9], two + two)
-            cases["images"] = partial(check, [1, 1], two)
-        found |= {case: message_of(work) for case, work in cases.items()}
+            works["identities"] = partial(check, [1, 1, 9, 9], two + two)
+            works["images"] = partial(check, [1, 1], two)
+        found |= {case: message_of(work) for case, work in works.items()}
         torch.save(found, f"{folder}/{world}-{rank}.pt")
         distributed.destroy_process_group()
 
@@ -136,7 +137,7 @@ def process(rank, folder):
 def found(tmp_path_factory):
     """World size -> what each of its processes found."""
     folder = tmp_path_factory.mktemp("ranks")
-    # Forked from a server that has imported everything, which spawned ones would each do again.
+    # Forked from a server that has imported everything: spawned processes would each import again.
     multiprocessing.set_forkserver_preload(["cmemd.modeling.cmemd_net"])
     multiprocessing.start_processes(
         process, (str(folder),), nprocs=max(WORLDS), start_method="forkserver"
@@ -144,8 +145,8 @@ def found(tmp_path_factory):
     return {w: [torch.load(folder / f"{w}-{r}.pt") for r in range(w)] for w in WORLDS}
 
 
-@pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@cases("world", WORLDS)
+@cases("alignment", ALIGNMENTS)
 def test_values_and_ddps_gradients_are_those_of_one_process_on_the_whole_batch(
     found, world, alignment
 ):
@@ -165,7 +166,7 @@ def test_values_and_ddps_gradients_are_those_of_one_process_on_the_whole_batch(
         assert_close(of_rank, gradients, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize("world", WORLDS)
+@cases("world", WORLDS)
 def test_gathering_puts_ranks_in_order_and_sums_the_gradients_of_all_of_them(found, world):
     # The sum over processes of (r + 1) times a square: gradient 2 x (1 + ... + W).
     for rank, of_rank in enumerate(found[world]):
@@ -173,16 +174,16 @@ def test_gathering_puts_ranks_in_order_and_sums_the_gradients_of_all_of_them(fou
         assert gathered.flatten().tolist() == [float(r + 1) for r in range(world) for _ in "ab"]
         factor = world * (world + 1) / 2
         assert gradient.flatten().tolist() == [2 * (rank + 1) * factor] * 2
-        assert of_rank["whole numbers"].tolist() == [n for r in range(world) for n in (r, 10)]
+        assert of_rank["integers"].tolist() == [n for r in range(world) for n in (r, 10)]
 
 
-@pytest.mark.parametrize("world", WORLDS)
-@pytest.mark.parametrize(
+@cases("world", WORLDS)
+@cases(
     ("case", "words"),
     [
         ("split", ["each identity of a batch on one process", "labels [0, 1"]),
-        ("identities", ["as many identities", "[1, 1, 1], [2, 1, 1]"]),
-        ("images", ["thermal images of each on every process", "[1, 1, 2], [1, 1, 1]"]),
+        ("identities", ["same number of identities", "[1, 1, 1], [2, 1, 1]"]),
+        ("images", ["thermal images of each, on every process", "[1, 1, 2], [1, 1, 1]"]),
     ],
 )
 def test_a_batch_that_is_not_split_by_identity_and_evenly_is_refused_on_every_rank(

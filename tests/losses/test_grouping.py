@@ -1,5 +1,6 @@
 import pytest
 import torch
+from tests.cases import cases
 from tests.losses.generators import seeded
 
 from cmemd.data.modality import Modality
@@ -21,9 +22,9 @@ def test_rows_are_grouped_by_hand():
     assert rows.both.tolist() == [[1, 3, 4], [0, 2, 5]]
 
 
-@pytest.mark.parametrize("counts", [(1, 1), (2, 4), (8, 8)])
-@pytest.mark.parametrize("identities", [1, 5])
-@pytest.mark.parametrize("seed", range(3))
+@cases("counts", [(1, 1), (2, 4), (8, 8)])
+@cases("identities", [1, 5])
+@cases("seed", range(3))
 def test_every_row_lands_with_its_identity_and_modality_in_any_order(identities, counts, seed):
     labels = 10 * torch.arange(identities)
     targets = torch.cat([labels.repeat_interleave(k) for k in counts])
@@ -45,7 +46,7 @@ def test_both_puts_visible_rows_before_thermal_ones():
     assert rows.both.tolist() == [[4, 0, 1, 3, 2]]
 
 
-@pytest.mark.parametrize(
+@cases(
     ("targets", "modalities", "modality", "counts"),
     [
         ([0, 0, 1, 1, 1], [0, 1, 0, 0, 1], "visible", [1, 2]),
@@ -57,7 +58,9 @@ def test_both_puts_visible_rows_before_thermal_ones():
     ],
 )
 def test_a_ragged_batch_is_refused_with_its_counts(targets, modalities, modality, counts):
-    with pytest.raises(InputError, match=f"number of {modality} images") as caught:
+    with pytest.raises(
+        InputError, match=f"expected the same number of {modality} images"
+    ) as caught:
         group_by_identity(torch.tensor(targets), torch.tensor(modalities))
     assert f"got {counts}" in str(caught.value)
     assert "CrossModalitySampler" in str(caught.value)

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from tests.cases import cases
 from tests.losses.generators import seeded
 from torch.nn import functional
 from torch.testing import assert_close
@@ -26,8 +27,8 @@ def test_two_images_and_two_features_by_hand():
     assert_close(identity_loss(logits, torch.tensor([0, 1])).item(), expected)
 
 
-@pytest.mark.parametrize("features", [1, 3, 6])
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1, 1.0])
+@cases("features", [1, 3, 6])
+@cases("label_smoothing", [0.0, 0.1, 1.0])
 def test_it_is_a_plain_sum_of_cross_entropies_over_features(features, label_smoothing):
     logits = logits_of(features)
     expected = sum(
@@ -37,7 +38,7 @@ def test_it_is_a_plain_sum_of_cross_entropies_over_features(features, label_smoo
     assert_close(identity_loss(logits, TARGETS, label_smoothing), expected)
 
 
-@pytest.mark.parametrize("label_smoothing", [0.0, 0.1])
+@cases("label_smoothing", [0.0, 0.1])
 def test_the_gradient_is_that_of_finite_differences(label_smoothing):
     logits = logits_of(2).requires_grad_()
     assert torch.autograd.gradcheck(lambda x: identity_loss(x, TARGETS, label_smoothing), (logits,))
@@ -56,7 +57,7 @@ def test_the_order_of_images_and_of_features_does_not_matter():
     assert_close(moved, identity_loss(logits, TARGETS))
 
 
-@pytest.mark.parametrize("features", [1, 4])
+@cases("features", [1, 4])
 def test_equal_logits_cost_the_log_of_the_number_of_identities_each_feature(features):
     logits = torch.zeros(5, features, 6, dtype=torch.float64)
     assert_close(identity_loss(logits, TARGETS).item(), features * math.log(6))
@@ -80,7 +81,7 @@ def test_the_module_gives_each_granularity_its_own_term():
     assert_close(losses, {k: identity_loss(v, TARGETS, 0.1) for k, v in logits.items()})
 
 
-@pytest.mark.parametrize("label_smoothing", [-0.1, 1.1, float("nan")])
-def test_a_label_smoothing_that_is_no_share_is_refused(label_smoothing):
-    with pytest.raises(InputError, match="MODEL.LOSSES.CE.EPSILON"):
+@cases("label_smoothing", [-0.1, 1.1, float("nan")])
+def test_a_label_smoothing_outside_0_to_1_is_refused(label_smoothing):
+    with pytest.raises(InputError, match=r"expected MODEL\.LOSSES\.CE\.EPSILON in \[0, 1\], got "):
         IdentityLoss(label_smoothing)

@@ -1,13 +1,23 @@
 import math
 
+import cmemd.compat  # noqa: F401  before fastreid
+
 import pytest
 import torch
 from fastreid.modeling.losses import triplet_loss as fastreids
+from fastreid.modeling.losses.triplet_loss import hard_example_mining
+from fastreid.modeling.losses.utils import cosine_dist, euclidean_dist
+from tests.cases import cases
 from tests.losses.generators import seeded
 from torch.testing import assert_close
 
 from cmemd.errors import InputError
-from cmemd.losses.triplet import TripletLoss, triplet_loss
+from cmemd.losses.triplet import (
+    TripletLoss,
+    cosine_distance,
+    euclidean_distance,
+    triplet_loss,
+)
 
 TARGETS = torch.tensor([3, 1, 1, 3, 2, 2, 3, 1])
 LINE = torch.tensor([[0.0], [1.0], [10.0], [13.0]], dtype=torch.float64)  # identities 0, 0, 1, 1
@@ -44,7 +54,7 @@ def test_weighted_triplets_by_hand():
     assert_close(line_loss(0.0, False), soft, rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize(("margin", "normalize", "hard"), OPTIONS)
+@cases(("margin", "normalize", "hard"), OPTIONS)
 def test_near_features_have_fastreids_value(margin, normalize, hard):
     # up to the 1e-6 that its weights' denominators hold
     features = features_of(0.3)
@@ -54,7 +64,24 @@ def test_near_features_have_fastreids_value(margin, normalize, hard):
     )
 
 
-@pytest.mark.parametrize("scale", [30.0, 1e3])
+@cases("normalize", [True, False])
+@cases("scale", [0.0, 0.3, 1.0, 30.0])
+def test_distances_and_hard_mining_are_fastreids_bit_for_bit(scale, normalize):
+    ours, theirs = (features_of(scale, 64).float().requires_grad_() for _ in ("ours", "theirs"))
+    distance = cosine_distance if normalize else euclidean_distance
+    oracle = cosine_dist if normalize else euclidean_dist
+    assert torch.equal(distance(ours, ours[:5]), oracle(theirs, theirs[:5]))
+    same = TARGETS[:, None] == TARGETS
+    d_ap, d_an = hard_example_mining(oracle(theirs, theirs), same.float(), (~same).float())
+    expected = (0.3 + (d_ap - d_an)).relu().mean()
+    loss = triplet_loss(ours, TARGETS, 0.3, normalize, True)
+    assert torch.equal(loss, expected)
+    for value in (loss, expected):
+        value.backward()
+    assert torch.equal(ours.grad, theirs.grad)
+
+
+@cases("scale", [30.0, 1e3])
 def test_far_features_have_weights_too_where_fastreids_vanish(scale):
     # Distances scale, so one much above the others takes all the weight: hard mining's value.
     features = features_of(scale)
@@ -68,7 +95,7 @@ def test_far_features_have_weights_too_where_fastreids_vanish(scale):
     assert other > 1.5 * triplet_loss(features, TARGETS, 0.3, False, True) / scale
 
 
-@pytest.mark.parametrize(("margin", "normalize", "hard"), OPTIONS)
+@cases(("margin", "normalize", "hard"), OPTIONS)
 def test_the_gradient_is_that_of_finite_differences(margin, normalize, hard):
     # but for an image's distance to itself, 1e-6 by fast-reid's clamp
     features = features_of().requires_grad_()
@@ -80,7 +107,7 @@ def test_the_gradient_is_that_of_finite_differences(margin, normalize, hard):
     )
 
 
-@pytest.mark.parametrize(("margin", "normalize", "hard"), OPTIONS)
+@cases(("margin", "normalize", "hard"), OPTIONS)
 def test_neither_the_order_of_images_nor_a_rotation_matters(margin, normalize, hard):
     features = features_of()
     order = torch.randperm(8, generator=seeded(1))
@@ -90,8 +117,8 @@ def test_neither_the_order_of_images_nor_a_rotation_matters(margin, normalize, h
     assert_close(moved, before, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("margin", "normalize", "hard"), OPTIONS)
-@pytest.mark.parametrize("value", [0.0, 0.3])
+@cases(("margin", "normalize", "hard"), OPTIONS)
+@cases("value", [0.0, 0.3])
 def test_identical_features_cost_the_margin_and_have_a_finite_gradient(
     margin, normalize, hard, value
 ):
@@ -102,7 +129,7 @@ def test_identical_features_cost_the_margin_and_have_a_finite_gradient(
     assert features.grad.isfinite().all()
 
 
-@pytest.mark.parametrize(("margin", "normalize", "hard"), OPTIONS)
+@cases(("margin", "normalize", "hard"), OPTIONS)
 def test_one_identity_has_value_0_and_gradient_0(margin, normalize, hard):
     features = features_of().requires_grad_()
     loss = triplet_loss(features, torch.zeros(8), margin, normalize, hard)
@@ -111,8 +138,8 @@ def test_one_identity_has_value_0_and_gradient_0(margin, normalize, hard):
     assert torch.equal(features.grad, torch.zeros_like(features))
 
 
-@pytest.mark.parametrize("scale", [1.0, 1e4])
-@pytest.mark.parametrize("hard", [True, False])
+@cases("scale", [1.0, 1e4])
+@cases("hard", [True, False])
 def test_the_soft_margin_is_finite_however_wrong_the_order(scale, hard):
     targets = torch.tensor([0, 1, 0, 1])
     features = (scale * LINE).float().requires_grad_()
@@ -123,8 +150,8 @@ def test_the_soft_margin_is_finite_however_wrong_the_order(scale, hard):
     assert features.grad.norm() > 0
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-@pytest.mark.parametrize(("margin", "normalize", "hard"), OPTIONS)
+@cases("dtype", [torch.float16, torch.bfloat16])
+@cases(("margin", "normalize", "hard"), OPTIONS)
 def test_half_precision_and_autocast_are_computed_in_float32(margin, normalize, hard, dtype):
     half = features_of(dim=64).to(dtype)
     plain = triplet_loss(half.float(), TARGETS, margin, normalize, hard)
@@ -140,7 +167,7 @@ def test_the_module_keeps_its_options():
         assert torch.equal(TripletLoss(*options)(features_of(), TARGETS), expected)
 
 
-@pytest.mark.parametrize("margin", [-0.1, float("nan")])
+@cases("margin", [-0.1, float("nan")])
 def test_a_negative_margin_is_refused(margin):
-    with pytest.raises(InputError, match=r"MODEL\.LOSSES\.TRI\.MARGIN"):
+    with pytest.raises(InputError, match=r"expected MODEL\.LOSSES\.TRI\.MARGIN of at least 0"):
         TripletLoss(margin)

@@ -4,8 +4,10 @@ import cmemd.plugin  # noqa: F401  before fastreid
 
 import pytest
 import torch
+from fastreid.config import CfgNode
 from fastreid.modeling.meta_arch import build_model
 from fastreid.utils.events import EventStorage
+from tests.cases import cases
 from torch import nn
 from torch.testing import assert_close
 
@@ -13,7 +15,7 @@ from cmemd import CMEMDNet, load_config
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.losses.alignment import PairAlignment
-from cmemd.losses.build import WeightedLoss
+from cmemd.losses.build import LOSSES, LossRow, WeightedLoss
 from cmemd.losses.centre_cluster import CentreClusterLoss
 from cmemd.losses.cm_dl import CMDLLoss
 from cmemd.losses.grouping import IdentityRows, group_by_identity
@@ -34,17 +36,22 @@ IDENTITY_TERMS = {"loss_id_global", "loss_id_local", "loss_id_accumulated"}
 ALIGN_TERMS = {"loss_align_global", "loss_align_local", "loss_align_accumulated"}
 
 
-def build(**options):
-    """Builds demo.yml's network, narrower; HEADS__STRIPES=1 stands for MODEL.HEADS.STRIPES 1."""
+def narrow_config(**options):
+    """Load demo.yml, narrower; HEADS__STRIPES=1 stands for MODEL.HEADS.STRIPES 1."""
     opts = []
     for name, value in (NARROWER | options).items():
         opts += ["MODEL." + name.replace("__", "."), str(value)]
+    return load_config(DEMO, opts)
+
+
+def build(**options):
+    """Build the network of ``narrow_config``."""
     torch.manual_seed(0)
-    return build_model(load_config(DEMO, opts))
+    return build_model(narrow_config(**options))
 
 
 def batch_of(identities=3, visible=2, thermal=2, seed=0):
-    """A shuffled training batch of noise, identities labelled 1, 2, ..."""
+    """Return a shuffled training batch of noise, identities labelled 1, 2, ..."""
     generator = torch.Generator().manual_seed(seed)
     each = visible + thermal
     targets = torch.arange(1, identities + 1).repeat_interleave(each)
@@ -55,7 +62,7 @@ def batch_of(identities=3, visible=2, thermal=2, seed=0):
 
 
 def run(network, batch):
-    """Losses, and what was logged beside them."""
+    """Return the losses, and what was logged beside them."""
     with EventStorage(0) as storage:
         losses = network(batch)
     return losses, {name: value for name, (value, _) in storage.latest().items()}
@@ -66,7 +73,7 @@ def run(network, batch):
 ALIGN_WATCHED = {"plan_sharpness", "plan_saving"}
 
 
-@pytest.mark.parametrize(
+@cases(
     ("options", "terms", "logged"),
     [
         ({}, IDENTITY_TERMS | ALIGN_TERMS | {"loss_dl"}, ALIGN_WATCHED),
@@ -140,7 +147,7 @@ def test_training_gives_every_term_and_reaches_every_parameter(options, terms, l
     )
 
 
-@pytest.mark.parametrize(
+@cases(
     ("option", "prefix"),
     [
         ("CE__SCALE", "loss_id"),
@@ -185,12 +192,46 @@ def test_baseline_terms_see_the_global_feature():
     assert_close(losses["loss_centre"], 2 * CentreClusterLoss()(feature, rows))
 
 
+class Norms(nn.Module):
+    """A loss of another file: the mean norms of what it reads."""
+
+    def __init__(self, power):
+        super().__init__()
+        self.power = power
+
+    def forward(self, holistic, features, targets):
+        assert len(holistic) == len(targets)
+        return {name: x.norm(dim=-1).pow(self.power).mean() for name, x in features.items()}
+
+
+def test_a_new_loss_needs_a_row_and_its_keys_and_may_have_an_underscore(monkeypatch):
+    cfg = narrow_config(LOSSES__DL__WEIGHT=0.0).clone()
+    cfg.defrost()
+    cfg.MODEL.LOSSES.NORMS = CfgNode({"STRENGTH": 4.0, "POWER": 2.0, "WARMUP_ITERS": 10})
+    reads = ("holistic", "features", "targets")
+    row = LossRow("NORMS", "STRENGTH", lambda options: Norms(options.POWER), reads)
+    monkeypatch.setitem(LOSSES, "dl_norm_id", row)
+    network = build_model(cfg).train()
+    assert network.losses["dl_norm_id"].module.power == 2.0
+    assert network.heads.weigh.logits.requires_grad  # it reads the holistic feature
+    batch = batch_of()
+    with EventStorage(5):
+        losses = network(batch)
+    terms = {f"loss_dl_norm_id_{k}": k for k in ("global", "local", "accumulated")}
+    assert set(losses) == IDENTITY_TERMS | ALIGN_TERMS | set(terms)
+    images = (batch["images"] - network.pixel_mean) / network.pixel_std
+    outputs = network.heads(*network.backbone(images, batch["modalities"]))
+    for name, granularity in terms.items():  # weight 4, half of it at iteration 5 of 10
+        expected = 2 * outputs[granularity].features.norm(dim=-1).square().mean()
+        assert_close(losses[name], expected, msg=lambda m, name=name: f"{name}: {m}")
+
+
 def test_every_term_has_some_value_at_the_start():
     losses, _ = run(build().train(), batch_of())
     assert all(loss > 0 for loss in losses.values())
 
 
-@pytest.mark.parametrize("counts", [(1, 2, 2), (3, 1, 1), (1, 1, 1), (2, 2, 3)])
+@cases("counts", [(1, 2, 2), (3, 1, 1), (1, 1, 1), (2, 2, 3)])
 def test_small_and_uneven_batches_train(counts):
     network = build().train()
     losses, watched = run(network, batch_of(*counts))
@@ -223,7 +264,7 @@ def test_the_order_of_a_training_batch_does_not_matter():
     assert_close(second, first, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("training", [True, False])
+@cases("training", [True, False])
 def test_the_callers_batch_stays_as_it_was(training):
     batch = batch_of()
     before = {k: v.clone() for k, v in batch.items()}
@@ -275,7 +316,7 @@ def test_embeddings_come_in_the_order_of_the_images():
     assert torch.pdist(embeddings).min() > 1e-4
 
 
-@pytest.mark.parametrize("modality", [VISIBLE, THERMAL])
+@cases("modality", [VISIBLE, THERMAL])
 def test_an_evaluation_batch_needs_neither_targets_nor_both_modalities(modality):
     batch = {"images": batch_of()["images"], "modalities": torch.full((12,), modality)}
     with torch.no_grad():
@@ -296,10 +337,8 @@ def test_images_are_normalised_by_the_configured_mean_and_deviation():
     assert seen[0][0, :, 0, 0].tolist() == [40.0, 15.0, 5.0]
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize(
-    "batch", [{"images": torch.zeros(1, 3, 48, 24)}, torch.zeros(1, 3, 48, 24)]
-)
+@cases("training", [True, False])
+@cases("batch", [{"images": torch.zeros(1, 3, 48, 24)}, torch.zeros(1, 3, 48, 24)])
 def test_a_batch_without_modalities_is_refused(batch, training):
     with pytest.raises(InputError, match="'modalities'"):
         build().train(training)(batch)
@@ -355,7 +394,7 @@ class Waves(nn.Module):
 
 
 def waving_network():
-    """The whole method on ``Waves``, every parameter a fixed wave."""
+    """Build the whole method on ``Waves``, every parameter a fixed wave."""
     heads = MultiGranularityHead(
         feat_dim=4,
         num_classes=3,
@@ -368,9 +407,9 @@ def waving_network():
         test_accumulated=True,
     )
     losses = {
-        "id": WeightedLoss(IdentityLoss(), 1.0),
-        "align": WeightedLoss(PairAlignment(), 0.5),
-        "dl": WeightedLoss(CMDLLoss(), 0.1),
+        "id": WeightedLoss(IdentityLoss(), LOSSES["id"].reads, 1.0),
+        "align": WeightedLoss(PairAlignment(), LOSSES["align"].reads, 0.5),
+        "dl": WeightedLoss(CMDLLoss(), LOSSES["dl"].reads, 0.1),
     }
     network = CMEMDNet(
         backbone=Waves(),

@@ -5,6 +5,7 @@ import cmemd.plugin  # noqa: F401  before fastreid
 
 import pytest
 import torch
+from tests.cases import cases
 from torch import nn
 from torch.testing import assert_close
 
@@ -27,7 +28,7 @@ def normal(*shape, seed=0):
 
 
 def head(**options):
-    """A small head in float64 with random weights and running statistics, evaluation mode."""
+    """Build a small head in float64 with random weights and running statistics, evaluation mode."""
     defaults = {
         "feat_dim": 6,
         "num_classes": 5,
@@ -48,15 +49,15 @@ def head(**options):
 
 
 def maps(images=4, channels=6, size=(6, 2)):
-    """Positive feature maps of the global and of the local stream."""
+    """Return positive feature maps of the global and of the local stream."""
     return tuple(0.1 + normal(images, channels, *size, seed=s).abs() for s in (1, 2))
 
 
 # ---- accumulated stripes
 
 
-@pytest.mark.parametrize("power", [1.0, 3.0, torch.tensor([3.0], dtype=torch.float64)])
-@pytest.mark.parametrize("stripes", [2, 3, 6])
+@cases("power", [1.0, 3.0, torch.tensor([3.0], dtype=torch.float64)])
+@cases("stripes", [2, 3, 6])
 def test_accumulated_stripes_pool_the_union_of_stripes(stripes, power):
     _, x = maps(size=(2 * stripes, 3))
     pooled = x.unflatten(2, (stripes, 2)).pow(power).mean((3, 4)).pow(1 / power)  # (N, C, S)
@@ -113,7 +114,7 @@ def test_a_zero_local_feature_leaves_value_and_gradient_finite():
     assert local.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("kind", ["model", "image"])
+@cases("kind", ["model", "image"])
 def test_local_weights_are_positive_and_sum_to_1(kind):
     weights = head(local_weights=kind).weigh(normal(4, 3, 4))
     assert weights.shape == ((3,) if kind == "model" else (4, 3))
@@ -121,7 +122,7 @@ def test_local_weights_are_positive_and_sum_to_1(kind):
     assert_close(weights.sum(-1), torch.ones_like(weights.sum(-1)))
 
 
-@pytest.mark.parametrize("kind", ["model", "image"])
+@cases("kind", ["model", "image"])
 def test_local_weights_start_uniform(kind):
     torch.manual_seed(0)
     module = MultiGranularityHead(
@@ -147,7 +148,7 @@ def test_image_weights_follow_the_image_and_model_weights_do_not():
     assert torch.equal(by_model(local), by_model(-local))
 
 
-@pytest.mark.parametrize("kind", ["model", "image"])
+@cases("kind", ["model", "image"])
 def test_the_holistic_feature_trains_the_weights(kind):
     module = head(local_weights=kind)
     local = normal(4, 3, 4).requires_grad_()
@@ -159,9 +160,9 @@ def test_the_holistic_feature_trains_the_weights(kind):
 # ---- one granularity against a loop of fast-reid's usual modules
 
 
-@pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("embedding_dim", [0, 4])
-@pytest.mark.parametrize("features", [1, 3])
+@cases("training", [True, False])
+@cases("embedding_dim", [0, 4])
+@cases("features", [1, 3])
 def test_side_by_side_features_are_a_loop_of_linear_and_batch_norm(
     features, embedding_dim, training
 ):
@@ -221,8 +222,8 @@ def test_the_bnnecks_bias_is_frozen_at_0():
 # ---- the head
 
 
-@pytest.mark.parametrize("embedding_dim", [0, 4])
-@pytest.mark.parametrize("stripes", [1, 2, 3, 6])
+@cases("embedding_dim", [0, 4])
+@cases("stripes", [1, 2, 3, 6])
 def test_there_are_one_global_s_local_and_s_minus_1_accumulated_features(stripes, embedding_dim):
     module = head(stripes=stripes, embedding_dim=embedding_dim)
     outputs = module(*maps())
@@ -237,7 +238,7 @@ def test_there_are_one_global_s_local_and_s_minus_1_accumulated_features(stripes
     assert module.embed(outputs).shape == (4, stripes * dim + 6)
 
 
-@pytest.mark.parametrize(
+@cases(
     ("pool_type", "power"),
     [("GlobalAvgPool", 1), ("GeneralizedMeanPooling", 3), ("GeneralizedMeanPoolingP", 2.5)],
 )
@@ -271,7 +272,7 @@ def test_a_learned_power_gets_its_gradient_from_accumulated_features_too():
     assert module.stripe_pool.p.grad.abs() > 1e-6
 
 
-@pytest.mark.parametrize("pool_type", ["GlobalAvgPool", "GeneralizedMeanPooling"])
+@cases("pool_type", ["GlobalAvgPool", "GeneralizedMeanPooling"])
 def test_dead_maps_have_finite_features_and_gradients(pool_type):
     module = head(pool_type=pool_type)
     zeros = [torch.zeros(4, 6, 6, 2, dtype=torch.float64, requires_grad=True) for _ in range(2)]
@@ -304,9 +305,9 @@ def test_the_test_feature_by_hand():
     assert_close(module.embed(outputs), torch.cat((local, overall))[None])
 
 
-@pytest.mark.parametrize("kind", ["model", "image"])
-@pytest.mark.parametrize("accumulated", [True, False])
-@pytest.mark.parametrize("beta", [0.0, 0.6, 1.0])
+@cases("kind", ["model", "image"])
+@cases("accumulated", [True, False])
+@cases("beta", [0.0, 0.6, 1.0])
 def test_the_parts_have_norms_beta_and_1_minus_beta(beta, accumulated, kind):
     module = head(test_beta=beta, test_accumulated=accumulated, local_weights=kind)
     embedding = module.embed(module(*maps()))
@@ -341,7 +342,7 @@ def test_with_one_stripe_there_is_nothing_accumulated_to_join():
 # ---- fewer granularities
 
 
-@pytest.mark.parametrize("count", [1, 2])
+@cases("count", [1, 2])
 def test_a_head_with_fewer_granularities_is_the_full_one_without_the_rest(count):
     names = ("global", "local", "accumulated")
     full, fewer = head(), head(granularities=names[:count])
@@ -369,7 +370,7 @@ def test_without_accumulated_features_the_test_feature_is_the_usual_one():
     assert_close(fewer.embed(fewer(*maps())), full.embed(full(*maps())))
 
 
-@pytest.mark.parametrize(
+@cases(
     "granularities",
     [(), ("local",), ("local", "global"), ("global", "accumulated"), ("global", "stripes")],
 )
@@ -382,7 +383,7 @@ def test_other_granularities_are_refused(granularities):
 # ---- options
 
 
-@pytest.mark.parametrize(
+@cases(
     ("options", "key"),
     [
         ({"POOL_LAYER": "GlobalMaxPool"}, "MODEL.HEADS.POOL_LAYER"),
@@ -401,7 +402,7 @@ def test_a_value_outside_its_range_is_refused_by_key(options, key):
     assert str(next(iter(options.values()))) in str(caught.value)
 
 
-@pytest.mark.parametrize("with_bnneck", [True, False])
+@cases("with_bnneck", [True, False])
 def test_it_builds_from_a_configuration(with_bnneck):
     options = {"NUM_CLASSES": 5, "EMBEDDING_DIM": 16, "STRIPES": 4, "WITH_BNNECK": with_bnneck}
     opts = [str(x) for k, v in options.items() for x in (f"MODEL.HEADS.{k}", v)]

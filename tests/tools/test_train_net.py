@@ -215,7 +215,7 @@ def test_cuda_without_cuda(train_net, tmp_path, monkeypatch):
         ("TEST__DRAW", "random", "expected a draw out of"),
         ("TEST__METRIC", "manhattan", "euclidean"),
         ("DATASETS__NAMES", "('Market1501',)", "Market1501"),
-        ("DATASETS__NAMES", "('Marktplatz',)", "no data set named 'Marktplatz'"),
+        ("DATASETS__NAMES", "('Marktplatz',)", "registered with fast-reid, got 'Marktplatz'"),
         ("DATASETS__NAMES", "('SYSUMM01', 'SYSUMM01')", "expected one data set"),
         ("DATASETS__NAMES", "()", "expected one data set"),
         ("DATASETS__TESTS", "('SYSUMM01', 'SYSUMM01')", "expected one data set"),

@@ -14,6 +14,7 @@ import cmemd.compat  # noqa: F401  before fastreid
 import yaml
 from fastreid.config import CfgNode, get_cfg
 
+from cmemd.data.layouts import llcm, regdb, sysu
 from cmemd.errors import InputError
 
 __all__ = ["add_cmemd_config", "load_config"]
@@ -86,19 +87,19 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.DATALOADER.NUM_THERMAL = 8
     cfg.DATASETS.SYSUMM01 = CfgNode()
     # Folder of the data set below fast-reid's root ($FASTREID_DATASETS, default "datasets") [C].
-    cfg.DATASETS.SYSUMM01.FOLDER = "SYSU-MM01"
+    cfg.DATASETS.SYSUMM01.FOLDER = sysu.LAYOUT.folder
     # Train on the 99 validation identities too, as the field does [C].
     cfg.DATASETS.SYSUMM01.TRAIN_WITH_VAL = True
     cfg.DATASETS.REGDB = CfgNode()
     # As for SYSUMM01 [C].
-    cfg.DATASETS.REGDB.FOLDER = "RegDB"
+    cfg.DATASETS.REGDB.FOLDER = regdb.LAYOUT.folder
     # Which of the ten published splits, 1 to 10; --trials goes through them [C].
     cfg.DATASETS.REGDB.TRIAL = 1
     # Share of the training identities held out for SOLVER.SELECTION "validation" [C].
     cfg.DATASETS.REGDB.VALIDATION_SHARE = 0.0
     cfg.DATASETS.LLCM = CfgNode()
     # As for SYSUMM01 [C].
-    cfg.DATASETS.LLCM.FOLDER = "LLCM"
+    cfg.DATASETS.LLCM.FOLDER = llcm.LAYOUT.folder
     # As for REGDB [C].
     cfg.DATASETS.LLCM.VALIDATION_SHARE = 0.0
 

@@ -1,7 +1,7 @@
 """Atomic writes, hashes, and checked reads of files.
 
-Whatever is written here is whole or not there: it is written under a temporary name that carries
-the process id, and moved into place at the end.
+Whatever is written here is whole or not there: it is written under a temporary name beside its
+place, and moved there at the end.
 """
 
 import contextlib
@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import os
-import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -57,9 +57,10 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside ``path``; at the end it takes that name.
+    """Yield a new folder; at the end it moves to ``path``.
 
-    If writing fails, the new folder is removed.
+    If writing fails, the new folder is removed. Its temporary name is its own, so that two writers
+    of one process, or what a killed one left, are not in the way.
 
     Args:
         path: must not exist, or be an empty folder.
@@ -67,13 +68,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder cannot be made or moved into place.
     """
-    unfinished = _unfinished(path)
-    unfinished.mkdir(parents=True)
-    try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", ignore_cleanup_errors=True
+    ) as place:
+        unfinished = Path(place, path.name)
+        unfinished.mkdir()  # with the usual permissions; the temporary folder's are private
         yield unfinished
         unfinished.replace(path)
-    finally:  # after the move there is nothing left to remove
-        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 @contextmanager

@@ -16,8 +16,9 @@ from types import ModuleType
 
 __all__ = ["MOVED"]
 
-# Old module -> where it is now; modules below one move with it.
-MOVED = {
+# Old module -> where it is now; modules below one move with it. Several new ones share the old
+# one's names among them.
+MOVED: dict[str, str] = {
     "cmemd.serve": "cmemd.inference",
     "cmemd.checkpoint": "cmemd.engine.checkpoint",
     "cmemd.hooks": "cmemd.engine.hooks",
@@ -28,7 +29,7 @@ MOVED = {
     "cmemd.trials": "cmemd.engine.trials",
     "cmemd.data.doctor": "cmemd.doctor",
     "cmemd.data.synthetic": "cmemd.standin",
-    "cmemd.data.splits": "cmemd.data.layouts.sysu",
+    "cmemd.data.splits": "cmemd.data.layouts.permutations cmemd.data.layouts.identity_lists",
     "cmemd.data.index_files": "cmemd.data.layouts.index_files",
     "cmemd.evaluation.evaluator": "cmemd.engine.evaluator",
     "cmemd.gallery.calibration": "cmemd.evaluation.open_set",
@@ -53,13 +54,22 @@ class _MovedFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             DeprecationWarning,
             stacklevel=2,
         )
-        spec.loader_state = importlib.import_module(now)
+        parts = [importlib.import_module(part) for part in now.split()]
+        spec.loader_state = parts[0] if len(parts) == 1 else _joined(spec.name, parts)
         # The import system writes the old name into what it is given: a stand-in, not the module.
         return ModuleType(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
         """Let the old name stand for the module."""
         sys.modules[module.__name__] = module.__spec__.loader_state
+
+
+def _joined(name: str, parts: Sequence[ModuleType]) -> ModuleType:
+    """Return a module with the public names of several."""
+    module = ModuleType(name)
+    for part in parts:
+        vars(module).update({public: getattr(part, public) for public in part.__all__})
+    return module
 
 
 def _now(name: str) -> str | None:

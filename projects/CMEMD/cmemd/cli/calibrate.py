@@ -1,9 +1,16 @@
-"""``cmemd calibrate``: the threshold for a wanted rate of false positives."""
+"""``cmemd calibrate``: find the threshold for a wanted rate of false positives."""
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmemd.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "find the threshold for cmemd search from labelled embeddings"
 
@@ -11,8 +18,8 @@ HELP = "find the threshold for cmemd search from labelled embeddings"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     for name, text in {
-        "probes": "embeddings with identities, some of people who are not in the gallery",
-        "gallery": "embeddings of the people to be found, with identities",
+        "probes": "embeddings with identities; some of the people must be absent from the gallery",
+        "gallery": "embeddings with identities of the people to find",
     }.items():
         parser.add_argument(
             f"--{name}",
@@ -20,27 +27,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             action="append",
             type=Path,
             metavar="F",
-            help=f"{text}; of cmemd embed --output; several times for several files",
+            help=f"{text}; written by cmemd embed --output; repeatable",
         )
     parser.add_argument(
         "--fpir",
         type=float,
         default=0.01,
         metavar="RATE",
-        help="share of queries of unknown people that may find somebody; default: %(default)s",
+        help="share of queries of unknown people that may get a match; default: %(default)s",
     )
     parser.add_argument(
-        "--top", type=int, default=10, metavar="K", help="matches that a search lists"
+        "--top",
+        type=int,
+        default=10,
+        metavar="K",
+        help="matches that a search lists; default: %(default)s",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Calibrate each pair of modalities, print the thresholds; the exit status.
+    """Calibrate each pair of modalities, print the thresholds, and return the exit status.
 
     Raises:
-        InputError: Files that are no embeddings or of two models, people or images that do not
-            suit the question, or a rate that so few probes cannot measure.
+        InputError: a file holds no embeddings, the files are of two models, an identity is missing,
+            probes are also in the gallery, or the probes are too few for the rate.
     """
     import dataclasses
     import itertools
@@ -86,7 +97,7 @@ def _rate(rate: float, interval: tuple[float, float]) -> str:
     return f"{100 * rate:.2f} % ({100 * interval[0]:.2f} to {100 * interval[1]:.2f})"
 
 
-def _read(paths):
+def _read(paths: Sequence[Path]) -> "dict[str, np.ndarray]":
     import numpy as np
 
     from cmemd.gallery.embeddings_file import read_embeddings
@@ -94,28 +105,31 @@ def _read(paths):
     parts = [read_embeddings(path) for path in paths]
     if len({part["vector"].shape[1] for part in parts}) > 1:
         raise InputError(
-            f"expected embeddings of one size in {', '.join(map(str, paths))}, got several: "
-            "embed them with one model"
+            f"embeddings of one size in {', '.join(map(str, paths))}",
+            "several sizes",
+            "embed all images with one model",
         )
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _check(probes, gallery) -> None:
+def _check(probes: "dict[str, np.ndarray]", gallery: "dict[str, np.ndarray]") -> None:
     models = {*probes["model"], *gallery["model"]}
     if len(models) > 1:
         raise InputError(
-            f"expected embeddings of one model, got {len(models)}: embed all with the same"
+            "embeddings of one model", f"{len(models)} models", "embed all images with one model"
         )
     for name, side in (("probes", probes), ("gallery", gallery)):
         unknown = side["path"][side["identity"] == ""]
         if len(unknown):
             raise InputError(
-                f"expected an identity for every image of the {name}, got {len(unknown)} without, "
-                f"such as {unknown[0]}: embed them with a list or a pattern"
+                f"an identity for every image of the {name}",
+                f"{len(unknown)} without, such as {unknown[0]}",
+                "embed them with a list or a --pattern that gives identities",
             )
     both = set(probes["path"]) & set(gallery["path"])
     if both:
         raise InputError(
-            f"expected probes that are not in the gallery, got {len(both)} that are, such as "
-            f"{min(both)}: an image finds itself, which says nothing; split them"
+            "probes that are not in the gallery",
+            f"{len(both)} that are, such as {min(both)}",
+            "split the images, because an image always finds itself",
         )

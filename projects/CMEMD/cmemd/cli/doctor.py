@@ -1,18 +1,21 @@
-"""``cmemd doctor``: examines a copy of a data set."""
+"""``cmemd doctor``: examine a copy of a data set."""
 
 import argparse
 import json
 from pathlib import Path
 
+from cmemd.data.layouts import LAYOUTS
 from cmemd.errors import InputError
+
+__all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "examine a copy of a data set: exit status 0 if it is usable, 1 if not"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
+    """Declare the command's arguments."""
     parser.add_argument(
-        "--layout", required=True, choices=["sysu", "regdb", "llcm"], help="whose folders to expect"
+        "--layout", required=True, choices=LAYOUTS, help="data set whose folders are expected"
     )
     parser.add_argument("--root", required=True, type=Path, help="the data set's own folder")
     parser.add_argument(
@@ -21,17 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints what is there against what should be; 0 if the data set is usable, 1 if not.
+    """Print counts and findings; return 0 if the data set is usable, 1 if not.
 
     Raises:
-        InputError: The root is no folder, or the JSON file cannot be written.
+        InputError: for a root that is no folder, or a JSON file that cannot be written.
     """
-    from cmemd.doctor import examine  # Pillow and NumPy are not for the start
+    from cmemd.doctor import examine  # imports Pillow and NumPy, which slow every command's start
 
     if args.json and (args.json.is_dir() or not args.json.parent.is_dir()):
         raise InputError(
-            f"expected a file in an existing folder for --json, got {args.json}: make its folder, "
-            "or name a file"
+            "a file in an existing folder for --json",
+            args.json,
+            "make its folder, or name a file",
         )
     report = examine(args.layout, args.root)
     print(report.to_text())

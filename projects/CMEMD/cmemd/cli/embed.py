@@ -1,8 +1,14 @@
-"""``cmemd embed``: embeddings of images, into a gallery or a file."""
+"""``cmemd embed``: embed images into a gallery or a file."""
 
 import argparse
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cmemd.inference import Predictor
+
+__all__ = ["HELP", "add_arguments", "add_model", "report_skipped", "run"]
 
 HELP = "embed images into a gallery or a file"
 
@@ -14,28 +20,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images",
         required=True,
         metavar="DIR|LIST|GLOB",
-        help="folder with subfolders; list .txt (a path a line) or .csv (path, identity, camera, "
-        "time); glob in quotes",
+        help="folder with subfolders; list .txt (one path per line) or .csv (path, identity, "
+        "camera, time); glob in quotes",
     )
     parser.add_argument(
         "--pattern",
         metavar="REGEX",
-        help=r"labels from the path, such as 'cam(?P<camera>\d+)/(?P<identity>\d+)/'",
+        help=r"take labels from the path, for example 'cam(?P<camera>\d+)/(?P<identity>\d+)/'",
     )
     to = parser.add_mutually_exclusive_group(required=True)
-    to.add_argument("--gallery", metavar="G", help="add there what it does not have yet")
+    to.add_argument("--gallery", metavar="G", help="gallery to which new images are added")
     to.add_argument(
         "--output",
         type=Path,
         metavar="F",
-        help="write .parquet, or .npz, which is held in memory until it is whole; an interrupted "
-        "run is continued from F.unfinished",
+        help="write a .parquet file, or an .npz file, which needs all rows in memory; the next run "
+        "continues an interrupted one from F.unfinished",
     )
     parser.add_argument(
         "--on-corrupt",
         choices=["skip", "raise"],
         default="skip",
-        help="images that cannot be read: list and skip them, or stop; default: %(default)s",
+        help="list and skip images that cannot be read, or stop; default: %(default)s",
     )
     parser.add_argument(
         "--strict", action="store_true", help="refuse images that look like the other modality"
@@ -43,26 +49,29 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Declare the model and how it runs, for each command that embeds."""
+    """Declare the arguments of a model, for each command that embeds."""
     parser.add_argument("--model", required=True, metavar="DIR", help="exported model folder")
     parser.add_argument(
         "--modality",
         required=True,
         choices=["visible", "thermal"],
-        help="how the images were taken; a wrong one gives wrong answers",
+        help="how the images were taken; a wrong modality gives wrong matches",
     )
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--batch-size", type=int, default=64)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda; default: %(default)s")
+    parser.add_argument(
+        "--batch-size", type=int, default=64, metavar="N", help="default: %(default)s"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Embed what is not embedded yet, say how many; the exit status.
+    """Embed new images, print how many, and return the exit status.
 
     Raises:
-        InputError: No such model, images or labels, a gallery of another model, or a full disk.
+        InputError: the model, images or labels are missing, the gallery is another model's, or the
+            disk is full.
     """
     from cmemd.data.modality import Modality
-    from cmemd.gallery.embedding import embed_chunks, labelled_anew, not_in_gallery
+    from cmemd.gallery.embedding import embed_chunks, not_in_gallery, relabelled
     from cmemd.gallery.embeddings_file import check_suffix, write_embeddings
     from cmemd.gallery.sources import find_sources
     from cmemd.gallery.table import create_gallery
@@ -79,26 +88,26 @@ def run(args: argparse.Namespace) -> int:
         strict=args.strict,
         on_corrupt=args.on_corrupt,
     )
-    # Its commits are what an interrupted run to a file goes on from.
+    # A run to a file commits to this gallery, so that the next run can continue it.
     unfinished = args.output and args.output.with_name(f"{args.output.name}.unfinished")
     with create_gallery(unfinished or args.gallery, predictor.digest, predictor.size) as gallery:
         new = not_in_gallery(sources, gallery, modality)
         added = sum(gallery.add(rows) for rows in embed_chunks(predictor, new, modality))
         report_skipped(predictor)
         if args.output:
-            rows = write_embeddings(labelled_anew(gallery, sources, modality), args.output)
+            rows = write_embeddings(relabelled(gallery, sources, modality), args.output)
             shutil.rmtree(unfinished, ignore_errors=True)
-            print(f"{rows} embeddings in {args.output}, {rows - added} of an interrupted run")
+            print(f"{rows} embeddings in {args.output}, {rows - added} from an interrupted run")
         else:
             print(
-                f"{added} embeddings added to {args.gallery}, {len(sources) - len(new)} were there "
-                f"already; {len(gallery)} in all"
+                f"{added} embeddings added to {args.gallery}, which had {len(sources) - len(new)} "
+                f"of these images before; {len(gallery)} in all"
             )
     return 0
 
 
-def report_skipped(predictor) -> None:
-    """List images that could not be read."""
+def report_skipped(predictor: "Predictor") -> None:
+    """Print the images that could not be read."""
     for path, reason in predictor.skipped:
         print(f"skipped {path}: {reason}")
     if predictor.skipped:

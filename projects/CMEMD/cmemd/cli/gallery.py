@@ -1,19 +1,25 @@
-"""``cmemd gallery``: what a gallery holds, and its upkeep."""
+"""``cmemd gallery``: show and maintain a gallery."""
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from cmemd.errors import InputError
 
-HELP = "show a gallery, remove from it, index or compact it"
+if TYPE_CHECKING:
+    from lancedb.expr import Expr
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "show a gallery, remove rows from it, index or compact it"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's actions and their arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
     for name, text in {
-        "info": "counts, time span, index, bytes",
-        "remove": "remove the rows that fit everything named; compact takes them off the disk",
-        "index": "build the approximate index anew, in large galleries",
+        "info": "show counts, time span, index and bytes",
+        "remove": "remove the rows that fit all given options; compact deletes them from disk",
+        "index": "build the approximate index of a large gallery again",
         "compact": "delete removed rows, old versions and leftovers from disk",
     }.items():
         action = actions.add_parser(name, help=text, description=text)
@@ -26,16 +32,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _add_filter(parser: argparse.ArgumentParser) -> None:
     for name in ("path", "identity", "camera"):
-        parser.add_argument(f"--{name}", action="append", default=[], help="several times for any")
-    parser.add_argument("--before", metavar="TIME", help="taken before it, ISO 8601")
-    parser.add_argument("--after", metavar="TIME", help="taken then or later")
+        parser.add_argument(
+            f"--{name}", action="append", default=[], help="any of several if repeated"
+        )
+    parser.add_argument("--before", metavar="TIME", help="taken before this time, ISO 8601")
+    parser.add_argument("--after", metavar="TIME", help="taken at this time or later")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do one action; the exit status.
+    """Run one action and return the exit status.
 
     Raises:
-        InputError: No gallery there, one in use, a full disk, or nothing named to remove.
+        InputError: the gallery is missing or in use, the disk is full, or no row to remove is
+            named.
     """
     from cmemd.gallery.table import INDEX_FROM, open_gallery
 
@@ -51,11 +60,11 @@ def run(args: argparse.Namespace) -> int:
         elif gallery.build_index():
             print(f"indexed {len(gallery)} rows")
         else:
-            print(f"no index: below {INDEX_FROM} rows search is exact; it has {len(gallery)}")
+            print(f"no index: search is exact below {INDEX_FROM} rows, and it has {len(gallery)}")
     return 0
 
 
-def _where(args: argparse.Namespace):
+def _where(args: argparse.Namespace) -> "Expr":
     import os
 
     from cmemd.gallery.sources import parse_time
@@ -70,13 +79,15 @@ def _where(args: argparse.Namespace):
     )
     if where is None:
         raise InputError(
-            "expected what to remove, got nothing: name --path, --identity, --camera, --before or "
-            "--after; for everything, delete the gallery's folder"
+            "rows to remove",
+            "no condition",
+            "give --path, --identity, --camera, --before or --after; to remove all rows, delete "
+            "the gallery's folder",
         )
     return where
 
 
-def _print_info(info: dict, as_json: bool) -> None:
+def _print_info(info: dict[str, Any], as_json: bool) -> None:
     import json
 
     from tabulate import tabulate

@@ -36,6 +36,7 @@ def run(args: argparse.Namespace) -> int:
     import numpy as np
     from tabulate import tabulate
 
+    from cmemd.data.layouts import sysu
     from cmemd.evaluation.features_file import read_features
     from cmemd.study.figures import draw_rows
     from cmemd.study.plan_mass import measure, read_views
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     views = read_views(args.standin)
     found = {}
     for path in args.features:
-        of = measure(read_features(path, "sysu"), views, images=args.images)
+        of = measure(read_features(path, sysu.LAYOUT.name), views, images=args.images)
         row = {
             f"same-view mass (%), K = {args.images}": 100 * of.same_view_mass,
             _RANDOM: 100 * of.uniform_mass,

@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         type=Path,
         metavar="F.npz",
-        help="one row per test image, see datasets/README.md",
+        help="one row per test image, docs/scoring.md describes it",
     )
     parser.add_argument(
         "--splits",
@@ -51,7 +51,8 @@ def run(args: argparse.Namespace) -> int:
         InputError: Unknown or mixed protocols, files that are missing, damaged or of another data
             set, or a draw that is not to be had.
     """
-    from cmemd.data.layouts.sysu import read_rand_perm_cam
+    from cmemd.data.layouts import LAYOUTS
+    from cmemd.data.layouts.permutations import read_rand_perm_cam
     from cmemd.evaluation.features_file import read_features
     from cmemd.evaluation.protocols import choose_draw, get_protocols
     from cmemd.evaluation.results import Column, results_document, write_results
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
     dataset = protocols[0].dataset
     perm = None
     if args.splits is not None:
-        if dataset != "sysu":
+        if not LAYOUTS[dataset].official_permutations:
             raise InputError(
                 f"expected --splits for SYSU-MM01's protocols only; got it for {protocols[0].name};"
                 " leave it out"
@@ -92,7 +93,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _check_identities(pids, args: argparse.Namespace) -> None:
     """Features of training identities score far too well: refuse them."""
-    from cmemd.data.layouts.sysu import read_ids
+    from cmemd.data.layouts.identity_lists import read_ids
 
     if not any((args.splits / f"test_id{suffix}").is_file() for suffix in (".txt", ".mat")):
         return

@@ -1,49 +1,62 @@
-"""``cmemd search``: finds the people of query images in a gallery."""
+"""``cmemd search``: find the people of query images in a gallery."""
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmemd.cli.embed import add_model, report_skipped
 from cmemd.errors import InputError
 
-HELP = "rank a gallery's images by their likeness to a query"
+if TYPE_CHECKING:
+    from cmemd.gallery.search import Match
+
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "rank a gallery's images by their similarity to a query"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_model(parser)
-    parser.add_argument("--gallery", required=True, metavar="G")
+    parser.add_argument("--gallery", required=True, metavar="G", help="gallery to search")
     parser.add_argument(
-        "--image", required=True, metavar="Q|DIR", help="query, or as --images of cmemd embed"
+        "--image",
+        required=True,
+        metavar="Q|DIR",
+        help="query image, or several as for --images of cmemd embed",
     )
-    parser.add_argument("--top", type=int, default=10, metavar="K", help="default: %(default)s")
+    parser.add_argument(
+        "--top", type=int, default=10, metavar="K", help="matches per query; default: %(default)s"
+    )
     parser.add_argument(
         "--threshold",
         type=float,
         default=float("-inf"),
         metavar="T",
-        help="least score of a match, of cmemd calibrate; below it there is no match",
+        help="lowest score of a match; cmemd calibrate finds it",
     )
     parser.add_argument(
-        "--in", choices=["visible", "thermal"], dest="among", help="matches of this modality only"
+        "--in", choices=["visible", "thermal"], dest="among", help="only matches of this modality"
     )
     parser.add_argument(
-        "--camera", action="append", default=[], help="matches of this camera; several times"
+        "--camera", action="append", default=[], help="only matches of this camera; repeatable"
     )
-    parser.add_argument("--since", metavar="TIME", help="taken then or later, ISO 8601")
-    parser.add_argument("--until", metavar="TIME", help="taken before it")
-    parser.add_argument("--exact", action="store_true", help="do without the gallery's index")
+    parser.add_argument(
+        "--since", metavar="TIME", help="only matches taken at this time or later, ISO 8601"
+    )
+    parser.add_argument("--until", metavar="TIME", help="only matches taken before this time")
+    parser.add_argument("--exact", action="store_true", help="search without the gallery's index")
     parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--sheet", type=Path, metavar="OUT.png", help="where a contact sheet goes")
+    parser.add_argument("--sheet", type=Path, metavar="OUT.png", help="write a contact sheet")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Search, print the matches, draw the sheet; the exit status.
+    """Search, print the matches, draw the sheet, and return the exit status.
 
     Raises:
-        InputError: No such gallery, model or image, a gallery of another model, or no readable
-            query.
+        InputError: the gallery, model or image is missing, the gallery is another model's, or no
+            query can be read.
     """
     import numpy as np
 
@@ -54,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     from cmemd.inference.predictor import Predictor
 
     if args.top < 1:
-        raise InputError(f"expected --top of at least 1, got {args.top}: leave it out for 10")
+        raise InputError("--top of at least 1", args.top, "leave it out for 10")
     where = row_filter(
         cameras=args.camera,
         modality=args.among,
@@ -68,8 +81,9 @@ def run(args: argparse.Namespace) -> int:
         found = list(predictor.stream(paths, args.modality))
         if not found:
             raise InputError(
-                f"expected a query that can be read at {args.image}, got none "
-                f"({predictor.skipped[0][1]}): name another"
+                f"a readable query at {args.image}",
+                f"none ({predictor.skipped[0][1]})",
+                "name another image",
             )
         queries = np.stack([vector for _, vector in found])
         matches = find_matches(
@@ -86,7 +100,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _print(answers: Sequence[tuple[str, Sequence]], as_json: bool) -> None:
+def _print(answers: Sequence[tuple[str, Sequence["Match"]]], as_json: bool) -> None:
     import dataclasses
     import json
     import os

@@ -1,17 +1,21 @@
-"""``cmemd synth``: draws a stand-in data set."""
+"""``cmemd synth``: draw a stand-in data set."""
 
 import argparse
 import re
 
+from cmemd.data.layouts import LAYOUTS
 from cmemd.errors import InputError
 
+__all__ = ["HELP", "add_arguments", "run"]
+
 HELP = "draw a stand-in data set in a genuine layout"
-LAYOUTS = ("sysu", "regdb", "llcm")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
-    parser.add_argument("--layout", required=True, choices=LAYOUTS, help="whose folders to draw")
+    """Declare the command's arguments."""
+    parser.add_argument(
+        "--layout", required=True, choices=LAYOUTS, help="data set whose folders are imitated"
+    )
     parser.add_argument("--root", required=True, help="the data set's own folder, to be made")
     parser.add_argument("--ids", type=int, default=100, help="number of people (default: 100)")
     parser.add_argument(
@@ -25,19 +29,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Draws the data set; the exit status."""
-    from cmemd import standin
+    """Draw the data set; return the exit status.
+
+    Raises:
+        InputError: for a malformed --size, or what the drawing raises.
+    """
+    from cmemd.standin import STANDINS
 
     size = re.fullmatch(r"(\d+)x(\d+)", args.size)
     if size is None:
-        raise InputError(f"expected --size as HxW, such as 144x72, got {args.size!r}")
+        raise InputError("--size as HxW", repr(args.size), "write it as in 144x72")
     height, width = map(int, size.groups())
-    draw = {
-        "sysu": standin.draw_sysu,
-        "regdb": standin.draw_regdb,
-        "llcm": standin.draw_llcm,
-    }
-    draw[args.layout](
+    STANDINS[args.layout](
         args.root,
         ids=args.ids,
         per_camera=args.per_camera,

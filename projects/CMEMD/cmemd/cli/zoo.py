@@ -1,29 +1,35 @@
-"""``cmemd zoo``: writes the page of released models."""
+"""``cmemd zoo``: write the page of released models."""
 
 import argparse
 from pathlib import Path
+
+__all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "write MODEL_ZOO.md from the index of released models"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declares the command's arguments."""
-    parser.add_argument("--index", type=Path, metavar="F.yml", help="default: the package's own")
+    """Declare the command's arguments."""
+    parser.add_argument("--index", type=Path, metavar="F.yml", help="default: the package's index")
     parser.add_argument(
-        "--output", type=Path, default=Path("MODEL_ZOO.md"), help="default: MODEL_ZOO.md"
+        "--output",
+        type=Path,
+        default=Path("MODEL_ZOO.md"),
+        metavar="F.md",
+        help="default: %(default)s",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Writes the page; the exit status.
+    """Write the page and return the exit status.
 
     Raises:
-        InputError: The index cannot be read, or the page not be written.
+        InputError: the index cannot be read, or the page cannot be written.
     """
     from cmemd.files import write_whole
-    from cmemd.inference.zoo import INDEX, read_index, zoo_page
+    from cmemd.inference.zoo import INDEX, read_zoo, zoo_page
 
-    entries = read_index(args.index or INDEX)
+    entries = read_zoo(args.index or INDEX)
     write_whole(args.output, zoo_page(entries).encode())
     print(f"wrote {len(entries)} models to {args.output}")
     return 0

@@ -1,1 +1,3 @@
-"""Data sets, their stand-ins, sampling and transforms."""
+"""What training reads: layouts of data sets, their builders, images and batches."""
+
+__all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Data sets as a configuration asks for them."""
+"""Build the data sets that a configuration names."""
 
 import os
 
@@ -7,55 +7,66 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.data.datasets import DATASET_REGISTRY
 
 from cmemd.data.items import ImageItem
+from cmemd.data.layouts import LAYOUTS
 from cmemd.errors import InputError
 
 __all__ = ["build_dataset", "held_out", "items_under_test", "test_dataset", "train_dataset"]
 
 
 def build_dataset(cfg, name: str):
-    """A registered data set with the options of its own config node, if it has one.
+    """Return a registered data set, built with the options of its own config node, if any.
 
     Raises:
-        InputError: for an unknown name, a data set of one modality, or what the data set raises.
+        InputError: for an unknown name, a data set without modalities, or what the data set raises.
     """
     options = {k.lower(): v for k, v in getattr(cfg.DATASETS, name.upper(), {}).items()}
     try:
         builder = DATASET_REGISTRY.get(name)
     except KeyError:
-        raise InputError(f"no data set named {name!r} is registered with fast-reid") from None
+        raise InputError(
+            "a data set registered with fast-reid",
+            repr(name),
+            f"name one in DATASETS, such as {', '.join(x.dataset for x in LAYOUTS.values())}",
+        ) from None
     try:
         data = builder(
             root=os.getenv("FASTREID_DATASETS", "datasets"),
             combineall=cfg.DATASETS.COMBINEALL,
             **options,
         )
-    except RuntimeError as error:  # how fast-reid's own data sets miss a folder
-        raise InputError(f"data set {name!r}: {error}") from None
+    except RuntimeError as error:  # fast-reid's own data sets raise it for a missing folder
+        raise InputError(
+            f"a complete data set {name!r}", error, "complete the copy, or set FASTREID_DATASETS"
+        ) from None
     if not data.train or not hasattr(data.train[0], "modality"):
-        raise InputError(f"data set {name!r} does not say which image is visible or thermal")
+        raise InputError(
+            f"the modality of each image of {name!r}",
+            "images without one",
+            f"use a visible-thermal data set: {', '.join(x.dataset for x in LAYOUTS.values())}",
+        )
     return data
 
 
 def train_dataset(cfg) -> str:
-    """The name of the data set to train on.
+    """Return the name of the data set to train on.
 
     Raises:
         InputError: for more or fewer than one.
     """
-    return _only(cfg, "NAMES", "identities of several share their numbers")
+    return _only(cfg, "NAMES", "train on one: identities of several would share their numbers")
 
 
 def test_dataset(cfg) -> str:
-    """The name of the data set under test.
+    """Return the name of the data set under test.
 
     Raises:
         InputError: for more or fewer than one.
     """
-    return _only(cfg, "TESTS", "several would share TEST.PROTOCOLS and results.json")
+    return _only(cfg, "TESTS", "test on one: several would share TEST.PROTOCOLS and results.json")
 
 
 def held_out(cfg, name: str) -> tuple[str, str]:
-    """Key and value that keep identities of a data set out of training, for validation."""
+    """Return the key and value that hold identities of a data set out of training."""
     node = name.upper()
     if "TRAIN_WITH_VAL" in getattr(cfg.DATASETS, node, {}):
         return f"DATASETS.{node}.TRAIN_WITH_VAL", "False"
@@ -63,7 +74,7 @@ def held_out(cfg, name: str) -> tuple[str, str]:
 
 
 def items_under_test(cfg, data, split: str) -> list[ImageItem]:
-    """Images of a split, "test" or "validation".
+    """Return the images of a split, "test" or "validation".
 
     Raises:
         InputError: for a validation split without identities.
@@ -72,16 +83,15 @@ def items_under_test(cfg, data, split: str) -> list[ImageItem]:
         return data.query + data.gallery
     if not data.validation:
         raise InputError(
-            "expected identities held out of training for SOLVER.SELECTION validation, got none: "
-            f"set {' '.join(held_out(cfg, type(data).__name__))}"
+            "identities held out of training for SOLVER.SELECTION validation",
+            "none",
+            f"set {' '.join(held_out(cfg, type(data).__name__))}",
         )
     return data.validation
 
 
-def _only(cfg, key: str, reason: str) -> str:
+def _only(cfg, key: str, remedy: str) -> str:
     names = cfg.DATASETS[key]
     if len(names) != 1:
-        raise InputError(
-            f"expected one data set in DATASETS.{key}, since {reason}; got {list(names)}"
-        )
+        raise InputError(f"one data set in DATASETS.{key}", list(names), remedy)
     return names[0]

@@ -1,4 +1,4 @@
-"""Items of a data set as batches that carry their modality."""
+"""A data set's images with their modality, as fast-reid's loaders read them."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -20,7 +20,7 @@ class VisibleThermalDataset(CommDataset):
 
     Args:
         items: images of both modalities.
-        transform: from an RGB image to what the batch holds.
+        transform: turns an RGB image into what the batch holds.
         relabel: number identities and cameras from 0, as training needs.
         seed: of the augmentation; see ``cmemd.data.places``.
     """

@@ -1,25 +1,27 @@
-"""Image files: which there are, whether they are whole, and reading one."""
+"""Image files: list them, check that they are whole, read one, and measure its chroma."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
+import numpy as np
 from PIL import Image
 
 from cmemd.errors import InputError
 
-__all__ = ["check_images", "list_images", "read_rgb"]
+__all__ = ["check_images", "chroma", "has_jpeg_end", "list_images", "read_rgb"]
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
-_JPEG_END = b"\xff\xd9"
-# Beyond 8 bits there is no agreed way down: Pillow clips 16-bit grey at 255, and how a thermal
-# camera's counts become grey levels is a choice of whoever made the data set.
+_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+# There is no agreed way from more than 8 bits down to 8: Pillow clips 16-bit grey at 255, and each
+# data set maps a thermal camera's counts to grey levels in its own way.
 _DEEP_MODES = ("I", "F")
-_TAIL = 64  # bytes in which a whole JPEG ends; some cameras pad behind the marker
+_RESTORE = "restore it, or leave it out"
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files of a folder, sorted by name; hidden files and others (Thumbs.db) left out."""
+    """Return a folder's image files, sorted by name; skip hidden and other files (Thumbs.db)."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -28,57 +30,78 @@ def list_images(folder: Path) -> list[Path]:
 
 
 def check_images(paths: Iterable[Path | str]) -> None:
-    """Finds files that are no image, cut short or too deep, without decoding the whole ones.
+    """Raise unless every file is a whole image of 8 bits; whole JPEGs are not decoded.
 
     Raises:
-        InputError: names the first such file.
+        InputError: names the first file that is no image, cut short or too deep.
     """
     for path in paths:
         with _naming(path), open(path, "rb") as file, Image.open(file) as image:
             _check_depth(path, image)
-            if image.format != "JPEG" or not _ends_like_a_jpeg(file):
+            if image.format != "JPEG":
                 image.load()
+            elif not has_jpeg_end(file):
+                raise InputError(f"an image in {path}", "a JPEG whose end is missing", _RESTORE)
 
 
 def read_rgb(path: Path | str) -> Image.Image:
-    """An image in RGB; the three channels of a grey or thermal one are equal.
+    """Return an image in RGB; a grey or thermal image gets three equal channels.
 
     Raises:
-        InputError: if the file is missing, truncated, no image, or of more than 8 bits in a single
-            channel; names it.
+        InputError: names a file that is missing, truncated, no image, or has more than 8 bits in a
+            single channel.
     """
     with _naming(path), Image.open(path) as image:
         _check_depth(path, image)
         return image.convert("RGB")
 
 
+def chroma(image: np.ndarray) -> float:
+    """Return how far an image's channels differ: mean over pixels of the largest minus the least.
+
+    Args:
+        image: ``(H, W, 3)`` uint8.
+
+    Returns:
+        Grey levels, 0 for a grey image to 255.
+    """
+    red, green, blue = np.moveaxis(image, -1, 0)
+    # Twenty times as fast as max(axis=-1): rows of three are no work for a vector unit.
+    highest = np.maximum(np.maximum(red, green), blue)
+    return float((highest - np.minimum(np.minimum(red, green), blue)).mean())
+
+
+def has_jpeg_end(file: BinaryIO) -> bool:
+    """Return whether a JPEG has an end marker after its last start of scan.
+
+    A file that was cut has none, even if its missing end was filled with other bytes. A thumbnail's
+    end marker comes before the scan, and padding may follow the end.
+    """
+    file.seek(0)
+    data = file.read()
+    return data.rfind(_JPEG_END) > data.rfind(_JPEG_SCAN)
+
+
 @contextmanager
 def _naming(path: Path | str) -> Iterator[None]:
-    """Any failure of a decoder as an error that names the file."""
+    """Turn any failure of a decoder into an error that names the file."""
     try:
         yield
     except InputError:
         raise
     except Exception as error:  # noqa: BLE001  decoders fail in many ways; all mean bad bytes
+        reason = " ".join(str(error).split())[:120]
         raise InputError(
-            f"expected an image in {path}, got a file that is truncated, missing or no image "
-            f"({' '.join(str(error).split())[:120]}): restore it, or leave it out"
+            f"an image in {path}",
+            f"a file that is truncated, missing or no image ({reason})",
+            _RESTORE,
         ) from None
 
 
 def _check_depth(path: Path | str, image: Image.Image) -> None:
     if image.mode.startswith(_DEEP_MODES):
         raise InputError(
-            f"expected 8 bits a channel in {path}, got mode {image.mode}: convert it to grey "
-            "levels 0 to 255, as all images of the model's training"
+            f"8 bits a channel in {path}",
+            f"mode {image.mode}",
+            "convert it to grey levels 0 to 255, like the images that the model was trained on",
         )
-
-
-def _ends_like_a_jpeg(file) -> bool:
-    """Whether the end-of-image marker is in the file's last bytes; leaves the position alone."""
-    position = file.tell()
-    file.seek(0, 2)
-    file.seek(max(0, file.tell() - _TAIL))
-    tail = file.read()
-    file.seek(position)
-    return _JPEG_END in tail

@@ -1,4 +1,4 @@
-"""One image of a data set, as every builder lists it."""
+"""One image of a data set."""
 
 from typing import NamedTuple
 
@@ -8,9 +8,9 @@ __all__ = ["ImageItem"]
 
 
 class ImageItem(NamedTuple):
-    """fast-reid's (path, pid, camid), and the modality, which its loaders would lose.
+    """fast-reid's (path, pid, camid), and the modality.
 
-    fast-reid renumbers cameras for training, so modality cannot be told from the camera later.
+    fast-reid renumbers cameras for training, so the camera does not tell the modality later.
     """
 
     path: str

@@ -1,4 +1,4 @@
-"""Batches of P identities x (K_v visible + K_t thermal) images."""
+"""Sample batches of P identities x (K_v visible + K_t thermal) images."""
 
 import itertools
 import logging
@@ -18,18 +18,18 @@ logger = logging.getLogger(__name__)
 
 
 class CrossModalitySampler(Sampler[int]):
-    """An endless stream of image indices, whole batches one after the other.
+    """An endless stream of image indices, batch after batch.
 
     A batch lists its identities one by one: K_v visible images, then K_t thermal ones. Identities
-    are gone through in random order, each once before any again. An identity's images of one
-    modality are dealt out like cards: shuffled, the cameras taking turns, and shuffled anew when
-    fewer than needed are left, so an image repeats within a batch only where the identity has fewer
-    than K of that modality.
+    come in random order, each once before any comes again. An identity's images of one modality
+    are shuffled, with the cameras taking turns, and used one after the other. They are shuffled
+    anew when fewer than needed are left. So an image repeats within a batch only if the identity
+    has fewer than K of that modality.
 
-    An identity without images of one modality is never drawn; such identities are counted in a
-    warning. All ranks draw the same batches from the seed and each takes its own identities of
-    them, so an identity is whole on one rank and a run does not depend on the number of ranks.
-    The stream depends on the seed and the items alone; nobody has to call ``set_epoch``.
+    Identities without images of one modality are skipped; a warning counts them. All ranks sample
+    the same batches from the seed, and each takes its own identities of them. So an identity is
+    whole on one rank, and a run does not depend on the number of ranks. The stream depends on the
+    seed and the items alone, without ``set_epoch``.
 
     Args:
         items: the training images, in the order of the data set's indices.
@@ -41,7 +41,8 @@ class CrossModalitySampler(Sampler[int]):
         world_size: number of processes; divides P.
 
     Raises:
-        InputError: if fewer than P identities have both modalities, or P does not divide.
+        InputError: if fewer than P identities have both modalities, or ``world_size`` does not
+            divide P.
     """
 
     def __init__(
@@ -57,8 +58,9 @@ class CrossModalitySampler(Sampler[int]):
     ) -> None:
         if identities % world_size:
             raise InputError(
-                f"expected P = {identities} identities a batch to divide by {world_size} "
-                "processes: change SOLVER.IMS_PER_BATCH"
+                f"a number of identities a batch, P, that {world_size} processes divide",
+                identities,
+                "change SOLVER.IMS_PER_BATCH, which is P x (K_v + K_t)",
             )
         self._wanted = {Modality.VISIBLE: num_visible, Modality.THERMAL: num_thermal}
         self._by_camera = _index(items)
@@ -66,14 +68,15 @@ class CrossModalitySampler(Sampler[int]):
         self._pids = [p for p in pids if all((p, m) in self._by_camera for m in Modality)]
         if len(self._pids) < len(pids):
             logger.warning(
-                "%d of %d training identities have images of one modality only and are never drawn",
+                "%d of %d training identities have images of one modality only: they are skipped",
                 len(pids) - len(self._pids),
                 len(pids),
             )
         if len(self._pids) < identities:
             raise InputError(
-                f"a batch of {identities} identities needs as many with images of both modalities, "
-                f"got {len(self._pids)}: lower SOLVER.IMS_PER_BATCH or add data"
+                f"{identities} training identities with images of both modalities for a batch",
+                len(self._pids),
+                "lower SOLVER.IMS_PER_BATCH or add data",
             )
         self._identities = identities
         self._seed = seed
@@ -81,46 +84,46 @@ class CrossModalitySampler(Sampler[int]):
         self._own = slice(rank * share, (rank + 1) * share)
 
     def __iter__(self) -> Iterator[int]:
-        """Yields this rank's indices of one batch after the other, without end."""
+        """Yield this rank's indices of one batch after the other, without end."""
         rng = random.Random(self._seed)
-        hands = {key: _deal(cameras, rng) for key, cameras in sorted(self._by_camera.items())}
+        unused = {key: _shuffle(cameras, rng) for key, cameras in sorted(self._by_camera.items())}
         queue: list[int] = []
         while True:
             if len(queue) < self._identities:
-                # Identities still waiting go last in the new round, so a batch never repeats one.
+                # Identities left over come last in the new round, so a batch never repeats one.
                 fresh = rng.sample(self._pids, len(self._pids))
                 queue += sorted(fresh, key=set(queue).__contains__)
             pids, queue = queue[: self._identities], queue[self._identities :]
-            batch = [self._draw(pid, hands, rng) for pid in pids]
+            batch = [self._sample(pid, unused, rng) for pid in pids]
             yield from itertools.chain.from_iterable(batch[self._own])
 
-    def _draw(self, pid: int, hands: dict, rng: random.Random) -> list[int]:
-        drawn: list[int] = []
+    def _sample(self, pid: int, unused: dict, rng: random.Random) -> list[int]:
+        sampled: list[int] = []
         for modality, count in self._wanted.items():
             cameras = self._by_camera[pid, modality]
-            hand = hands[pid, modality]
-            while len(hand) < count:
+            indices = unused[pid, modality]
+            while len(indices) < count:
                 if sum(map(len, cameras.values())) >= count:
-                    hand.clear()
-                hand += _deal(cameras, rng)
-            drawn += hand[:count]
-            del hand[:count]
-        return drawn
+                    indices.clear()
+                indices += _shuffle(cameras, rng)
+            sampled += indices[:count]
+            del indices[:count]
+        return sampled
 
 
 def _index(items: Sequence[ImageItem]) -> dict[tuple[int, Modality], dict[int, list[int]]]:
-    """(pid, modality) -> camera -> indices."""
+    """Return (pid, modality) -> camera -> indices."""
     index: dict = defaultdict(lambda: defaultdict(list))
     for i, item in enumerate(items):
         index[item.pid, item.modality][item.camid].append(i)
     return dict(index)
 
 
-def _deal(cameras: dict[int, list[int]], rng: random.Random) -> list[int]:
-    """All indices, each once, the cameras taking turns in random order."""
-    piles = [rng.sample(indices, len(indices)) for _, indices in sorted(cameras.items())]
+def _shuffle(cameras: dict[int, list[int]], rng: random.Random) -> list[int]:
+    """Return all indices once, the cameras taking turns in random order."""
+    columns = [rng.sample(indices, len(indices)) for _, indices in sorted(cameras.items())]
     rounds = []
-    for cards in itertools.zip_longest(*piles):
-        turn = [card for card in cards if card is not None]
+    for row in itertools.zip_longest(*columns):
+        turn = [index for index in row if index is not None]
         rounds.append(rng.sample(turn, len(turn)))
     return list(itertools.chain.from_iterable(rounds))

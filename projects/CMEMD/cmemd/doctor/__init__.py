@@ -1,9 +1,9 @@
-"""Examines a copy of a data set: what is there, against what should be.
+"""Examine a copy of a data set: compare what is there with what should be.
 
-The data sets' own builders stop at the first thing they cannot use; this reports on any tree.
+The data sets' own builders stop at the first fault; this reports all faults of any tree.
 """
 
-from cmemd.doctor.examine import LAYOUTS, examine
+from cmemd.doctor.examine import examine
 from cmemd.doctor.report import Report, Severity
 
-__all__ = ["LAYOUTS", "Report", "Severity", "examine"]
+__all__ = ["Report", "Severity", "examine"]

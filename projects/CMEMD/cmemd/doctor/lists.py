@@ -1,19 +1,14 @@
-"""Index files, one ``relative/path label`` a line, read to the end whatever their faults."""
+"""Report the faults of index files and identity lists."""
 
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from pathlib import Path
-from typing import NamedTuple
 
-from cmemd.data.layouts.index_files import parse_line
+from cmemd.data.layouts.index_files import FaultKind, IndexEntry, IndexFault
 from cmemd.doctor.report import Fault, Report, Severity
 
-__all__ = ["Entry", "read_index", "report_overlap"]
+__all__ = ["NO_INDEX", "UNLISTED", "path_of", "read_to_the_end", "report_overlap"]
 
-NO_INDEX = Fault(
-    Severity.ERROR, "index files that are not there", "copy the data set's idx folder whole"
-)
+NO_INDEX = Fault(Severity.ERROR, "missing index files", "copy the data set's idx folder whole")
 BAD_LINE = Fault(
     Severity.ERROR,
     "lines of index files that are not `relative/path label`",
@@ -25,22 +20,22 @@ BAD_PATH = Fault(
     "take the file from the data set again",
 )
 LISTED_MISSING = Fault(
-    Severity.ERROR, "listed images that are not there", "complete the copy, or mend the list"
+    Severity.ERROR, "listed images that are missing", "complete the copy, or correct the list"
 )
 LISTED_TWICE = Fault(
     Severity.WARNING,
     "images listed twice in one file",
-    "take the file from the data set again: they would count twice",
+    "take the file from the data set again: these images would count twice",
 )
 LABELS = Fault(
     Severity.ERROR,
     "labels that do not go with one identity each",
-    "take the file from the data set again: a person's images share one label, and nobody else's",
+    "take the file from the data set again: each identity needs one label of its own",
 )
 OVERLAP = Fault(
     Severity.ERROR,
     "identities listed for training and for testing",
-    "take the lists from the data set again: scores on them would be far too high",
+    "take the lists from the data set again: scores on these identities would be far too high",
 )
 UNLISTED = Fault(
     Severity.WARNING,
@@ -48,75 +43,62 @@ UNLISTED = Fault(
     "complete the lists, or remove the images: they are never used",
 )
 
-
-class Entry(NamedTuple):
-    """A line of an index file.
-
-    Attributes:
-        where: file and line number.
-        path: relative to the data set's folder, with forward slashes.
-        label: the file's own number of the identity.
-        pid: the identity, which the path's folder says.
-    """
-
-    where: str
-    path: str
-    label: int
-    pid: int
+_FAULTS = {
+    FaultKind.NO_FILE: NO_INDEX,
+    FaultKind.EMPTY: BAD_LINE,
+    FaultKind.NOT_PATH_LABEL: BAD_LINE,
+    FaultKind.NOT_RELATIVE: BAD_PATH,
+    FaultKind.NO_IDENTITY: BAD_PATH,
+    FaultKind.NO_IMAGE: LISTED_MISSING,
+}
 
 
-def read_index(
-    root: Path, name: str, pid_of: Callable[[tuple[str, ...]], int | None], report: Report
-) -> list[Entry]:
-    """Reads the lines that can be read; what is wrong with any goes into the report.
+def read_to_the_end(
+    name: str, read: Callable[[Callable[[IndexFault], None]], list[IndexEntry]], report: Report
+) -> list[IndexEntry]:
+    """Read an index file to its end; report all of its faults.
 
     Args:
-        root: the data set's folder.
-        name: of the file, relative to it.
-        pid_of: the identity that a path's parts name, or None.
+        name: path of the file, relative to the data set's folder.
+        read: reads the file, given what to do with a fault.
         report: takes the findings.
+
+    Returns:
+        The lines that name an identity.
     """
-    file = root / name
-    if not file.is_file():
-        report.add(NO_INDEX, [name])
-        return []
-    entries = []
-    text = file.read_text(encoding="utf-8-sig", errors="replace")
-    if not text.strip():
-        report.add(BAD_LINE, [f"{name}: empty"])
-    for number, line in enumerate(text.split("\n"), 1):
-        where = f"{name}:{number}"
-        parsed = parse_line(line)
-        if parsed is None:
-            report.add(BAD_LINE, [f"{where}: {line[:80]!r}"] if line.strip() else [])
-            continue
-        parts = parsed[0].parts
-        pid = pid_of(parts)
-        if pid is None or ".." in parts:
-            report.add(BAD_PATH, [f"{where}: {parsed[0].as_posix()}"])
-        else:
-            entries.append(Entry(where, "/".join(parts), parsed[1], pid))
-    _report_files(root, entries, report)
+
+    def add(fault: IndexFault) -> None:
+        if fault.kind is FaultKind.LABEL:  # reported below, once for each label and identity
+            return
+        where = f"{name}:{fault.line}: " if fault.line else f"{name}: "
+        case = name if fault.kind is FaultKind.NO_FILE else where + fault.text
+        report.add(_FAULTS[fault.kind], [case])
+
+    entries = read(add)
+    _report_repeats(name, entries, report)
     _report_labels(name, entries, report)
     return entries
 
 
+def path_of(entry: IndexEntry) -> str:
+    """Return an entry's path relative to the data set's folder, with forward slashes."""
+    return "/".join(entry.parts)
+
+
 def report_overlap(train: set[int], test: set[int], where: str, report: Report) -> None:
-    """Reports identities of both sets."""
+    """Report identities in both sets."""
     report.add(OVERLAP, (f"{where}: identity {pid}" for pid in sorted(train & test)))
 
 
-def _report_files(root: Path, entries: list[Entry], report: Report) -> None:
-    seen: set[str] = set()
+def _report_repeats(name: str, entries: list[IndexEntry], report: Report) -> None:
+    seen: set[tuple[str, ...]] = set()
     for entry in entries:
-        if not os.path.isfile(root / entry.path):  # Path.is_file would raise for some odd names
-            report.add(LISTED_MISSING, [f"{entry.where}: {entry.path}"])
-        if entry.path in seen:
-            report.add(LISTED_TWICE, [f"{entry.where}: {entry.path}"])
-        seen.add(entry.path)
+        if entry.parts in seen:
+            report.add(LISTED_TWICE, [f"{name}:{entry.line}: {path_of(entry)}"])
+        seen.add(entry.parts)
 
 
-def _report_labels(name: str, entries: list[Entry], report: Report) -> None:
+def _report_labels(name: str, entries: list[IndexEntry], report: Report) -> None:
     labels: dict[int, set[int]] = defaultdict(set)
     identities: dict[int, set[int]] = defaultdict(set)
     for entry in entries:

@@ -1,4 +1,4 @@
-"""Decodes every image: which are damaged, which are not of their camera's modality, how large."""
+"""Decode every image: find damage, images of the other modality, and sizes."""
 
 import statistics
 from collections import defaultdict
@@ -11,24 +11,32 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
+from cmemd.data.images import chroma, has_jpeg_end
 from cmemd.data.modality import Modality
 from cmemd.doctor.report import Fault, Report, Severity
-from cmemd.doctor.shots import Shot
+from cmemd.doctor.tree import ImageFile
 
-__all__ = ["Look", "look", "report_pixels"]
+__all__ = [
+    "COLOURED",
+    "COLOURLESS",
+    "GREY",
+    "SWAPPED",
+    "Decoded",
+    "decode",
+    "report_decoded",
+    "report_pixels",
+]
 
-# Chroma: mean over pixels of (largest - least channel), in grey levels of 255. All four chosen.
-# Grey images that went through JPEG's colour conversion stay below 2; photographs lie above 8.
+# In grey levels of chroma. Grey images that went through JPEG's colour conversion stay below 2;
+# photographs lie above 8. These four numbers are chosen [C].
 COLOURED = 8.0
 GREY = 2.0
-SWAPPED = (
-    0.5  # share of a thermal camera's images that are coloured, from which it is no thermal one
-)
-COLOURLESS = 0.9  # share of a visible camera's images that are grey, from which it looks thermal
+# Share of a thermal camera's images that are coloured: from here on it is taken for a visible one.
+SWAPPED = 0.5
+# Share of a visible camera's images that are grey: from here on it looks like a thermal one.
+COLOURLESS = 0.9
 
 _CHUNK = 64  # images a process takes at a time
-_SCAN = b"\xff\xda"
-_END = b"\xff\xd9"
 
 UNREADABLE = Fault(Severity.ERROR, "damaged or unreadable images", "restore them from the data set")
 COLOURED_THERMAL = Fault(
@@ -39,7 +47,7 @@ COLOURED_THERMAL = Fault(
 SWAPPED_CAMERA = Fault(
     Severity.ERROR,
     "thermal cameras whose images are mostly coloured",
-    "put visible and thermal folders in their places: every label of modality would be wrong",
+    "exchange the visible and thermal folders: every modality label would be wrong",
 )
 COLOURLESS_CAMERA = Fault(
     Severity.WARNING,
@@ -53,8 +61,8 @@ GREY_VISIBLE = Fault(
 )
 
 
-class Look(NamedTuple):
-    """What decoding an image tells; zeros where there is a ``problem``."""
+class Decoded(NamedTuple):
+    """What decoding an image shows; the numbers are 0 if there is a ``problem``."""
 
     height: int
     width: int
@@ -62,55 +70,53 @@ class Look(NamedTuple):
     problem: str | None
 
 
-def look(path: Path) -> Look:
-    """Decodes one image whole.
+def decode(path: Path) -> Decoded:
+    """Decode one image whole.
 
-    A JPEG is decoded to an eighth of its size: all of its data is read all the same. Found: what
-    Pillow cannot decode, files cut anywhere, and JPEGs whose missing end was filled up with other
-    bytes. Not found: other bytes in the middle of a JPEG, which decode to some picture.
+    A JPEG is decoded to an eighth of its size, which still reads all of its data. Found: files that
+    Pillow cannot decode, cut files, and JPEGs whose missing end was filled with other bytes. Not
+    found: wrong bytes in the middle of a JPEG, which decode to some picture.
     """
     try:
         with path.open("rb") as file, Image.open(file) as image:
             width, height = image.size
             image.draft(None, (1, 1))
             pixels = np.asarray(image.convert("RGB"))
-            if image.format == "JPEG" and not _has_end(file):
-                return Look(0, 0, 0.0, "the end of the JPEG is missing")
+            if image.format == "JPEG" and not has_jpeg_end(file):
+                return Decoded(0, 0, 0.0, "the end of the JPEG is missing")
     except UnidentifiedImageError:
-        return Look(0, 0, 0.0, "no image")
+        return Decoded(0, 0, 0.0, "no image")
     except Exception as error:  # noqa: BLE001 - Pillow raises many kinds for damaged files
-        return Look(0, 0, 0.0, str(error) or type(error).__name__)
-    lowest = np.minimum(np.minimum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
-    highest = np.maximum(np.maximum(pixels[..., 0], pixels[..., 1]), pixels[..., 2])
-    return Look(height, width, float((highest - lowest).mean()), None)
+        return Decoded(0, 0, 0.0, str(error) or type(error).__name__)
+    return Decoded(height, width, chroma(pixels), None)
 
 
-def report_pixels(root: Path, shots: Sequence[Shot], report: Report) -> None:
-    """Looks at all images, in parallel, with a progress bar on terminals; reports on them."""
+def report_pixels(root: Path, files: Sequence[ImageFile], report: Report) -> None:
+    """Decode all images in parallel, with a progress bar on terminals; report on them."""
     with Pool() as pool:
-        looks = list(
+        decoded = list(
             tqdm(
-                pool.imap(look, (root / shot.path for shot in shots), chunksize=_CHUNK),
-                total=len(shots),
+                pool.imap(decode, (root / file.path for file in files), chunksize=_CHUNK),
+                total=len(files),
                 desc="images",
                 disable=None,
             )
         )
-    report_looks(shots, looks, report)
+    report_decoded(files, decoded, report)
 
 
-def report_looks(shots: Sequence[Shot], looks: Sequence[Look], report: Report) -> None:
-    """Reports damage and colour, and the sizes of each modality as rows (height x width)."""
+def report_decoded(files: Sequence[ImageFile], decoded: Sequence[Decoded], report: Report) -> None:
+    """Report damage, colour, and the sizes of each modality as rows (height x width)."""
     report.add(
         UNREADABLE,
-        (f"{s.path}: {x.problem}" for s, x in zip(shots, looks, strict=True) if x.problem),
+        (f"{file.path}: {x.problem}" for file, x in zip(files, decoded, strict=True) if x.problem),
     )
-    cameras: dict[tuple[str, Modality], list[tuple[Shot, Look]]] = defaultdict(list)
-    sizes: dict[Modality, list[Look]] = defaultdict(list)
-    for shot, seen in zip(shots, looks, strict=True):
+    cameras: dict[tuple[str, Modality], list[tuple[ImageFile, Decoded]]] = defaultdict(list)
+    sizes: dict[Modality, list[Decoded]] = defaultdict(list)
+    for file, seen in zip(files, decoded, strict=True):
         if not seen.problem:
-            cameras[shot.camera, shot.modality].append((shot, seen))
-            sizes[shot.modality].append(seen)
+            cameras[file.camera, file.modality].append((file, seen))
+            sizes[file.modality].append(seen)
     for (camera, modality), images in cameras.items():
         judge = _judge_thermal if modality is Modality.THERMAL else _judge_visible
         judge(camera, images, report)
@@ -122,28 +128,21 @@ def report_looks(shots: Sequence[Shot], looks: Sequence[Look], report: Report) -
         )
 
 
-def _judge_thermal(camera: str, images: list[tuple[Shot, Look]], report: Report) -> None:
-    odd = [f"{shot.path}: chroma {x.chroma:.1f}" for shot, x in images if x.chroma >= COLOURED]
+def _judge_thermal(camera: str, images: list[tuple[ImageFile, Decoded]], report: Report) -> None:
+    odd = [f"{file.path}: chroma {x.chroma:.1f}" for file, x in images if x.chroma >= COLOURED]
     if len(odd) >= SWAPPED * len(images):
         report.add(SWAPPED_CAMERA, [f"{camera}: {len(odd):,} of {len(images):,} images"])
     else:
         report.add(COLOURED_THERMAL, odd)
 
 
-def _judge_visible(camera: str, images: list[tuple[Shot, Look]], report: Report) -> None:
-    odd = [f"{shot.path}: chroma {x.chroma:.1f}" for shot, x in images if x.chroma < GREY]
+def _judge_visible(camera: str, images: list[tuple[ImageFile, Decoded]], report: Report) -> None:
+    odd = [f"{file.path}: chroma {x.chroma:.1f}" for file, x in images if x.chroma < GREY]
     if len(odd) >= COLOURLESS * len(images):
         report.add(COLOURLESS_CAMERA, [f"{camera}: {len(odd):,} of {len(images):,} images"])
     else:
         report.add(GREY_VISIBLE, odd)
 
 
-def _has_end(file) -> bool:
-    """Whether an end-of-image marker follows the start of the last scan."""
-    file.seek(0)
-    data = file.read()
-    return data.rfind(_END) > data.rfind(_SCAN)
-
-
-def _size(looks: list[Look], pick) -> str:
-    return f"{pick(x.height for x in looks)}x{pick(x.width for x in looks)}"
+def _size(decoded: list[Decoded], pick) -> str:
+    return f"{pick(x.height for x in decoded)}x{pick(x.width for x in decoded)}"

@@ -1,4 +1,4 @@
-"""Faults, the cases of them that a copy shows, and the report in words or as JSON."""
+"""Faults, the cases found in a copy, and the report as text or JSON."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -12,11 +12,11 @@ _EXAMPLES = 3
 
 
 class Severity(Enum):
-    """What a fault means for whoever trains or scores on the data.
+    """What a fault means for training and scoring.
 
-    ERROR: the data set's builder or the evaluation would refuse it, or it would train or score on
-    something else than it says. WARNING: everything runs, but figures are not comparable with
-    published ones, or some of the data is never used. NOTE: nothing hangs on it.
+    ERROR: the data set's builder or the evaluation would refuse the data, or would silently train
+    or score on wrong data. WARNING: everything runs, but metrics are not comparable with published
+    ones, or some of the data is never used. NOTE: no consequence.
     """
 
     ERROR = "error"
@@ -42,18 +42,18 @@ class Fault:
 COUNTS = Fault(
     Severity.WARNING,
     "counts that are not the genuine data set's",
-    "complete or clean the copy: figures on it are not comparable with published ones",
+    "complete or clean the copy: metrics on it are not comparable with published ones",
 )
 STANDIN = Fault(
     Severity.NOTE,
     "a drawn stand-in",
-    "nothing to mend: its counts need not be the genuine ones",
+    "nothing: its counts need not be the genuine ones",
 )
 
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table; ``expected`` is None where no genuine figure is known."""
+    """One line of the table; ``expected`` is None if no genuine count is known."""
 
     subject: str
     expected: int | str | None
@@ -61,20 +61,20 @@ class Row:
 
     @property
     def differs(self) -> bool:
-        """Whether a genuine figure is known and another was found."""
+        """Whether a genuine count is known and another was found."""
         return self.expected is not None and self.expected != self.found
 
 
 @dataclass
 class Report:
-    """What an examination finds, collected on the way.
+    """All findings of an examination.
 
     Attributes:
         data_set: the genuine data set's name.
         root: the folder examined.
         standin: the name in its meta.jsonl if it is a drawn stand-in, else None.
         rows: the table.
-        findings: every fault met, with its cases in the order of discovery.
+        findings: every fault found, with its cases in the order of discovery.
     """
 
     data_set: str
@@ -84,17 +84,17 @@ class Report:
     findings: dict[Fault, list[str]] = field(default_factory=dict)
 
     def row(self, subject: str, found: int | str, expected: int | str | None = None) -> None:
-        """Adds a line to the table."""
+        """Add a line to the table."""
         self.rows.append(Row(subject, expected, found))
 
     def add(self, fault: Fault, cases: Iterable[object]) -> None:
-        """Adds cases of a fault; no case, no finding."""
+        """Add cases of a fault; without a case nothing is added."""
         cases = [str(case) for case in cases]
         if cases:
             self.findings.setdefault(fault, []).extend(cases)
 
     def compare_counts(self) -> None:
-        """Turns differing lines of the table into a finding, but for a stand-in."""
+        """Turn differing lines of the table into a finding, except for a stand-in."""
         if self.standin is None:
             self.add(COUNTS, (f"{r.subject}: {r.found}, not {r.expected}" for r in self.differing))
         else:
@@ -102,7 +102,7 @@ class Report:
 
     @property
     def differing(self) -> list[Row]:
-        """The lines of the table that differ from the genuine data set."""
+        """Lines of the table that differ from the genuine data set."""
         return [row for row in self.rows if row.differs]
 
     @property
@@ -111,7 +111,7 @@ class Report:
         return not any(fault.severity is Severity.ERROR for fault in self.findings)
 
     def to_dict(self) -> dict[str, object]:
-        """Everything, all cases included, for JSON."""
+        """Return everything, with all cases, for JSON."""
         return {
             "data_set": self.data_set,
             "root": self.root,
@@ -134,7 +134,7 @@ class Report:
         }
 
     def to_text(self) -> str:
-        """The table, each finding with a few of its cases and its remedy, and the verdict."""
+        """Return the table, each finding with its first cases and remedy, and the verdict."""
         mark = "" if self.standin else "differs"
         table = tabulate(
             [

@@ -17,7 +17,8 @@ import torch
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
 
-from cmemd.data.layouts.sysu import read_rand_perm_cam
+from cmemd.data.layouts import LAYOUTS
+from cmemd.data.layouts.permutations import read_rand_perm_cam
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import check_metric
 from cmemd.evaluation.features_file import order_by_name, write_features
@@ -125,7 +126,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         if not comm.is_main_process():
             return {}
         batches = list(itertools.chain.from_iterable(gathered))
-        by_flip = _samples(batches, numbered=self._protocols[0].dataset == "sysu")
+        by_flip = _samples(batches, numbered=LAYOUTS[self._protocols[0].dataset].numbered)
         columns = [
             Column(score, flip)
             for flip, samples in by_flip.items()

@@ -18,6 +18,7 @@ from fastreid.utils.logger import setup_logger
 
 from cmemd.config import load_config
 from cmemd.data.build import build_dataset
+from cmemd.data.layouts import regdb
 from cmemd.engine.runs import Run
 from cmemd.errors import EXIT_BAD_INPUT, InputError
 from cmemd.evaluation.results import write_results
@@ -28,8 +29,8 @@ __all__ = ["TRIALS", "TrialRun", "average", "parse_trials", "plan_trials", "run_
 
 logger = logging.getLogger(__name__)
 
-TRIALS = range(1, 11)  # RegDB's published splits
-_DATASET = "RegDB"
+TRIALS = regdb.SPLITS
+_DATASET = regdb.LAYOUT.dataset
 
 
 @dataclass(frozen=True)

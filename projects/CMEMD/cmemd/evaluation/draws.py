@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmemd.data.layouts.sysu import RandPermCam
+from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
 from cmemd.evaluation.protocols import EVERYTHING, OFFICIAL, Protocol, Side, choose_draw
 from cmemd.evaluation.samples import Samples

@@ -25,20 +25,11 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from cmemd.data.modality import LLCM_CAMERAS, REGDB_CAMERAS, SYSU_CAMERAS, Modality
+from cmemd.data.layouts import LAYOUTS, llcm, regdb, sysu
+from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.evaluation.samples import Samples
 from cmemd.files import write_whole
-
-_ARRAYS = {
-    "sysu": ("feats", "pids", "camids", "frames"),
-    "regdb": ("feats", "pids", "modality"),
-    "llcm": ("feats", "paths"),
-}
-LAYOUTS = tuple(_ARRAYS)
-
-_LLCM_FOLDERS = {"test_vis": Modality.VISIBLE, "test_nir": Modality.THERMAL}
-_REGDB_CAMERA_OF = {modality: camera for camera, modality in REGDB_CAMERAS.items()}
 
 
 def read_features(path: Path | str, layout: str) -> Samples:
@@ -46,7 +37,7 @@ def read_features(path: Path | str, layout: str) -> Samples:
 
     Args:
         path: The file.
-        layout: One of ``LAYOUTS``: ``sysu``, ``regdb`` or ``llcm``.
+        layout: Name of one of ``LAYOUTS``: ``sysu``, ``regdb`` or ``llcm``.
 
     Returns:
         The samples, in the file's order.
@@ -56,7 +47,7 @@ def read_features(path: Path | str, layout: str) -> Samples:
             that cannot be of this data set.
     """
     arrays = _load(Path(path), layout)
-    samples = {"sysu": _sysu, "regdb": _regdb, "llcm": _llcm}[layout](arrays, path)
+    samples = _READERS[layout](arrays, path)
     return Samples(**{"features": arrays["feats"]} | samples)
 
 
@@ -98,10 +89,10 @@ def _load(path: Path, layout: str) -> dict[str, np.ndarray]:
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("a single array")
         with file:
-            missing = [name for name in _ARRAYS[layout] if name not in file]
+            missing = [name for name in LAYOUTS[layout].arrays if name not in file]
             if missing:
                 raise InputError(
-                    f"expected arrays {', '.join(_ARRAYS[layout])} in {path} for a {layout} "
+                    f"expected arrays {', '.join(LAYOUTS[layout].arrays)} in {path} for a {layout} "
                     f"protocol; got {', '.join(file) or 'none'}; add {', '.join(missing)}"
                 )
             return {name: file[name] for name in file}
@@ -121,8 +112,8 @@ def _load(path: Path, layout: str) -> dict[str, np.ndarray]:
 def _sysu(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.ndarray]:
     feats, pids = arrays["feats"], arrays["pids"]
     camids, frames = (_integers(arrays, name, path) for name in ("camids", "frames"))
-    _check_range(camids, tuple(SYSU_CAMERAS), "camids", path, "SYSU-MM01's camera numbers")
-    modalities = np.array([SYSU_CAMERAS[camera] for camera in camids.tolist()])
+    _check_range(camids, tuple(sysu.CAMERAS), "camids", path, "SYSU-MM01's camera numbers")
+    modalities = np.array([sysu.CAMERAS[camera] for camera in camids.tolist()])
     if "modality" in arrays and not np.array_equal(arrays["modality"], modalities):
         raise InputError(
             f"expected the modality of each camera in {path} (1, 2, 4, 5 visible; 3, 6 thermal); "
@@ -136,7 +127,7 @@ def _sysu(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.nd
         "paths": _paths(
             arrays,
             len(feats),
-            lambda row: f"cam{camids[row]}/{pids[row]:04d}/{frames[row]:04d}.jpg",
+            lambda row: sysu.image_path(camids[row], pids[row], frames[row]),
         ),
     }
 
@@ -148,7 +139,7 @@ def _regdb(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.n
     paths = _paths(arrays, len(arrays["feats"]), lambda row: f"{modalities[row]}/{pids[row]}/{row}")
     return {
         "pids": pids,
-        "camids": np.array([_REGDB_CAMERA_OF[Modality(m)] for m in modalities.tolist()]),
+        "camids": np.array([regdb.LAYOUT.cameras[Modality(m)][0] for m in modalities.tolist()]),
         "modalities": modalities,
         "frames": order_by_name(paths) if "paths" in arrays else np.arange(len(pids)),
         "paths": paths,
@@ -174,22 +165,19 @@ def _llcm(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.nd
 
 def _llcm_labels(image: str, path: Path | str) -> tuple[int, int, int]:
     """Modality, camera and identity: the last three folders, whatever stands above them."""
-    *_, half, camera, pid, _ = ("", "", "", *PurePosixPath(image.replace("\\", "/")).parts)
-    modality = _LLCM_FOLDERS.get(half)
-    number = camera.removeprefix("cam")
-    if (
-        modality is None
-        or not (camera.startswith("cam") and number.isascii() and number.isdecimal())
-        or not (pid.isascii() and pid.isdecimal())
-    ):
+    labels = llcm.labels_of(image)
+    if labels is None:
         raise InputError(
             f"expected paths like test_vis/cam1/0005/x.jpg or test_nir/... in {path}; got {image!r}"
         )
-    if int(number) not in LLCM_CAMERAS[modality]:
+    modality, camera, pid = labels
+    cameras = llcm.LAYOUT.cameras[modality]
+    if camera not in cameras:
         raise InputError(
-            f"expected a camera out of {LLCM_CAMERAS[modality]} for {half} in {path}; got {image!r}"
+            f"expected a camera out of {cameras} for {llcm.TEST_FOLDERS[modality]} in {path}; "
+            f"got {image!r}"
         )
-    return int(modality), int(number), int(pid)
+    return int(modality), camera, pid
 
 
 def _identities(arrays: Mapping[str, np.ndarray], path: Path | str) -> np.ndarray:
@@ -224,3 +212,6 @@ def _check_range(
 
 def _paths(arrays: Mapping[str, np.ndarray], images: int, name) -> np.ndarray:
     return arrays.get("paths", np.array([name(row) for row in range(images)]))
+
+
+_READERS = {sysu.LAYOUT.name: _sysu, regdb.LAYOUT.name: _regdb, llcm.LAYOUT.name: _llcm}

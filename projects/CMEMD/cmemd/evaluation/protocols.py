@@ -7,8 +7,9 @@ changes a figure is written here and nowhere else.
 import difflib
 from dataclasses import dataclass
 
-from cmemd.data.layouts.sysu import TRIALS, RandPermCam
-from cmemd.data.modality import SYSU_THERMAL_CAMERAS, SYSU_VISIBLE_CAMERAS, Modality
+from cmemd.data.layouts import LAYOUTS, llcm, regdb, sysu
+from cmemd.data.layouts.permutations import RandPermCam
+from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.evaluation.ranking import IDENTITIES, IMAGES
 
@@ -40,7 +41,7 @@ class Protocol:
 
     Attributes:
         name: The name in commands, configs and results; a direction says the query first.
-        dataset: Whose test set it is for: a key of ``cmemd.evaluation.features_file.LAYOUTS``.
+        dataset: Whose test set it is for: a key of ``cmemd.data.layouts.LAYOUTS``.
         description: One line for tables and captions.
         query: Who asks.
         gallery: Who is searched.
@@ -74,13 +75,13 @@ class Protocol:
 def _sysu(name: str, setting: str, cameras: tuple[int, ...], shots: int) -> Protocol:
     return Protocol(
         name=name,
-        dataset="sysu",
+        dataset=sysu.LAYOUT.name,
         description=f"SYSU-MM01 protocol: {setting}",
-        query=Side(Modality.THERMAL, SYSU_THERMAL_CAMERAS),
+        query=Side(Modality.THERMAL, sysu.LAYOUT.cameras[Modality.THERMAL]),
         gallery=Side(Modality.VISIBLE, cameras, shots),
         ignored_pairs=((3, 2),),  # cameras 2 and 3 stand in one place: not a change of view
         cmc=IDENTITIES,
-        trials=TRIALS,
+        trials=sysu.LAYOUT.trials,
         draws=(OFFICIAL, PYTHON) if shots == 1 else (OFFICIAL,),
         source="Wu et al., ICCV 2017, and its released evaluation code",
     )
@@ -89,13 +90,13 @@ def _sysu(name: str, setting: str, cameras: tuple[int, ...], shots: int) -> Prot
 def _regdb(query: Modality) -> Protocol:
     return Protocol(
         name=f"regdb-{_direction(query)}",
-        dataset="regdb",
+        dataset=regdb.LAYOUT.name,
         description=f"RegDB protocol: {_words(query)}",
         query=Side(query),
         gallery=Side(_other(query)),
         cmc=IMAGES,
-        trials=1,
-        splits=10,
+        trials=regdb.LAYOUT.trials,
+        splits=regdb.LAYOUT.splits,
         draws=(EVERYTHING,),
         source="Nguyen et al., Sensors 2017; splits and scoring as in the field's released code",
     )
@@ -131,13 +132,13 @@ def _llcm(query: Modality, variant: str) -> Protocol:
     drawn = query_shots is not None or gallery_shots is not None
     return Protocol(
         name=f"llcm-{_direction(query)}-{variant}",
-        dataset="llcm",
+        dataset=llcm.LAYOUT.name,
         description=f"LLCM protocol: {_words(query)}, {what}",
         query=Side(query, shots=query_shots),
         gallery=Side(_other(query), shots=gallery_shots),
         ignore_same_camera=True,
         cmc=IDENTITIES,
-        trials=TRIALS if drawn else 1,
+        trials=llcm.LAYOUT.trials if drawn else 1,
         draws=(PYTHON,) if drawn else (EVERYTHING,),
         source=source,
     )
@@ -155,14 +156,15 @@ def _words(query: Modality) -> str:
     return f"{query.name.lower()} query, {_other(query).name.lower()} gallery"
 
 
+_SYSU_ALL_CAMERAS = sysu.LAYOUT.cameras[Modality.VISIBLE]
 _SYSU_INDOOR_CAMERAS = (1, 2)
 
 PROTOCOLS: dict[str, Protocol] = {
     protocol.name: protocol
     for protocol in (
-        _sysu("sysu-all-1shot", "all-search, single-shot", SYSU_VISIBLE_CAMERAS, 1),
+        _sysu("sysu-all-1shot", "all-search, single-shot", _SYSU_ALL_CAMERAS, 1),
         _sysu("sysu-indoor-1shot", "indoor-search, single-shot", _SYSU_INDOOR_CAMERAS, 1),
-        _sysu("sysu-all-10shot", "all-search, 10-shot", SYSU_VISIBLE_CAMERAS, 10),
+        _sysu("sysu-all-10shot", "all-search, 10-shot", _SYSU_ALL_CAMERAS, 10),
         _sysu("sysu-indoor-10shot", "indoor-search, 10-shot", _SYSU_INDOOR_CAMERAS, 10),
         *(_regdb(query) for query in Modality),
         *(_llcm(query, variant) for variant in _LLCM for query in Modality),
@@ -230,7 +232,8 @@ def choose_draw(protocol: Protocol, draw: str, perm: RandPermCam | None) -> str:
         raise InputError(f"expected a draw out of {', '.join(DRAWS)}; got {draw!r}")
     chosen = draw
     if draw == AUTO:
-        chosen = protocol.draws[0] if protocol.dataset != "sysu" or perm is not None else PYTHON
+        official = LAYOUTS[protocol.dataset].official_permutations
+        chosen = PYTHON if official and perm is None else protocol.draws[0]
     # An evaluation looks into the data set's exp folder, `cmemd score` into that of --splits.
     remedy = "put rand_perm_cam.mat into the exp folder (--splits)"
     if chosen not in protocol.draws:

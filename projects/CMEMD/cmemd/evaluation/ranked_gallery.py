@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 from PIL import Image, UnidentifiedImageError
 
-from cmemd.data.layouts.sysu import RandPermCam
+from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import distance_matrix
 from cmemd.evaluation.draws import draw_trials, ignored

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cmemd.data.layouts.sysu import RandPermCam
+from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import check_metric, distance_matrix, plain_distances
 from cmemd.evaluation.draws import Trial, draw_trials, ignored, pairs_without_image, sort_rows

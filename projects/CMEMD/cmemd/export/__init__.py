@@ -1,1 +1,3 @@
-"""From a checkpoint to a model folder that needs neither fast-reid nor this package."""
+"""Turn a checkpoint into a model folder that needs neither fast-reid nor this package."""
+
+__all__: list[str] = []

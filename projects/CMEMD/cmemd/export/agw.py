@@ -1,10 +1,10 @@
-"""Weights of the released AGW code (Ye et al., TPAMI 2021, arXiv 2001.04193) in this network.
+"""Load weights of the released AGW code (Ye et al., TPAMI 2021, arXiv 2001.04193).
 
-That network has one conv1 and bn1 per modality and shares layer1 to layer4; here layer1 and layer2
-belong to the stems as well, so that both stems get copies of the shared ones.
+AGW's network has one conv1 and bn1 per modality and shares layer1 to layer4. This network's stems
+also hold layer1 and layer2, so both stems get copies of the shared ones.
 
-How that network pools is its ``gm_pool``: off with ``--method base``, the average; on, the mean of
-cubes. A checkpoint does not say which, and the wrong one embeds without an error.
+AGW's ``gm_pool`` sets how it pools: off (``--method base``) takes the mean, on the mean of cubes. A
+checkpoint does not say which, and the wrong one embeds without an error.
 """
 
 import re
@@ -13,12 +13,12 @@ from pathlib import Path
 
 import cmemd.compat  # noqa: F401  before torch
 
-import torch
 from fastreid.config import CfgNode
 from torch import Tensor, nn
 
 from cmemd.errors import InputError
 from cmemd.export.wrapper import is_exported
+from cmemd.files import load_tensors
 from cmemd.modeling.cmemd_net import CMEMDNet
 
 __all__ = ["AGW", "AGW_POOLINGS", "agw_config", "convert_agw", "pool_as_agw", "read_agw"]
@@ -26,7 +26,7 @@ __all__ = ["AGW", "AGW_POOLINGS", "agw_config", "convert_agw", "pool_as_agw", "r
 AGW = "AGW"
 AGW_POOLINGS = {"average": "GlobalAvgPool", "gem": "GeneralizedMeanPooling"}
 
-# A tensor of this network -> the one it is taken from there, by the first pattern that fits.
+# A tensor of this network -> its source in AGW's network; the first pattern that fits counts.
 _SOURCES = (
     (r"backbone\.stems\.0\.0\.", "visible_module.visible.conv1."),
     (r"backbone\.stems\.0\.1\.", "visible_module.visible.bn1."),
@@ -38,7 +38,7 @@ _SOURCES = (
     (r"backbone\.global_stream\.1\.", "base_resnet.base.layer4."),
     (r"heads\.granularities\.global\.bottleneck\.", "bottleneck."),
 )
-# Each module there is a whole ResNet, of which it runs a part.
+# Each of AGW's modules is a whole ResNet, of which AGW runs a part.
 _UNUSED = re.compile(
     r"(visible_module\.visible|thermal_module\.thermal)\.(layer\d|fc)\."
     r"|base_resnet\.base\.(conv1|bn1|fc)\."
@@ -47,18 +47,21 @@ _UNUSED = re.compile(
 )
 _NON_LOCAL = re.compile(r"NL_\d\.")
 _GLOBAL_ONLY = "projects/CMEMD/configs/ablations/agw_global.yml"
+_REMEDY = "--agw takes a checkpoint of the AGW code, tensors bare or under 'net'; name one"
 
 
 def agw_config(cfg: CfgNode, pooling: str) -> CfgNode:
-    """The configuration with one of ``AGW_POOLINGS``.
+    """Return a copy of a configuration with one of ``AGW_POOLINGS``.
 
     Raises:
-        InputError: for another pooling.
+        InputError: for an unknown pooling.
     """
     if pooling not in AGW_POOLINGS:
         raise InputError(
-            f"expected --agw out of {', '.join(AGW_POOLINGS)}, got {pooling}: average for weights "
-            "of the AGW code's --method base, gem for those trained with its gm_pool on"
+            f"--agw out of {', '.join(AGW_POOLINGS)}",
+            pooling,
+            "name average for weights of the AGW code's --method base, gem for weights trained "
+            "with its gm_pool on",
         )
     cfg = cfg.clone()
     cfg.defrost()
@@ -68,32 +71,27 @@ def agw_config(cfg: CfgNode, pooling: str) -> CfgNode:
 
 
 def read_agw(path: Path | str) -> dict[str, Tensor]:
-    """The tensors by name of a checkpoint of the released code: bare, or under "net".
+    """Return the tensors of a checkpoint of the released code, by name.
+
+    The file holds them bare or under "net".
 
     Raises:
-        InputError: if the file is missing, truncated or no such checkpoint.
+        InputError: the file is missing, truncated or another kind of file.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"no weights at {path}: --weights names a checkpoint file")
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        state = stored.get("net", stored)
-        return {name.removeprefix("module."): t.detach() for name, t in state.items()}
-    except Exception as error:  # noqa: BLE001  unpickling fails in many ways; all mean bad bytes
-        raise InputError(
-            f"cannot read weights from {path} ({type(error).__name__}): the file is truncated or "
-            'not a checkpoint of the AGW code, which holds tensors under "net"'
-        ) from None
+    stored = load_tensors(path, "weights of the AGW code", _REMEDY)
+    state = stored.get("net", stored) if isinstance(stored, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
+        raise InputError(f"weights of the AGW code at {path}", "something else", _REMEDY)
+    return {name.removeprefix("module."): tensor.detach() for name, tensor in state.items()}
 
 
 def convert_agw(
     state: Mapping[str, Tensor], expected: Mapping[str, Tensor], path: Path | str
 ) -> dict[str, Tensor]:
-    """Tensors of the AGW code under this network's names.
+    """Return tensors of the AGW code under this network's names.
 
-    The network's stems must pool like AGW's, see ``pool_as_agw``. A channel that is 0 all over an
-    image has a mean of cubes whose root is 1e-6 here and 1e-4 there; nothing else differs.
+    The network's stems must pool like AGW's, see ``pool_as_agw``. For a channel that is 0 over a
+    whole image, the root of the mean of cubes is 1e-6 here and 1e-4 in AGW; nothing else differs.
 
     Args:
         state: of ``read_agw``.
@@ -101,23 +99,25 @@ def convert_agw(
         path: the checkpoint, for messages.
 
     Returns:
-        All of ``expected`` but what no embedding depends on.
+        The tensors of ``expected`` on which an embedding depends.
 
     Raises:
-        InputError: for non-local blocks, a network with more than a global feature, tensors that
-            are missing, left over or of another shape.
+        InputError: the weights have non-local blocks; the network has more than a global feature;
+            or a tensor is missing, left over or of another shape.
     """
     if any(_NON_LOCAL.match(name) for name in state):
         raise InputError(
-            f"the weights in {path} have non-local blocks, which this network has not: train with "
-            "them off (the AGW code's --method base, which is --agw average here)"
+            f"weights without non-local blocks in {path}",
+            "weights with non-local blocks, which this network does not have",
+            "train without them (the AGW code's --method base, which is --agw average here)",
         )
     sources = {name: _source(name) for name in expected if is_exported(name)}
     foreign = [name for name, source in sources.items() if source is None]
     if foreign:
         raise InputError(
-            f"expected a network with AGW's global feature only, got one with {min(foreign)}: use "
-            f"{_GLOBAL_ONLY}"
+            "a network with AGW's global feature only",
+            f"one with {min(foreign)}",
+            f"use {_GLOBAL_ONLY}",
         )
     used = set(sources.values())
     left = [name for name in state if name not in used and not _UNUSED.match(name)]
@@ -128,18 +128,19 @@ def convert_agw(
     ]
     if wrong or left:
         raise InputError(
-            f"the weights in {path} are of another architecture: {len(set(wrong))} of {len(used)} "
-            f"tensors are missing or of another shape and {len(left)} left over, such as "
-            f"{min(wrong or left)}: --agw takes a ResNet of MODEL.BACKBONE.DEPTH"
+            f"weights of a ResNet of MODEL.BACKBONE.DEPTH in {path}",
+            f"another architecture ({len(set(wrong))} of {len(used)} tensors missing or of another "
+            f"shape and {len(left)} left over, such as {min(wrong or left)})",
+            "set MODEL.BACKBONE.DEPTH to that of the weights",
         )
     return {name: state[source] for name, source in sources.items()}
 
 
 def pool_as_agw(network: CMEMDNet) -> CMEMDNet:
-    """Gives the stems torchvision's pooling, as AGW has it, in place of fast-reid's; in place.
+    """Replace the stems' fast-reid pooling by torchvision's, which AGW uses; in place.
 
-    fast-reid's ResNet pools windows that start at 0, torchvision's windows that start at -1: with
-    the other one, weights see a map that is shifted by half a window.
+    fast-reid's ResNet pools windows that start at 0, torchvision's start at -1. With the other
+    pooling, the weights see a map that is shifted by half a window.
     """
     for stem in network.backbone.stems:
         stem[3] = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)

@@ -1,4 +1,4 @@
-"""The model card: ``README.md`` of a model folder."""
+"""Write the model card: ``README.md`` of a model folder."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,13 +14,18 @@ __all__ = ["format_parity", "format_variants", "model_card"]
 
 _RUN_WITH = {
     "safetensors": "cmemd with PyTorch and fast-reid",
-    "torch-export": "PyTorch; from others, load it by `cmemd.inference.Predictor` or not at all",
+    "torch-export": "PyTorch; load another person's file only with `cmemd.Predictor`",
     "onnx": f"ONNX Runtime, or any other runtime of opset {OPSET}",
 }
 
 
 def format_parity(measured: Sequence[Measured], form: str = "simple") -> str:
-    """A row per format: size, largest difference to the training network, rankings and speed."""
+    """Return a table of formats: size, largest difference, rankings and speed.
+
+    Args:
+        measured: the formats, compared with the training network.
+        form: table format of tabulate.
+    """
     rows = [
         [
             m.name,
@@ -37,14 +42,14 @@ def format_parity(measured: Sequence[Measured], form: str = "simple") -> str:
 
 
 def format_variants(
-    measured: Sequence[Measured], cards: Mapping[str, Mapping[str, Any]], form: str = "simple"
+    measured: Sequence[Measured], results: Mapping[str, Mapping[str, Any]], form: str = "simple"
 ) -> str:
-    """A row per smaller variant: size, smallest cosine, speed, and Rank-1 where it was scored.
+    """Return a table of smaller variants: size, smallest cosine, speed, and Rank-1 if scored.
 
     Args:
-        measured: the variants.
-        cards: result card by name, of the training network under "trained"; may lack any.
-        form: of tabulate.
+        measured: the variants, compared with the training network.
+        results: results by name, of the training network under "trained"; any may be absent.
+        form: table format of tabulate.
     """
     rows = [
         [
@@ -52,7 +57,7 @@ def format_variants(
             f"{m.bytes / 1e6:.2f}",
             f"{m.cosine:.5f}",
             f"{m.images_per_second:.0f}",
-            _rank1_loss(cards.get("trained"), cards.get(m.name)),
+            _rank1_loss(results.get("trained"), results.get(m.name)),
         ]
         for m in measured
     ]
@@ -64,17 +69,17 @@ def model_card(
     document: Mapping[str, Any],
     measured: Sequence[Measured],
     variants: Sequence[Measured],
-    cards: Mapping[str, Mapping[str, Any]],
+    results: Mapping[str, Mapping[str, Any]],
     probes: str,
 ) -> str:
-    """The card in Markdown.
+    """Return the model card in Markdown.
 
     Args:
-        document: of ``model.json``.
-        measured: each format against the training network.
-        variants: smaller variants, against it too.
-        cards: as ``format_variants`` takes them.
-        probes: which images they were compared on.
+        document: content of ``model.json``.
+        measured: each format, compared with the training network.
+        variants: smaller variants, compared with it too.
+        results: as ``format_variants`` takes them.
+        probes: the images on which they were compared, in words.
     """
     training, size = document["training"], document["input"]
     files = [[f"`{FILES[m.name]}`", _RUN_WITH[m.name]] for m in measured] + [
@@ -83,33 +88,35 @@ def model_card(
     statistics = document["channel_statistics"]
     parts = [
         f"# {document['architecture']['name']}: visible-thermal person re-identification",
-        "A person's crop in, an embedding out: cosines compare people across visible and thermal "
-        f"(near-infrared) images. {document['recipe']}",
+        "The model turns the crop of a person into an embedding. Cosines of embeddings compare "
+        f"people across visible and thermal (near-infrared) images. {document['recipe']}",
         "## Training data",
-        f"- data set: {training['dataset'] or 'unknown, the checkpoint does not say'}\n"
+        f"- data set: {training['dataset'] or 'unknown (the checkpoint does not say)'}\n"
         f"- identities: {training['identities'] or 'unknown'}\n"
         f"- licence: {training['licence']}\n"
         "- channel statistics: "
         + ("in `model.json`" if statistics else "none: a wrong modality goes unnoticed"),
         "## Use",
-        f"`images`: uint8 (N, {size['height']}, {size['width']}, 3), RGB, grey levels as they are "
-        f"(normalisation is inside); resize with Pillow's bicubic. `modalities`: int64 (N,), 0 "
-        "visible, 1 thermal. `embeddings`: float32 "
-        f"(N, {document['embedding']['size']}) of length 1. The network has one stem for each "
-        "modality: a wrong modality gives a plausible, useless embedding, and any number but 0 "
-        "and 1 gives NaN.",
+        "```python\nfrom cmemd import Predictor\n\n"
+        'embeddings = Predictor("path/to/this/folder").embed(["a.jpg"], "thermal")\n```',
+        "Without cmemd, give a graph these inputs. "
+        f"`images`: uint8 (N, {size['height']}, {size['width']}, 3), RGB, resized with Pillow's "
+        "bicubic; the graph normalises them. `modalities`: int64 (N,), 0 visible, 1 thermal. It "
+        f"returns `embeddings`: float32 (N, {document['embedding']['size']}) of length 1. The "
+        "network has one stem per modality. A wrong modality gives a plausible, useless "
+        "embedding; a number other than 0 and 1 gives NaN.",
         tabulate(files, ["File", "Runs with"], "github"),
         "## Parity with the training network",
-        f"On {probes}. Speed on the CPU of the machine that exported.",
+        f"Compared on {probes}. Speed is that of the exporting machine's CPU.",
         format_parity(measured, "github"),
     ]
     if variants:
-        parts += ["## Smaller variants", format_variants(variants, cards, "github")]
+        parts += ["## Smaller variants", format_variants(variants, results, "github")]
     parts.append("## Results")
     if document["results"]:
         parts.append(f"```\n{format_table(document['results'])}\n```")
     else:
-        parts.append("None came with the weights; `--evaluate` scores them.")
+        parts.append("No results came with the weights; `--evaluate` scores them.")
     parts.append("Versions: " + ", ".join(f"{k} {v}" for k, v in document["versions"].items()))
     return "\n\n".join(parts) + "\n"
 
@@ -117,5 +124,5 @@ def model_card(
 def _rank1_loss(trained: Mapping[str, Any] | None, variant: Mapping[str, Any] | None) -> str:
     if trained is None or variant is None:
         return "not measured"
-    before, after = (card["scores"][0]["mean"]["rank1"] for card in (trained, variant))
+    before, after = (results["scores"][0]["mean"]["rank1"] for results in (trained, variant))
     return f"{after:.2f}, {before - after:+.2f}"

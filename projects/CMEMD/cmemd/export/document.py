@@ -1,4 +1,4 @@
-"""What ``model.json`` says of a model, besides its files."""
+"""Describe a model for ``model.json``: everything but its files."""
 
 from collections.abc import Mapping
 from importlib import metadata
@@ -9,6 +9,7 @@ import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.config import CfgNode
 
+from cmemd.data.layouts import LAYOUTS
 from cmemd.data.modality import Modality
 from cmemd.engine.record import TrainingRecord
 from cmemd.evaluation.results import read_results
@@ -19,11 +20,7 @@ from cmemd.inference.model_folder import SCHEMA_VERSION
 
 __all__ = ["describe", "portable", "results_beside"]
 
-_LICENCES = {
-    "sysumm01": "SYSU-MM01's agreement with its authors: research only",
-    "regdb": "RegDB's agreement with its authors: research only",
-    "llcm": "LLCM's agreement with its authors: research only",
-}
+_LICENCES = {layout.dataset_name: layout.licence for layout in LAYOUTS.values()}
 _STANDIN_LICENCE = "drawn stand-in people, no photographs: that of cmemd, Apache-2.0"
 _PACKAGES = ("safetensors", "onnx", "onnxscript", "onnxruntime")
 
@@ -38,16 +35,16 @@ def describe(
     statistics: Mapping[str, Any] | None,
     results: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
-    """All of ``model.json`` but files and digest.
+    """Return ``model.json`` without files and digest.
 
     Args:
         cfg: of ``inference_config``.
         architecture: its name, and the configuration as yaml.
-        record: of the weights; None where they carry none.
+        record: training record of the weights, or None.
         size: D, numbers in an embedding.
-        standin: whether the training images are a drawn stand-in's.
-        statistics: of the training images' channels, or None.
-        results: a result card, or None.
+        standin: whether the training images are drawn stand-ins.
+        statistics: channel statistics of the training images, or None.
+        results: content of a results file, or None.
     """
     height, width = cfg.INPUT.SIZE_TEST
     name = record and record.dataset
@@ -82,38 +79,38 @@ def describe(
 
 
 def results_beside(weights: Path) -> dict[str, Any] | None:
-    """The result card in a checkpoint's folder, if it is of this checkpoint.
+    """Return the results file in a checkpoint's folder if it is of this checkpoint, else None.
 
     Raises:
-        InputError: for a ``results.json`` there that is damaged.
+        InputError: ``results.json`` is damaged.
     """
     path = weights.with_name("results.json")
     if not path.is_file():
         return None
-    card = read_results(path)
-    checkpoint = card["run"].get("checkpoint") or {}
+    results = read_results(path)
+    checkpoint = results["run"].get("checkpoint") or {}
     digest = file_sha256(weights)
-    return card if checkpoint.get("sha256") == digest else None
+    return results if checkpoint.get("sha256") == digest else None
 
 
-def portable(card: Mapping[str, Any]) -> dict[str, Any]:
-    """A result card without the paths that it names, which stay behind."""
-    run = dict(card["run"])
+def portable(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return results without paths of the machine that scored."""
+    run = dict(results["run"])
     if run.get("checkpoint"):
         run["checkpoint"] = {**run["checkpoint"], "file": Path(run["checkpoint"]["file"]).name}
-    return {**card, "run": run, "per_query": None}
+    return {**results, "run": run, "per_query": None}
 
 
 def _recipe(heads: CfgNode) -> str:
-    """Which features make the embedding."""
+    """Return which features make the embedding, in words."""
     if "local" not in heads.GRANULARITIES:
         return "The embedding is the global feature, of length 1."
     local = f"{heads.STRIPES} local features" + (
         " and the accumulated ones" if heads.TEST_ACCUMULATED else ""
     )
     return (
-        f"The embedding is {heads.TEST_BETA:g} x the part of {local} and "
-        f"{1 - heads.TEST_BETA:g} x the global feature, one after the other, brought to length 1."
+        f"The embedding joins {heads.TEST_BETA:g} x the part of {local} and "
+        f"{1 - heads.TEST_BETA:g} x the global feature, scaled to length 1."
     )
 
 

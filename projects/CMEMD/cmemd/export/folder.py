@@ -1,9 +1,6 @@
-"""Writes a model folder: every format, checked against the training network, or nothing."""
+"""Write a model folder: every format, checked against the training network, or nothing."""
 
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import cmemd.plugin  # noqa: F401  before fastreid
@@ -18,6 +15,7 @@ from cmemd.errors import InputError
 from cmemd.export.agw import AGW, agw_config
 from cmemd.export.card import format_parity, format_variants, model_card
 from cmemd.export.document import describe, results_beside
+from cmemd.export.evaluate import evaluate_model
 from cmemd.export.formats import (
     FILES,
     Embed,
@@ -32,10 +30,16 @@ from cmemd.export.formats import (
 )
 from cmemd.export.images import Probes, channel_statistics, drawn_probes, probes_of
 from cmemd.export.network import CMEMD, inference_config, read_network
-from cmemd.export.parity import by_training_network, check_finite, check_parity, measure
-from cmemd.export.score import score
+from cmemd.export.parity import (
+    Measured,
+    by_training_network,
+    check_finite,
+    check_parity,
+    measure_parity,
+)
 from cmemd.export.variants import VARIANTS
 from cmemd.export.wrapper import EmbeddingGraph
+from cmemd.files import whole_folder
 from cmemd.inference.model_folder import write_model_document
 from cmemd.modeling.cmemd_net import CMEMDNet
 
@@ -52,97 +56,100 @@ def export_model(
     evaluate: bool = False,
     agw: str | None = None,
 ) -> str:
-    """Writes a checkpoint as a model folder.
+    """Write a checkpoint as a model folder and return what was measured, as tables.
 
-    Every format is read back and compared with the training network on the same images; where one
-    is not that network, no folder is left. ``weights.safetensors`` is always written: its digest
-    names the model.
+    Every format is read back and compared with the training network on the same images. If one
+    differs, no folder is left. ``weights.safetensors`` is always written: its digest names the
+    model.
 
     Args:
-        cfg: the configuration that the weights were trained with.
+        cfg: the configuration with which the weights were trained.
         weights: their checkpoint.
         output: the folder, which must not exist.
         formats: out of ``FILES``.
         variants: out of ``VARIANTS``; they need the format onnx and have no limit to keep.
-        evaluate: whether to score the network and its variants on the test set, for the card.
-        agw: where the weights are of the released AGW code, its pooling, of ``AGW_POOLINGS``.
-
-    Returns:
-        What was measured, as tables.
+        evaluate: whether to score the network and its variants on the test set, for the model card.
+        agw: pooling of weights of the released AGW code, out of ``AGW_POOLINGS``; else None.
 
     Raises:
-        InputError: for bad input, or a format that is not the training network.
-        MissingDependencyError: if a package that a format needs is not installed.
+        InputError: for bad input, or a format that differs from the training network.
+        MissingDependencyError: a package that a format needs is not installed.
     """
     check_formats(formats)
     if variants and "onnx" not in formats:
-        raise InputError("--half and --int8 are made from the ONNX file: add onnx to --formats")
-    with _new_folder(Path(output)) as folder:
-        slim = inference_config(agw_config(cfg, agw) if agw else cfg)
-        name = AGW if agw else CMEMD
-        known = Weights(file=Path(weights)) if agw else Weights.read(weights)
-        network = read_network(slim, known, name)
-        record = known.record
-        probes = _probes(cfg, needed=evaluate)
-        by_network = by_training_network(network)
-        reference = by_network(probes.images, probes.modalities)
-        architecture = {"name": name, "config": slim.dump()}
-
-        def measured(of: str, file: str, embed: Embed):
-            return measure(of, (folder / file).stat().st_size, embed, probes, reference)
-
-        exported = []
-        for of, embed in _write(folder, network, architecture, formats, slim.INPUT.SIZE_TEST):
-            exported.append(measured(of, FILES[of], embed))
-            check_parity(exported[-1])
-        trained_on = _trained_on(cfg, record)
-        typical = probes
-        if variants and trained_on:
-            typical = probes_of(trained_on.train, cfg, "training images")
-        smaller = _write_variants(folder, variants, typical)
-        compared = [measured(of, VARIANTS[of][0], embed) for of, embed in smaller.items()]
-        check_finite(compared)
-        cards = {}
-        if evaluate:
-            scored = {"trained": by_network, **smaller}
-            cards = {of: score(embed, cfg, known) for of, embed in scored.items()}
-        document = describe(
-            slim,
-            architecture,
-            record,
-            reference.shape[1],
-            standin=trained_on is not None and (trained_on.folder / "meta.jsonl").is_file(),
-            statistics=trained_on and channel_statistics(trained_on.train, cfg),
-            results=cards.get("trained") or results_beside(Path(weights)),
+        raise InputError(
+            "the format onnx, from which --half and --int8 are made",
+            ", ".join(formats),
+            "add onnx to --formats",
         )
-        card = model_card(document, exported, compared, cards, probes.source)
-        (folder / "README.md").write_text(card, encoding="utf-8")
-        write_model_document(folder, document)
-    report = [f"compared on {len(probes.images)} {probes.source}", format_parity(exported)]
-    return "\n".join(report + ([format_variants(compared, cards)] if compared else []))
-
-
-@contextmanager
-def _new_folder(output: Path) -> Iterator[Path]:
-    """A folder beside the output, moved there in the end or removed.
-
-    Raises:
-        InputError: if the output exists or cannot be written.
-    """
+    output = Path(output)
     if output.exists():
-        raise InputError(f"expected a new folder as --output, got {output}: remove it")
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+        raise InputError("a new folder as --output", output, "remove it, or name another")
     try:
-        unfinished.mkdir(parents=True)
-        yield unfinished
-        unfinished.rename(output)
+        with whole_folder(output) as folder:
+            return _export(
+                folder, cfg, Path(weights), formats, variants, evaluate=evaluate, agw=agw
+            )
     except OSError as error:
         raise InputError(
-            f"cannot write {output} ({error.strerror}): choose an --output in a folder of yours, "
-            "with room enough"
+            f"to write {output}",
+            error.strerror or error,
+            "choose an --output in a folder of yours, with enough room",
         ) from None
-    finally:  # where it was renamed, there is nothing left to remove
-        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _export(
+    folder: Path,
+    cfg: CfgNode,
+    weights: Path,
+    formats: Sequence[str],
+    variants: Sequence[str],
+    *,
+    evaluate: bool,
+    agw: str | None,
+) -> str:
+    """Fill an empty folder as ``export_model`` says."""
+    slim = inference_config(agw_config(cfg, agw) if agw else cfg)
+    name = AGW if agw else CMEMD
+    known = Weights(file=weights) if agw else Weights.read(weights)
+    network = read_network(slim, known, name)
+    probes = _probes(cfg, needed=evaluate)
+    by_network = by_training_network(network)
+    reference = by_network(probes.images, probes.modalities)
+    architecture = {"name": name, "config": slim.dump()}
+
+    def measured(of: str, file: str, embed: Embed) -> Measured:
+        return measure_parity(of, (folder / file).stat().st_size, embed, probes, reference)
+
+    exported = []
+    for of, embed in _write(folder, network, architecture, formats, slim.INPUT.SIZE_TEST):
+        exported.append(measured(of, FILES[of], embed))
+        check_parity(exported[-1])
+    trained_on = _trained_on(cfg, known.record)
+    typical = probes
+    if variants and trained_on:
+        typical = probes_of(trained_on.train, cfg, "training images")
+    smaller = _write_variants(folder, variants, typical)
+    compared = [measured(of, VARIANTS[of][0], embed) for of, embed in smaller.items()]
+    check_finite(compared)
+    results = {}
+    if evaluate:
+        scored = {"trained": by_network, **smaller}
+        results = {of: evaluate_model(embed, cfg, known) for of, embed in scored.items()}
+    document = describe(
+        slim,
+        architecture,
+        known.record,
+        reference.shape[1],
+        standin=trained_on is not None and (trained_on.folder / "meta.jsonl").is_file(),
+        statistics=trained_on and channel_statistics(trained_on.train, cfg),
+        results=results.get("trained") or results_beside(weights),
+    )
+    card = model_card(document, exported, compared, results, probes.source)
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    write_model_document(folder, document)
+    report = [f"compared on {len(probes.images)} {probes.source}", format_parity(exported)]
+    return "\n".join(report + ([format_variants(compared, results)] if compared else []))
 
 
 def _write(
@@ -152,7 +159,7 @@ def _write(
     formats: Sequence[str],
     size: Sequence[int],
 ) -> Iterator[tuple[str, Embed]]:
-    """Writes one format after the other; yields each name and what runs its file."""
+    """Write one format after the other; yield each name and a function that runs its file."""
     paths = {name: folder / file for name, file in FILES.items()}
     write_weights(network, paths["safetensors"])
     yield "safetensors", by_weights(paths["safetensors"], architecture)
@@ -168,6 +175,7 @@ def _write(
 
 
 def _write_variants(folder: Path, variants: Sequence[str], typical: Probes) -> dict[str, Embed]:
+    """Write the variants; return what runs each, by name."""
     made = {}
     for name in variants:
         file, write = VARIANTS[name]
@@ -177,7 +185,7 @@ def _write_variants(folder: Path, variants: Sequence[str], typical: Probes) -> d
 
 
 def _probes(cfg: CfgNode, needed: bool) -> Probes:
-    """Test images, or drawn ones where the test set is not there and not needed."""
+    """Return test images, or drawn ones if the test set is absent and not needed."""
     data = _found(cfg, test_dataset) if not needed else build_dataset(cfg, test_dataset(cfg))
     if data is None:
         return drawn_probes(*cfg.INPUT.SIZE_TEST)
@@ -185,7 +193,7 @@ def _probes(cfg: CfgNode, needed: bool) -> Probes:
 
 
 def _trained_on(cfg: CfgNode, record: TrainingRecord | None) -> ImageDataset | None:
-    """The data set of the training, if it is there and its identities are the record's."""
+    """Return the training set if it is on disk and has the record's identities, else None."""
     data = _found(cfg, train_dataset)
     if data is None or record is None:
         return data
@@ -194,6 +202,7 @@ def _trained_on(cfg: CfgNode, record: TrainingRecord | None) -> ImageDataset | N
 
 
 def _found(cfg: CfgNode, which: Callable[[CfgNode], str]) -> ImageDataset | None:
+    """Return a data set if it is on disk, else None."""
     try:
         return build_dataset(cfg, which(cfg))
     except InputError:

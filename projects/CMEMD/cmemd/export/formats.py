@@ -1,12 +1,12 @@
-"""The formats of a model folder: how each is written, and run again from its file.
+"""Write each format of a model folder, and run it again from its file.
 
-``model.onnx`` needs ONNX Runtime alone and ``model.pt2`` PyTorch alone; ``weights.safetensors``
-needs this package, which rebuilds the network around the tensors.
+``model.onnx`` needs only ONNX Runtime, ``model.pt2`` only PyTorch. ``weights.safetensors`` needs
+this package, which rebuilds the network around the tensors.
 
 Shape legend: N images of H x W; D channels of the embedding.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import cmemd.compat  # noqa: F401  before torch
@@ -49,16 +49,18 @@ OPSET = 20  # PyTorch's default of 2026; ONNX Runtime reads it since 1.17 of Jan
 _IMAGES, _MODALITIES, _EMBEDDINGS, _BATCH = "images", "modalities", "embeddings", "batch"
 
 
-def check_formats(formats: list[str]) -> None:
-    """Finds unknown formats and missing packages before any work is done.
+def check_formats(formats: Sequence[str]) -> None:
+    """Raise for unknown formats and missing packages, before any work is done.
 
     Raises:
-        InputError: for a format that is not in ``FILES``.
-        MissingDependencyError: if a package that writes or runs one is not installed.
+        InputError: a format is not in ``FILES``.
+        MissingDependencyError: a package that writes or runs a format is not installed.
     """
     unknown = sorted(set(formats) - FILES.keys())
     if unknown:
-        raise InputError(f"expected --formats out of {', '.join(FILES)}, got {', '.join(unknown)}")
+        raise InputError(
+            f"--formats out of {', '.join(FILES)}", ", ".join(unknown), "leave out any other"
+        )
     try:
         import safetensors.torch  # noqa: F401
 
@@ -68,55 +70,55 @@ def check_formats(formats: list[str]) -> None:
             import onnxscript  # noqa: F401
     except ImportError as error:
         raise MissingDependencyError(
-            f"exporting needs {error.name}, which is not installed: run "
-            "`pip install 'cmemd[export]'`"
+            f"expected {error.name} to export to {', '.join(formats)}, got an installation "
+            "without it: pip install 'cmemd[export]'"
         ) from None
 
 
 def trace(module: EmbeddingGraph, height: int, width: int) -> ExportedProgram:
-    """The module as a program of images (N, height, width, 3) and modalities (N,), N >= 1."""
+    """Return a module as a program of images (N, height, width, 3) and modalities (N,), N >= 1."""
     images = torch.zeros(2, height, width, 3, dtype=torch.uint8)
     batch = {0: Dim(_BATCH, min=1)}
     example = (images, torch.tensor([0, 1]))
     program = torch.export.export(module, example, dynamic_shapes=(batch, batch))
-    program = program.run_decompositions()  # core ATen alone: no formula in a string
+    program = program.run_decompositions()  # core ATen only: no formula in a string
     graph = program.graph
     for node in list(graph.nodes):
         node.meta.pop("stack_trace", None)  # names files of the machine that exports
         if node.target is torch.ops.aten._assert_scalar.default:
-            graph.erase_node(node)  # that a number of rows is not negative
+            graph.erase_node(node)  # a check that a number of rows is not negative
     graph.eliminate_dead_code()
     return program
 
 
 def write_weights(network: CMEMDNet, path: Path) -> None:
-    """Writes the tensors that an embedding depends on."""
+    """Write the tensors on which an embedding depends."""
     from safetensors.torch import save_file
 
     state = {name: tensor.contiguous() for name, tensor in exported_state(network).items()}
     save_file(state, path, metadata={"format": "pt"})
-    path.chmod(0o644)  # save_file's is private
+    path.chmod(0o644)  # save_file makes it private
 
 
 def by_weights(path: Path, architecture: Mapping[str, str]) -> Embed:
-    """Runs ``weights.safetensors`` in the network that the architecture describes."""
+    """Return what runs ``weights.safetensors`` in the network of an architecture."""
     from safetensors.torch import load_file
 
     return _by_torch(EmbeddingGraph(load_network(architecture, load_file(path), path.parent)))
 
 
 def write_program(program: ExportedProgram, path: Path) -> None:
-    """Writes a program of ``trace``."""
+    """Write a program of ``trace`` for PyTorch."""
     torch.export.save(program, path)
 
 
 def by_program(path: Path) -> Embed:
-    """Runs ``model.pt2``."""
+    """Return what runs ``model.pt2``."""
     return _by_torch(load_program(path, torch.device("cpu")))
 
 
 def write_onnx(program: ExportedProgram, path: Path) -> None:
-    """Writes a program of ``trace`` as ONNX of ``OPSET``, its weights inside."""
+    """Write a program of ``trace`` as ONNX of ``OPSET``, with its weights inside."""
     import onnx
 
     exported = torch.onnx.export(
@@ -129,7 +131,7 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
     )
     model = exported.model_proto
     graph = model.graph
-    del graph.value_info[:]  # sizes in terms of the exporter's own names for the batch
+    del graph.value_info[:]  # sizes in the exporter's own names for the batch
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = _BATCH
         del value.metadata_props[:]
@@ -140,7 +142,7 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
 
 
 def by_onnxruntime(path: Path) -> Embed:
-    """Runs an ONNX file of this contract on the CPU, with as many threads as PyTorch has."""
+    """Return what runs an ONNX file on the CPU, with as many threads as PyTorch has."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

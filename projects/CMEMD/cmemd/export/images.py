@@ -1,4 +1,4 @@
-"""Images that an export looks at: probes of both modalities, and the training set's chroma."""
+"""Choose the images of an export: probes of both modalities, and training images for statistics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ _SEED = 0
 
 @dataclass(frozen=True, eq=False)
 class Probes:
-    """Images that every format of a model embeds.
+    """The images that every format of a model embeds.
 
     Attributes:
         images: (N, H, W, 3) uint8 RGB.
-        modalities: (N,) int64, values of ``Modality``, in turns.
-        source: where they come from, for people.
+        modalities: (N,) int64, values of ``Modality``, alternating.
+        source: where they come from, in words.
     """
 
     images: np.ndarray
@@ -36,12 +36,12 @@ class Probes:
 
 
 def probes_of(items: Sequence[ImageItem], cfg: CfgNode, source: str) -> Probes:
-    """Sixteen images of each modality, spread over a data set.
+    """Return ``PROBES`` images of each modality, spread over a data set.
 
     Args:
-        items: both modalities among them.
-        cfg: its evaluation transform is used.
-        source: what they are, for people.
+        items: images of both modalities.
+        cfg: gives the evaluation transform.
+        source: what they are, in words.
     """
     chosen = [_spread(items, modality, PROBES) for modality in Modality]
     mixed = [item for pair in zip(*chosen, strict=False) for item in pair]
@@ -53,7 +53,7 @@ def probes_of(items: Sequence[ImageItem], cfg: CfgNode, source: str) -> Probes:
 
 
 def drawn_probes(height: int, width: int) -> Probes:
-    """Sixteen stand-in people, each in both modalities; for want of a data set."""
+    """Draw ``PROBES`` stand-in people, each in both modalities, for use without a data set."""
     from cmemd.standin.figure import Figure
     from cmemd.standin.image import render
     from cmemd.standin.person import draw_person
@@ -75,11 +75,11 @@ def drawn_probes(height: int, width: int) -> Probes:
             for modality in Modality
         ]
     modalities = np.tile(np.array(list(Modality), dtype=np.int64), PROBES)
-    return Probes(np.stack(images), modalities, "drawn people, for want of a data set")
+    return Probes(np.stack(images), modalities, "drawn people (no data set found)")
 
 
 def channel_statistics(items: Sequence[ImageItem], cfg: CfgNode) -> dict[str, dict[str, object]]:
-    """Modality -> the guard's summary of up to 256 of its images, spread over the training set."""
+    """Return the guard's summary of up to 256 training images of each modality, by its name."""
     from cmemd.inference.guard import summarise
 
     return {
@@ -89,10 +89,10 @@ def channel_statistics(items: Sequence[ImageItem], cfg: CfgNode) -> dict[str, di
 
 
 def read_images(items: Sequence[ImageItem], cfg: CfgNode) -> np.ndarray:
-    """(N, H, W, 3) uint8 RGB, resized as for evaluation.
+    """Return (N, H, W, 3) uint8 RGB, resized as for evaluation.
 
     Raises:
-        InputError: if a file is truncated or no image.
+        InputError: a file is truncated or not an image.
     """
     transform = build_transforms(cfg, is_train=False)
     pixels = [transform(read_rgb(item.path)).permute(1, 2, 0).numpy() for item in items]
@@ -100,6 +100,7 @@ def read_images(items: Sequence[ImageItem], cfg: CfgNode) -> np.ndarray:
 
 
 def _spread(items: Sequence[ImageItem], modality: Modality, most: int) -> list[ImageItem]:
+    """Return up to ``most`` images of a modality at even distances."""
     own = [item for item in items if item.modality == modality]
     places = np.linspace(0, len(own) - 1, min(most, len(own))).round().astype(int)
     return [own[place] for place in places]

@@ -1,4 +1,4 @@
-"""Networks for inference: from a checkpoint, or from what a model folder holds."""
+"""Build networks for inference from a checkpoint or from a model folder."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +21,7 @@ from cmemd.modeling.cmemd_net import CMEMDNet
 __all__ = ["CMEMD", "exported_state", "inference_config", "load_network", "read_network"]
 
 CMEMD = "CMEMDNet"
+_VERSION = "use the version of cmemd that exported the model"
 _ARCHITECTURES: dict[str, Callable[[CMEMDNet], CMEMDNet]] = {
     CMEMD: lambda network: network,
     AGW: pool_as_agw,
@@ -28,27 +29,28 @@ _ARCHITECTURES: dict[str, Callable[[CMEMDNet], CMEMDNet]] = {
 
 
 def inference_config(cfg: CfgNode) -> CfgNode:
-    """The part of a configuration that an embedding depends on; paths and classes left out.
+    """Return a configuration without what no embedding depends on: paths and classes.
 
     Raises:
-        InputError: unless it is of a ``CMEMDNet`` whose images are only resized, to one size.
+        InputError: unless it describes a ``CMEMDNet`` whose images are only resized, to one size.
     """
     if cfg.MODEL.META_ARCHITECTURE != CMEMD:
         raise InputError(
-            f"expected MODEL.META_ARCHITECTURE {CMEMD}, got {cfg.MODEL.META_ARCHITECTURE}: "
-            "--config-file names the yaml that the weights were trained with"
+            f"MODEL.META_ARCHITECTURE {CMEMD}",
+            cfg.MODEL.META_ARCHITECTURE,
+            "give as --config-file the yaml with which the weights were trained",
         )
     if len(cfg.INPUT.SIZE_TEST) != 2 or min(cfg.INPUT.SIZE_TEST) < 1 or cfg.INPUT.CROP.ENABLED:
         raise InputError(
-            "expected INPUT.SIZE_TEST [height, width] and INPUT.CROP.ENABLED False, since an "
-            f"exported model's images are only resized; got {list(cfg.INPUT.SIZE_TEST)} and "
-            f"{cfg.INPUT.CROP.ENABLED}"
+            "INPUT.SIZE_TEST [height, width] and INPUT.CROP.ENABLED False",
+            f"{list(cfg.INPUT.SIZE_TEST)} and {cfg.INPUT.CROP.ENABLED}",
+            "set them so, because an exported model's images are only resized",
         )
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.WEIGHTS = cfg.OUTPUT_DIR = cfg.MODEL.BACKBONE.PRETRAIN_PATH = ""
-    cfg.MODEL.BACKBONE.PRETRAIN = False  # about to be overwritten
+    cfg.MODEL.BACKBONE.PRETRAIN = False  # a checkpoint overwrites it
     cfg.MODEL.HEADS.NUM_CLASSES = 0
     cfg.freeze()
     return cfg
@@ -63,7 +65,7 @@ def read_network(cfg: CfgNode, weights: Weights, architecture: str = CMEMD) -> C
         architecture: ``CMEMD`` or ``AGW``.
 
     Raises:
-        InputError: if the weights cannot be read or are of another architecture.
+        InputError: the weights cannot be read or are of another architecture.
     """
     network = _build(cfg, architecture)
     if architecture == AGW:
@@ -77,22 +79,21 @@ def read_network(cfg: CfgNode, weights: Weights, architecture: str = CMEMD) -> C
 def load_network(
     architecture: Mapping[str, str], state: Mapping[str, Tensor], path: Path | str
 ) -> CMEMDNet:
-    """The network of a model folder, in evaluation mode.
+    """Return the network of a model folder, in evaluation mode.
 
     Args:
-        architecture: of the folder's document: its name, and its configuration as yaml.
+        architecture: name and configuration (yaml), from the folder's document.
         state: tensors of its ``weights.safetensors``.
-        path: of the folder, for messages.
+        path: the folder, for messages.
 
     Raises:
-        InputError: for an unknown architecture, a configuration of another version, or weights
-            that do not fit.
+        InputError: the architecture is unknown, the configuration has another version, or the
+            weights do not fit.
     """
     name = architecture["name"]
     if name not in _ARCHITECTURES:
         raise InputError(
-            f"expected an architecture out of {', '.join(_ARCHITECTURES)} in {path}, got {name!r}: "
-            "use the version of cmemd that exported it"
+            f"an architecture out of {', '.join(_ARCHITECTURES)} in {path}", repr(name), _VERSION
         )
     cfg = get_cfg()
     add_cmemd_config(cfg)
@@ -100,8 +101,9 @@ def load_network(
         cfg.merge_from_other_cfg(CfgNode(yaml.safe_load(architecture["config"])))
     except (KeyError, ValueError, TypeError, AttributeError, AssertionError, yaml.YAMLError) as bad:
         raise InputError(
-            f"cannot read the configuration of the model in {path} ({' '.join(str(bad).split())}): "
-            "use the version of cmemd that exported it"
+            f"a configuration of this version of cmemd in {path}",
+            " ".join(str(bad).split()),
+            _VERSION,
         ) from None
     network = _build(inference_config(cfg), name)
     _load(network, state, path)
@@ -109,16 +111,17 @@ def load_network(
 
 
 def exported_state(network: CMEMDNet) -> dict[str, Tensor]:
-    """The tensors that an embedding depends on, by name."""
+    """Return the tensors on which an embedding depends, by name."""
     return {name: t for name, t in network.state_dict().items() if is_exported(name)}
 
 
 def _build(cfg: CfgNode, architecture: str) -> CMEMDNet:
+    """Return a new network in evaluation mode, without gradients."""
     return _ARCHITECTURES[architecture](build_model(cfg)).eval().requires_grad_(False)
 
 
 def _load(network: nn.Module, state: Mapping[str, Tensor], path: Path | str) -> None:
-    """Overwrites all that is exported, whatever the classifiers' sizes."""
+    """Overwrite all exported tensors in place; the classifiers' sizes do not matter."""
     counters = {name: t for name, t in network.state_dict().items() if not is_exported(name)}
     state = {**counters, **{name: t for name, t in state.items() if is_exported(name)}}
     check_weights(network, state, path)

@@ -1,4 +1,4 @@
-"""Whether an exported model is the network that was trained.
+"""Check that an exported model embeds as the training network does.
 
 Shape legend: N images; D channels of the embedding.
 """
@@ -25,27 +25,27 @@ __all__ = [
     "by_training_network",
     "check_finite",
     "check_parity",
-    "measure",
+    "measure_parity",
     "same_rankings",
 ]
 
-# Largest difference of any number of an embedding [chosen].
+# Largest allowed difference of any number of an embedding [chosen].
 LIMITS = {"safetensors": 1e-5, "torch-export": 1e-5, "onnx": 1e-4}
-_TIE = 1e-6  # cosines nearer to each other than float32 sums them rank in either order [chosen]
+_TIE = 1e-6  # cosines closer than float32's rounding may rank in either order [chosen]
 _REPETITIONS = 3
 
 
 @dataclass(frozen=True)
 class Measured:
-    """An exported model against the training network, on the same images.
+    """The comparison of an exported model with the training network, on the same images.
 
     Attributes:
         name: of its format.
-        bytes: of its file.
-        difference: largest, of any number of an embedding.
-        cosine: smallest, between the two embeddings of an image.
-        rankings: whether visible images rank alike for each thermal one.
-        images_per_second: in one batch of all of them.
+        bytes: size of its file.
+        difference: largest difference of any number of an embedding.
+        cosine: smallest cosine between the two embeddings of an image.
+        rankings: whether each thermal image ranks the visible images in the same order.
+        images_per_second: speed in one batch of all images.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Measured:
 
 
 def by_training_network(network: CMEMDNet) -> Embed:
-    """The network as training and evaluation run it, with embeddings brought to length 1."""
+    """Return what runs the network as training does, with embeddings of length 1."""
 
     @torch.inference_mode()
     def embed(images: np.ndarray, modalities: np.ndarray) -> np.ndarray:
@@ -70,15 +70,17 @@ def by_training_network(network: CMEMDNet) -> Embed:
     return embed
 
 
-def measure(name: str, size: int, embed: Embed, probes: Probes, reference: np.ndarray) -> Measured:
-    """Compares a model's embeddings of the probes with the training network's, and times it.
+def measure_parity(
+    name: str, size: int, embed: Embed, probes: Probes, reference: np.ndarray
+) -> Measured:
+    """Compare a model's embeddings of the probes with the training network's, and time it.
 
     Args:
         name: of its format.
         size: of its file in bytes.
         embed: the model.
         probes: images of both modalities.
-        reference: (N, D) the training network's embeddings of them.
+        reference: (N, D) the training network's embeddings of the probes.
     """
     embeddings = embed(probes.images, probes.modalities)
     seconds = []
@@ -97,12 +99,12 @@ def measure(name: str, size: int, embed: Embed, probes: Probes, reference: np.nd
 
 
 def same_rankings(embeddings: np.ndarray, reference: np.ndarray, modalities: np.ndarray) -> bool:
-    """Whether the visible images rank alike for each thermal one, by cosine.
+    """Return whether each thermal image ranks the visible images in the same order, by cosine.
 
     Args:
         embeddings: (N, D) of length 1.
-        reference: (N, D) likewise, of the same images.
-        modalities: (N,) values of ``Modality``, both among them.
+        reference: (N, D) of length 1, of the same images.
+        modalities: (N,) values of ``Modality``, with both of them.
     """
     thermal, visible = modalities == Modality.THERMAL, modalities == Modality.VISIBLE
     order = np.argsort(-(reference[thermal] @ reference[visible].T), axis=1, kind="stable")
@@ -111,30 +113,33 @@ def same_rankings(embeddings: np.ndarray, reference: np.ndarray, modalities: np.
 
 
 def check_finite(measured: Sequence[Measured]) -> None:
-    """Refuses a smaller variant that gives no numbers.
+    """Raise unless a smaller variant's embeddings are finite.
 
     Raises:
-        InputError: if one of its embeddings is not finite.
+        InputError: one of its embeddings is not finite.
     """
     for of in measured:
         if not np.isfinite(of.cosine):
             raise InputError(
-                f"expected finite embeddings of {of.name}, got NaN or infinity: this network's "
-                f"numbers leave its range, export without --{of.name}"
+                f"finite embeddings of {of.name}",
+                "NaN or infinity, because this network's numbers leave its range",
+                f"export without --{of.name}",
             )
 
 
 def check_parity(measured: Measured) -> None:
-    """Refuses a model that is not the training network.
+    """Raise unless a model embeds as the training network does.
 
     Raises:
-        InputError: if it differs by more than its format's limit, by NaN, or in a ranking.
+        InputError: it differs by more than its format's limit, by NaN, or in a ranking.
     """
     limit = LIMITS[measured.name]
     if not (measured.difference <= limit and measured.rankings):
         raise InputError(
-            f"expected the {measured.name} model to embed as the training network does, to "
-            f"{limit:g} and with equal rankings; got a difference of {measured.difference:.3g} and "
-            f"{'equal' if measured.rankings else 'other'} rankings: nothing was written; leave "
-            "this format out of --formats, or export with another version of its packages"
+            f"the {measured.name} model to embed as the training network does, within {limit:g} "
+            "and with equal rankings",
+            f"a difference of {measured.difference:.3g} and "
+            f"{'equal' if measured.rankings else 'other'} rankings",
+            "leave this format out of --formats, or export with another version of its packages "
+            "(nothing was written)",
         )

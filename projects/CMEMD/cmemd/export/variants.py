@@ -1,4 +1,4 @@
-"""Smaller variants of ``model.onnx``: half precision, and 8-bit convolutions."""
+"""Write smaller variants of ``model.onnx``: half precision, and 8-bit convolutions."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,14 +14,14 @@ _CALIBRATION_BATCH = 16
 
 
 def write_half(source: Path, path: Path, typical: Probes) -> None:
-    """Writes a model's convolutional part in half precision, and the head after it in full.
+    """Write a model's convolutional part in half precision, and the head after it in full.
 
     Generalised-mean pooling raises activations to the third power, beyond half precision's 65504.
 
     Args:
         source: ``model.onnx``.
-        path: where to.
-        typical: not needed.
+        path: the new file.
+        typical: unused; the 8-bit variant needs it.
     """
     import onnx
     from onnxruntime.transformers.float16 import convert_float_to_float16
@@ -31,22 +31,23 @@ def write_half(source: Path, path: Path, typical: Probes) -> None:
     last = max(at for at, node in enumerate(model.graph.node) if node.op_type == "Conv")
     head = [node.name for node in model.graph.node[last + 1 :]]
     half = OnnxModel(convert_float_to_float16(model, keep_io_types=True, node_block_list=head))
-    half.remove_cascaded_cast_nodes()  # else it rounds between any two operations of the head
+    half.remove_cascaded_cast_nodes()  # else the head rounds between any two operations
     half.save_model_to_file(str(path))
 
 
 def write_int8(source: Path, path: Path, typical: Probes) -> None:
-    """Writes a model with 8-bit convolutions, by ONNX Runtime's static quantiser.
+    """Write a model with 8-bit convolutions, with ONNX Runtime's static quantiser.
 
     Args:
         source: ``model.onnx``.
-        path: where to.
-        typical: images whose activations set the ranges; not those that are tested.
+        path: the new file.
+        typical: images whose activations set the ranges; not the test images.
     """
     from onnxruntime.quantization import QuantFormat, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    fused = path.with_suffix(".fused")  # each normalisation joins its convolution before rounding
+    # Merge each normalisation into its convolution before rounding.
+    fused = path.with_suffix(".fused")
     quant_pre_process(source, fused, skip_symbolic_shape=True)
     quantize_static(
         fused,
@@ -59,7 +60,7 @@ def write_int8(source: Path, path: Path, typical: Probes) -> None:
     fused.unlink()
 
 
-# Name -> its file, and what writes it.
+# Name -> its file, and the function that writes it.
 VARIANTS: dict[str, tuple[str, Callable[[Path, Path, Probes], None]]] = {
     "half": (ONNX_FILES["float16"], write_half),
     "int8": (ONNX_FILES["int8"], write_int8),
@@ -67,7 +68,7 @@ VARIANTS: dict[str, tuple[str, Callable[[Path, Path, Probes], None]]] = {
 
 
 class _Batches:
-    """Feeds the quantiser, which asks until it gets None."""
+    """Feed batches to the quantiser, until None ends them."""
 
     def __init__(self, probes: Probes) -> None:
         cuts = range(_CALIBRATION_BATCH, len(probes.images), _CALIBRATION_BATCH)

@@ -1,4 +1,4 @@
-"""The network as a graph for inference: uint8 images and modalities -> embeddings of length 1.
+"""Wrap the network as a graph: uint8 images and modalities -> embeddings of length 1.
 
 Shape legend: N images of H x W; D channels of the embedding.
 """
@@ -18,17 +18,16 @@ _NOT_EXPORTED = (".classifier", ".num_batches_tracked")  # no embedding depends 
 
 
 def is_exported(name: str) -> bool:
-    """Whether an embedding depends on the network's tensor of this name."""
+    """Return whether an embedding depends on the network's tensor of this name."""
     return not name.endswith(_NOT_EXPORTED)
 
 
 class EmbeddingGraph(nn.Module):
-    """What is exported: normalisation, stems, streams, heads and the embedding's norm.
+    """Compute an embedding: normalisation, stems, streams, heads and the embedding's norm.
 
-    Each stem sees its own modality's rows, as in training, so that a batch of one modality costs
-    one stem. An exporter cannot tell whether a modality has any row, so each stem gets one row
-    more than it has, whose result is dropped. A row whose modality is neither 0 nor 1 becomes NaN
-    rather than an embedding by some stem.
+    Each stem sees only its modality's rows, as in training, so a batch of one modality costs one
+    stem. An exporter cannot know whether a modality has any row. So each stem gets one extra row,
+    whose result is dropped. A row whose modality is neither 0 nor 1 becomes NaN.
 
     Args:
         network: a trained network; put into evaluation mode and shared, not copied.
@@ -36,8 +35,8 @@ class EmbeddingGraph(nn.Module):
 
     def __init__(self, network: CMEMDNet) -> None:
         super().__init__()
-        # A graph's code spells each tensor's path, and "granularities.global" is no Python. So
-        # the tensors are held here under flat names, and the network out of the exporter's sight.
+        # A graph's code spells each tensor's path, and "granularities.global" is no valid Python.
+        # So this module holds the tensors under flat names and hides the network in a tuple.
         self._network = (_Embedding(network).eval(),)
         tensors = [*self._network[0].named_parameters(), *self._network[0].named_buffers()]
         self._flat = {name: name.replace(".", "_") for name, _ in tensors if is_exported(name)}
@@ -46,7 +45,7 @@ class EmbeddingGraph(nn.Module):
                 self.register_buffer(self._flat[name], tensor.detach())
 
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
-        """Embeddings (N, D), float32.
+        """Return embeddings (N, D), float32.
 
         Args:
             images: (N, H, W, 3) uint8, RGB, N at least 1.
@@ -57,7 +56,7 @@ class EmbeddingGraph(nn.Module):
 
 
 class _Embedding(nn.Module):
-    """``EmbeddingGraph`` with the network's own names."""
+    """Compute ``EmbeddingGraph`` under the network's own names."""
 
     def __init__(self, network: CMEMDNet) -> None:
         super().__init__()

@@ -1,15 +1,7 @@
-"""Search: a gallery is a LanceDB table of embeddings; exact search goes through faiss.
+"""Keep embeddings in a gallery, a LanceDB table, and search it; faiss does exact search.
 
-Importing this package loads neither torch nor fast-reid.
+Importing this package and its modules loads none of torch, fast-reid, faiss and LanceDB. Opening a
+gallery checks that the packages it needs are installed.
 """
 
-from importlib.util import find_spec
-
-from cmemd.errors import MissingDependencyError
-
-_missing = [name for name in ("faiss", "lancedb", "pyarrow") if find_spec(name) is None]
-if _missing:
-    raise MissingDependencyError(
-        f"expected the packages that galleries need, got an installation without "
-        f"{', '.join(_missing)}: pip install 'cmemd[serve]'"
-    )
+__all__: list[str] = []

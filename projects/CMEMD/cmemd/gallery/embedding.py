@@ -1,9 +1,9 @@
-"""From image files to rows, a chunk at a time."""
+"""Turn image files into rows of a gallery, a chunk at a time."""
 
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 from tqdm import tqdm
 
 from cmemd.data.modality import Modality
@@ -12,37 +12,45 @@ from cmemd.gallery.rows import make_rows
 from cmemd.gallery.sources import Source
 from cmemd.gallery.table import Gallery
 
-__all__ = ["embed_chunks", "labelled_anew", "not_in_gallery"]
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-CHUNK = 1024  # rows a commit: what a killed run embeds again
+    from cmemd.inference import Predictor
+
+__all__ = ["CHUNK", "embed_chunks", "not_in_gallery", "relabelled"]
+
+CHUNK = 1024  # rows per commit; a killed run loses at most as many
 
 
 def not_in_gallery(sources: Sequence[Source], gallery: Gallery, modality: Modality) -> list[Source]:
-    """The images whose paths the gallery does not have.
+    """Return the images whose paths the gallery does not hold.
 
     Raises:
-        InputError: it has one in the other modality: one of the two is a mistake.
+        InputError: the gallery holds an image in the other modality, which must be a mistake.
     """
     name, there = modality.name.lower(), gallery.modalities()
     for source in sources:
         if there.get(source.path, name) != name:
             raise InputError(
-                f"expected {source.path} to be {there[source.path]}, as in gallery "
-                f"{gallery.address}, got {name}: correct --modality, or remove the image first"
+                f"{source.path} to be {there[source.path]}, as in gallery {gallery.address}",
+                name,
+                "correct --modality, or remove the image from the gallery first",
             )
     return [source for source in sources if source.path not in there]
 
 
-def embed_chunks(predictor, sources: Sequence[Source], modality: Modality) -> Iterator[pa.Table]:
-    """Embeds images; those that cannot be read are in ``predictor.skipped`` afterwards.
+def embed_chunks(
+    predictor: "Predictor", sources: Sequence[Source], modality: Modality
+) -> "Iterator[pa.Table]":
+    """Embed images; ``predictor.skipped`` lists those that cannot be read.
 
     Args:
-        predictor: a ``cmemd.inference.predictor.Predictor``.
+        predictor: the model.
         sources: the images.
         modality: of all of them.
 
     Yields:
-        Tables of ``row_schema``, of ``CHUNK`` rows but the last.
+        Tables of ``row_schema`` with ``CHUNK`` rows each; the last may have fewer.
     """
     by_path = {source.path: source for source in sources}
     done: list[Source] = []
@@ -59,14 +67,14 @@ def embed_chunks(predictor, sources: Sequence[Source], modality: Modality) -> It
         yield _rows(done, vectors, modality, predictor.digest)
 
 
-def labelled_anew(
+def relabelled(
     gallery: Gallery, sources: Sequence[Source], modality: Modality
-) -> Iterator[pa.Table]:
-    """A gallery's embeddings of these images, with the labels that they have now.
+) -> "Iterator[pa.Table]":
+    """Yield a gallery's embeddings of images with the labels that the images have now.
 
     Args:
-        gallery: has embedded them.
-        sources: the images; others, and those that could not be read, are left out.
+        gallery: holds the embeddings; its other images are left out.
+        sources: the images; those without an embedding are left out.
         modality: of all of them.
 
     Yields:
@@ -82,5 +90,7 @@ def labelled_anew(
             yield make_rows(known, vectors[wanted], modality, gallery.model)
 
 
-def _rows(done, vectors, modality: Modality, model: str) -> pa.Table:
+def _rows(
+    done: Sequence[Source], vectors: Sequence[np.ndarray], modality: Modality, model: str
+) -> "pa.Table":
     return make_rows(done, np.stack(vectors), modality, model)

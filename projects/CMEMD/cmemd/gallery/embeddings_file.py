@@ -1,7 +1,8 @@
-"""Embeddings in a file: the gallery's columns in ``.parquet`` or ``.npz``.
+"""Write and read embeddings in a file: the gallery's columns in ``.parquet`` or ``.npz``.
 
-A parquet file is written a chunk at a time; an npz file, whose arrays are in one piece, is held in
-memory until it is whole. In an npz file missing labels are empty strings and times ISO 8601.
+A parquet file is written a chunk at a time. An npz file's arrays are in one piece, so all rows are
+held in memory before it is written. An npz file stores a missing label as an empty string and a
+time as ISO 8601.
 """
 
 import io
@@ -9,15 +10,17 @@ import itertools
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from cmemd.errors import InputError
 from cmemd.files import whole_file, write_whole
 from cmemd.gallery.rows import vectors_of
 from cmemd.gallery.sources import LABELS
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 __all__ = ["check_suffix", "read_embeddings", "write_embeddings"]
 
@@ -25,37 +28,34 @@ _NEEDED = ("vector", "path", "modality", "identity", "model")
 
 
 def check_suffix(path: Path) -> None:
-    """Refuses a name that says neither format.
+    """Raise unless a file's name ends in ``.npz`` or ``.parquet``.
 
     Raises:
         InputError: for another suffix.
     """
     if path.suffix not in (".npz", ".parquet"):
-        raise InputError(f"expected a file .npz or .parquet, got {path}: name it so")
+        raise InputError("a file .npz or .parquet", path, "change the file's suffix")
 
 
-def write_embeddings(chunks: Iterable[pa.Table], path: Path) -> int:
-    """Writes rows, the whole file or none.
+def write_embeddings(chunks: "Iterable[pa.Table]", path: Path) -> int:
+    """Write rows to a file, whole or not at all, and return their number.
 
     Args:
         chunks: at least one, all of ``row_schema``.
         path: ``.npz`` or ``.parquet``.
 
-    Returns:
-        How many rows.
-
     Raises:
-        InputError: another suffix, no rows, or a place that cannot be written.
+        InputError: another suffix, no rows, or a folder that cannot be written to.
     """
     check_suffix(path)
     return _write_parquet(chunks, path) if path.suffix == ".parquet" else _write_npz(chunks, path)
 
 
 def read_embeddings(path: Path) -> dict[str, np.ndarray]:
-    """Columns ``vector`` (N, D), ``path``, ``modality``, ``identity``, ``model`` (N,), strings.
+    """Return ``vector`` (N, D), and ``path``, ``modality``, ``identity``, ``model`` (N,), strings.
 
     Raises:
-        InputError: no such file, another kind of file, or columns that are missing or do not fit.
+        InputError: the file is missing or of another kind, or columns are missing or do not fit.
     """
     check_suffix(path)
     try:
@@ -63,15 +63,17 @@ def read_embeddings(path: Path) -> dict[str, np.ndarray]:
         lengths = {len(column) for column in columns.values()}
         if len(lengths) > 1 or columns["vector"].ndim != 2:
             raise ValueError("columns of different lengths")
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, pa.ArrowException) as error:
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(
-            f"expected embeddings at {path}, got: {reason}: write them with cmemd embed --output"
+            f"embeddings at {path}", reason, "write them with cmemd embed --output"
         ) from error
     return columns
 
 
-def _write_parquet(chunks: Iterable[pa.Table], path: Path) -> int:
+def _write_parquet(chunks: "Iterable[pa.Table]", path: Path) -> int:
+    import pyarrow.parquet as pq
+
     chunks, rows = iter(chunks), 0
     first = next(chunks, None)
     if first is None:
@@ -83,12 +85,16 @@ def _write_parquet(chunks: Iterable[pa.Table], path: Path) -> int:
                 rows += len(chunk)
     except OSError as error:
         raise InputError(
-            f"expected to write {path}, got: {error}: free the disk, or choose another folder"
+            f"to write {path}",
+            error.strerror or error,
+            "free disk space, or choose another folder",
         ) from error
     return rows
 
 
-def _write_npz(chunks: Iterable[pa.Table], path: Path) -> int:
+def _write_npz(chunks: "Iterable[pa.Table]", path: Path) -> int:
+    import pyarrow as pa
+
     tables = list(chunks)
     if not tables:
         raise _nothing(path)
@@ -101,10 +107,16 @@ def _write_npz(chunks: Iterable[pa.Table], path: Path) -> int:
 
 
 def _read_parquet(path: Path) -> dict[str, np.ndarray]:
-    rows = pq.read_table(path, columns=list(_NEEDED))
-    return {
-        name: vectors_of(rows) if name == "vector" else _strings(rows[name]) for name in _NEEDED
-    }
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(path, columns=list(_NEEDED))
+        return {
+            name: vectors_of(rows) if name == "vector" else _strings(rows[name]) for name in _NEEDED
+        }
+    except pa.ArrowException as error:  # not all of them are ValueErrors
+        raise ValueError(str(error)) from error
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
@@ -112,7 +124,7 @@ def _read_npz(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in _NEEDED}
 
 
-def _strings(column: pa.ChunkedArray) -> np.ndarray:
+def _strings(column: "pa.ChunkedArray") -> np.ndarray:
     values = column.to_pylist()
     return np.array(
         [
@@ -124,4 +136,6 @@ def _strings(column: pa.ChunkedArray) -> np.ndarray:
 
 
 def _nothing(path: Path) -> InputError:
-    return InputError(f"expected embeddings for {path}, got no readable image: see the list above")
+    return InputError(
+        f"embeddings for {path}", "no readable image", "see the list above, and fix the images"
+    )

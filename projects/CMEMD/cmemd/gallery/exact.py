@@ -1,36 +1,37 @@
-"""Exact search: every query against every vector, by faiss, on a GPU if it has one.
+"""Search exactly: compare every query with every vector in faiss, on a GPU if faiss has one.
 
-Shape legend: ``Q`` = queries, ``N`` = vectors of a batch, ``D`` = size, ``K`` = matches a query.
+Shape legend: ``Q`` = queries, ``N`` = vectors of a batch, ``D`` = size, ``K`` = matches per query.
 """
 
 from collections.abc import Callable, Iterable
 from functools import partial
 
-import faiss
 import numpy as np
 
 __all__ = ["search_exact"]
 
-_MOST_ON_GPU = 2048  # matches a query; faiss's limit there
+_MOST_ON_GPU = 2048  # matches per query; faiss's limit on a GPU
 
 
 def search_exact(
     batches: Iterable[tuple[np.ndarray, np.ndarray]], queries: np.ndarray, top: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The vectors with the largest inner products, a batch in memory at a time.
+    """Return the vectors with the largest inner products; hold one batch in memory at a time.
 
-    It is what ``faiss.IndexFlatIP`` computes, without its copy of the vectors. The order of equal
-    scores is not defined.
+    The result is that of ``faiss.IndexFlatIP``, without its copy of the vectors. The order of equal
+    scores is undefined.
 
     Args:
         batches: row numbers ``(N,)`` and float32 vectors ``(N, D)``.
         queries: ``(Q, D)`` float32.
-        top: how many a query.
+        top: matches per query.
 
     Returns:
         Scores, descending, and row numbers, both ``(Q, K)``; ``K`` is ``top``, or the number of
-        all vectors where there are fewer.
+        all vectors if there are fewer.
     """
+    import faiss  # the package's other modules do without
+
     nearest = _nearest(top)
     best = faiss.ResultHeap(len(queries), top, keep_max=True)
     rows = 0
@@ -46,7 +47,9 @@ def search_exact(
 
 
 def _nearest(top: int) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
-    """How faiss searches vectors without an index: with faiss-gpu, on the GPU."""
+    """Return faiss's search of vectors without an index; with faiss-gpu it runs on the GPU."""
+    import faiss
+
     if top <= _MOST_ON_GPU and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus():
         return partial(faiss.knn_gpu, faiss.StandardGpuResources())
     return faiss.knn

@@ -1,4 +1,4 @@
-"""The rows of a gallery: one embedding each, and what is known of its image.
+"""Make the rows of a gallery: one embedding each, and the labels of its image.
 
 ========== ======================= ==========================================================
 column     type                    what it holds
@@ -6,42 +6,47 @@ column     type                    what it holds
 vector     float32, size fixed     L2-normalised embedding
 path       string                  the image's absolute path; no two rows have the same
 modality   string                  ``visible`` or ``thermal``
-identity   string or null          who
-camera     string or null          what took it
-time       microseconds or null    when, UTC
-model      string                  digest of the model that embedded it
+identity   string or null          the person
+camera     string or null          the camera that took the image
+time       microseconds or null    when it was taken, UTC
+model      string                  digest of the model that made the embedding
 ========== ======================= ==========================================================
 
 Shape legend: ``N`` = images, ``D`` = size of the embedding.
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.gallery.sources import Source
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 __all__ = ["MODEL", "make_rows", "row_schema", "vectors_of"]
 
-MODEL = b"cmemd.model"  # the digest's name in a schema's metadata: known of an empty gallery too
+MODEL = b"cmemd.model"  # key of the digest in a schema's metadata, for galleries without rows
 _NORM_TOLERANCE = 1e-3
-# Lance then notices when two writers add the same path at once.
+# With a key, Lance notices when two writers add the same path at once.
 _KEY = {
     b"lance-schema:unenforced-primary-key": b"true",
     b"lance-schema:unenforced-primary-key:position": b"1",
 }
 
 
-def row_schema(model: str, size: int) -> pa.Schema:
-    """The columns for embeddings of one model.
+def row_schema(model: str, size: int) -> "pa.Schema":
+    """Return the columns for embeddings of one model.
 
     Args:
         model: the model's digest.
         size: ``D``.
     """
+    import pyarrow as pa
+
     fields = [
         pa.field("vector", pa.list_(pa.float32(), size), nullable=False),
         pa.field("path", pa.string(), nullable=False, metadata=_KEY),
@@ -56,24 +61,27 @@ def row_schema(model: str, size: int) -> pa.Schema:
 
 def make_rows(
     sources: Sequence[Source], vectors: np.ndarray, modality: Modality, model: str
-) -> pa.Table:
-    """Rows out of embeddings.
+) -> "pa.Table":
+    """Return rows of embeddings and labels.
 
     Args:
         sources: ``N`` images.
         vectors: ``(N, D)`` float32, L2-normalised.
-        modality: of all of them.
+        modality: of all images.
         model: digest of the model that embedded them.
 
     Raises:
-        InputError: for vectors that are not of unit length; scores would be no cosines.
+        InputError: a vector is not of unit length, so that scores would not be cosines.
     """
+    import pyarrow as pa
+
     norms = np.linalg.norm(vectors, axis=1)
     wrong = np.flatnonzero(~(np.abs(norms - 1) <= _NORM_TOLERANCE))  # NaN is wrong too
     if len(wrong):
         raise InputError(
-            f"expected embeddings of unit length, got one of length {norms[wrong[0]]:g} for "
-            f"{sources[wrong[0]].path}: export the model again"
+            "embeddings of unit length",
+            f"one of length {norms[wrong[0]]:g} for {sources[wrong[0]].path}",
+            "export the model again",
         )
     size = vectors.shape[1]
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
@@ -89,8 +97,10 @@ def make_rows(
     return pa.table(columns, schema=row_schema(model, size))
 
 
-def vectors_of(rows: pa.RecordBatch | pa.Table) -> np.ndarray:
-    """The embeddings ``(N, D)``; of a batch, or a table in one piece, without a copy."""
+def vectors_of(rows: "pa.RecordBatch | pa.Table") -> np.ndarray:
+    """Return the embeddings ``(N, D)``; no copy is made of a batch or a table in one piece."""
+    import pyarrow as pa
+
     column = rows.column("vector")
     if isinstance(column, pa.ChunkedArray):
         column = column.combine_chunks()

@@ -1,13 +1,16 @@
-"""Ranked matches of queries in a gallery."""
+"""Find the ranked matches of queries in a gallery."""
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
-from lancedb.expr import Expr
 
 from cmemd.gallery.exact import search_exact
 from cmemd.gallery.table import Gallery
+
+if TYPE_CHECKING:
+    from lancedb.expr import Expr
 
 __all__ = ["Match", "find_matches"]
 
@@ -20,9 +23,9 @@ class Match:
         score: cosine of the two embeddings.
         path: the image.
         modality: ``visible`` or ``thermal``.
-        identity: who it shows, or None.
-        camera: what took it, or None.
-        time: when, or None.
+        identity: the person that it shows, or None.
+        camera: the camera that took it, or None.
+        time: when it was taken, or None.
     """
 
     score: float
@@ -38,19 +41,19 @@ def find_matches(
     queries: np.ndarray,
     top: int = 10,
     *,
-    where: Expr | None = None,
+    where: "Expr | None" = None,
     threshold: float = -np.inf,
     exact: bool = False,
 ) -> list[list[Match]]:
-    """The best matches of each query, best first.
+    """Return the best matches of each query, best first.
 
     Args:
-        gallery: an open gallery; searched by its approximate index where it has one.
-        queries: ``(Q, D)`` float32, L2-normalised, of the gallery's model.
-        top: at most that many a query.
-        where: rows to look at, of ``row_filter``.
-        threshold: leave out what scores less; a query of somebody unknown then finds nothing.
-        exact: do without the index.
+        gallery: an open gallery; its approximate index is used if it has one.
+        queries: ``(Q, D)`` float32, L2-normalised, embedded by the gallery's model.
+        top: largest number of matches per query.
+        where: rows to search, from ``row_filter``.
+        threshold: lowest score of a match; with it, a query of an unknown person finds nothing.
+        exact: search without the index.
     """
     if gallery.indexed and not exact:
         found = [gallery.search_index(query, top, where) for query in queries]

@@ -1,4 +1,4 @@
-"""Contact sheet: each query and, beside it, its matches with rank, score and identity."""
+"""Draw a contact sheet: each query, and beside it its matches with rank, score and identity."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,25 +7,25 @@ from PIL import Image, ImageDraw, ImageOps
 
 from cmemd.data.images import read_rgb
 from cmemd.errors import InputError
+from cmemd.files import whole_file
 from cmemd.gallery.search import Match
 
 __all__ = ["QUERIES", "contact_sheet", "write_sheet"]
 
-QUERIES = 50  # a sheet of more is no overview [chosen]
+QUERIES = 50  # a larger sheet gives no overview [chosen]
 _TILE = (64, 128)  # width, height in pixels: a crop of a person
 _CAPTION, _GAP = 26, 8
 _PAPER, _INK, _MISSING = "white", "black", "lightgrey"
 
 
 def contact_sheet(queries: Sequence[tuple[str, Sequence[Match]]], columns: int) -> Image.Image:
-    """Draws a row for each of the first ``QUERIES`` queries.
+    """Return a sheet with a row for each of the first ``QUERIES`` queries.
+
+    An image file that can no longer be read becomes a grey tile.
 
     Args:
-        queries: the query's path and its matches, best first.
-        columns: how many matches a row has room for.
-
-    Returns:
-        An image; files that cannot be read any more are grey.
+        queries: each query's path and its matches, best first.
+        columns: matches for which a row has room.
     """
     queries = queries[:QUERIES]
     cell = _TILE[0] + _GAP, _TILE[1] + _CAPTION + _GAP
@@ -43,25 +43,35 @@ def contact_sheet(queries: Sequence[tuple[str, Sequence[Match]]], columns: int) 
 
 
 def write_sheet(sheet: Image.Image, path: Path) -> None:
-    """Writes a sheet in the format that its name says.
+    """Write a sheet in the format of its suffix, whole or not at all.
 
     Raises:
-        InputError: no format of that name, or a place that cannot be written.
+        InputError: the suffix names no image format, or the folder cannot be written to.
     """
     try:
-        sheet.save(path)
+        # Pillow takes the format from the suffix, which the temporary name lacks.
+        form = Image.registered_extensions()[path.suffix.lower()]
+        with whole_file(path) as unfinished:
+            sheet.save(unfinished, form)
+    except KeyError:
+        raise InputError(
+            f"to write a sheet to {path}", f"the suffix {path.suffix!r}", "name a .png file"
+        ) from None
     except (OSError, ValueError) as error:
         raise InputError(
-            f"expected to write a sheet to {path}, got: {error}: name a .png in a folder that is "
-            "there"
+            f"to write a sheet to {path}",
+            getattr(error, "strerror", None) or error,
+            "name a .png file in an existing folder",
         ) from error
 
 
-def _paste(sheet: Image.Image, draw: ImageDraw.ImageDraw, at, path: str, caption: str) -> None:
+def _paste(
+    sheet: Image.Image, draw: ImageDraw.ImageDraw, at: tuple[int, int], path: str, caption: str
+) -> None:
     try:
         tile = ImageOps.pad(read_rgb(path), _TILE, color=_PAPER)
     except InputError:
         tile = Image.new("RGB", _TILE, _MISSING)
     sheet.paste(tile, at)
-    # Pillow's own font knows no other letters.
+    # Pillow's own font has only ASCII letters.
     draw.text((at[0], at[1] + _TILE[1]), caption.encode("ascii", "replace").decode(), fill=_INK)

@@ -1,4 +1,4 @@
-"""Which images to embed, and what is known of each: identity, camera, time."""
+"""Find the images to embed, and the labels of each: identity, camera, time."""
 
 import csv
 import glob
@@ -22,10 +22,10 @@ class Source:
     """An image file and its labels.
 
     Attributes:
-        path: absolute, so that one file has one name wherever a command is started.
-        identity: who it shows, or None.
-        camera: what took it, or None.
-        time: when, with a zone, or None.
+        path: absolute, so that a file has the same name from every working folder.
+        identity: the person that it shows, or None.
+        camera: the camera that took it, or None.
+        time: when it was taken, with a zone, or None.
     """
 
     path: str
@@ -35,22 +35,18 @@ class Source:
 
 
 def find_sources(what: str, pattern: str | None = None) -> list[Source]:
-    """Finds images, each once.
+    """Return images and their labels, each image once: in a list's order, else sorted by path.
 
     Args:
-        what: a folder, searched with its subfolders; a ``.txt`` list of one path a line; a
+        what: a folder, searched with its subfolders; a ``.txt`` list with one path per line; a
             ``.csv`` list with a column ``path`` and any of ``LABELS``; an image; or a glob, with
             ``**`` for any folders. A list's relative paths start at the list's folder.
         pattern: regular expression with named groups out of ``LABELS``, searched for in each
-            path as it was found. A list's columns come before it.
-
-    Returns:
-        The images in the order of the list, or else by path.
+            path as found. A list's columns take precedence over it.
 
     Raises:
-        InputError: no image there, a list with other columns or with one path under two labels, a
-            pattern that is no such expression or that a path does not match, or a time that is
-            none.
+        InputError: no image is found; a list has other columns, or two sets of labels for a path;
+            the pattern is invalid or does not match a path; or a time is invalid.
     """
     expression = _compile(pattern)
     sources: dict[str, Source] = {}
@@ -58,33 +54,32 @@ def find_sources(what: str, pattern: str | None = None) -> list[Source]:
         source = _source(path, {**_match(expression, path), **labels})
         if sources.setdefault(source.path, source) != source:
             raise InputError(
-                f"expected one set of labels for {source.path} in {what}, got two: keep one"
+                f"one set of labels for {source.path} in {what}", "two", "remove one of them"
             )
     if not sources:
         raise InputError(
-            f"expected images at {what}, got none: name an image, a folder, a list (.txt, .csv) or "
-            "a glob"
+            f"images at {what}", "none", "name an image, a folder, a list (.txt, .csv) or a glob"
         )
     return list(sources.values())
 
 
 def parse_time(text: str) -> datetime:
-    """A time out of ISO 8601; one without a zone is taken for UTC.
+    """Return the time of an ISO 8601 text; without a zone it means UTC.
 
     Raises:
-        InputError: for anything else.
+        InputError: the text is not ISO 8601.
     """
     try:
-        time = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 knows no Z
+        time = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 cannot read Z
     except ValueError:
         raise InputError(
-            f"expected a time such as 2024-05-31T14:00:00, got {text!r}: write it as ISO 8601"
+            "a time such as 2024-05-31T14:00:00", repr(text), "write it as ISO 8601"
         ) from None
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
 def _listed(what: str) -> Iterable[tuple[str, Mapping[str, str]]]:
-    """Paths and the labels that a list has for them."""
+    """Return paths, and the labels that a list gives them."""
     path = Path(what)
     if path.is_dir():
         folders = sorted(folder for folder, _, _ in os.walk(path))
@@ -97,9 +92,7 @@ def _listed(what: str) -> Iterable[tuple[str, Mapping[str, str]]]:
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets start with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"expected a list in UTF-8 at {path}, got: {error}: write it anew"
-        ) from error
+        raise InputError(f"a list in UTF-8 at {path}", error, "save it again as UTF-8") from error
     if path.suffix.lower() == ".txt":
         return [(str(path.parent / line), {}) for line in text.splitlines() if line.strip()]
     return _rows(path, text)
@@ -110,15 +103,17 @@ def _rows(path: Path, text: str) -> list[tuple[str, Mapping[str, str]]]:
     columns = reader.fieldnames or []
     if "path" not in columns or not {"path", *LABELS}.issuperset(columns):
         raise InputError(
-            f"expected columns path and any of {', '.join(LABELS)} in {path}, got "
-            f"{', '.join(columns) or 'none'}: name them so in the first line"
+            f"columns path and any of {', '.join(LABELS)} in {path}",
+            ", ".join(columns) or "none",
+            "name the columns so in the first line",
         )
     rows = []
     for row in reader:
         if None in row or None in row.values() or not row["path"]:
             raise InputError(
-                f"expected {len(columns)} values and a path in line {reader.line_num} of {path}, "
-                "got another row: quote values that hold a comma"
+                f"{len(columns)} values and a path in line {reader.line_num} of {path}",
+                "another row",
+                "complete it, and quote values that hold a comma",
             )
         labels = {name: row[name] for name in columns if name != "path" and row[name]}
         rows.append((str(path.parent / row["path"]), labels))
@@ -132,12 +127,13 @@ def _compile(pattern: str | None) -> re.Pattern | None:
         expression = re.compile(pattern)
     except re.error as error:
         raise InputError(
-            f"expected a regular expression, got {pattern!r} ({error}): see Python's re"
+            "a regular expression", f"{pattern!r} ({error})", "correct it as Python's re reads it"
         ) from None
     if not expression.groupindex or not set(LABELS).issuperset(expression.groupindex):
         raise InputError(
-            f"expected a pattern with named groups out of {', '.join(LABELS)}, got {pattern!r}: "
-            r"write such as cam(?P<camera>\d+)"
+            f"a pattern with named groups out of {', '.join(LABELS)}",
+            repr(pattern),
+            r"write, for example, cam(?P<camera>\d+)",
         )
     return expression
 
@@ -148,8 +144,9 @@ def _match(expression: re.Pattern | None, path: str) -> dict[str, str]:
     found = expression.search(Path(path).as_posix())
     if not found:
         raise InputError(
-            f"expected every path to match {expression.pattern!r}, got {path}: mend the pattern, "
-            "or embed that image without it"
+            f"every path to match {expression.pattern!r}",
+            path,
+            "correct the pattern, or embed that image without it",
         )
     return {name: value for name, value in found.groupdict().items() if value}
 
@@ -160,7 +157,7 @@ def _source(path: str, labels: Mapping[str, str]) -> Source:
         path.encode()
     except UnicodeEncodeError:
         raise InputError(
-            f"expected file names in UTF-8, got {os.fsencode(path)!r}: rename the file"
+            "file names in UTF-8", repr(os.fsencode(path)), "rename the file"
         ) from None
     time = parse_time(labels["time"]) if "time" in labels else None
     return Source(path, **{**labels, "time": time})

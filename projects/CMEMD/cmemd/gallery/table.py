@@ -1,62 +1,66 @@
-"""A gallery: a LanceDB table of ``cmemd.gallery.rows``, in a folder of its own.
+"""Open and change a gallery: a LanceDB table of ``cmemd.gallery.rows`` in its own folder.
 
-Every change is one commit, so that a process killed at any moment leaves the gallery as it was
-before or after. Commands hold a lock of the operating system on the folder: many may add, remove
-and search at once, but ``compact``, which deletes files, needs the gallery for itself.
+Every change is one commit: a process that is killed leaves the gallery as before or as after.
+Commands hold an operating-system lock on the folder. Many may add, remove and search at once, but
+``compact`` deletes files and so needs the gallery to itself.
 
-The address may be an object store's (``s3://bucket/gallery``). There are no locks there: leave the
-gallery alone while it is begun and while it is compacted.
+The address may be an object store's (``s3://bucket/gallery``), which has no locks: use the gallery
+from one process only while it is created or compacted.
 
 Shape legend: ``N`` = rows, ``D`` = size of the embedding.
 """
 
 import fcntl
+import importlib.util
 import os
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import lancedb
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
-from lancedb.expr import Expr, col, lit
-from lancedb.index import IvfRq
-from lancedb.table import Table
 
-from cmemd.errors import InputError
+from cmemd.errors import InputError, MissingDependencyError
 from cmemd.gallery.rows import MODEL, row_schema, vectors_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+    from lancedb import DBConnection
+    from lancedb.expr import Expr
+    from lancedb.table import Table
 
 __all__ = ["INDEX_FROM", "Gallery", "create_gallery", "open_gallery", "row_filter"]
 
-INDEX_FROM = 100_000  # rows; exact search of that many, from disk, takes 2.4 s at 2,048 [measured]
+INDEX_FROM = 100_000  # rows; exact search of as many takes 2.4 s from disk at D 2,048 [measured]
+_PACKAGES = ("faiss", "lancedb", "pyarrow")
 _TABLE = "gallery"
-_INDEX = "vector_idx"  # as LanceDB names it
-_BATCH_BYTES = 1 << 26  # of vectors read at a time
-_PROBES = 128  # partitions that a query looks into: all of a million rows, by their codes
-_REFINE = 10  # times the matches wanted are scored exactly
+_INDEX = "vector_idx"  # LanceDB's name
+_BATCH_BYTES = 1 << 26  # of vectors, read at a time
+_PROBES = 128  # partitions that a query searches: all of them for a million rows
+_REFINE = 10  # candidates scored exactly per wanted match
 
 
 @contextmanager
 def open_gallery(address: Path | str, *, alone: bool = False) -> "Iterator[Gallery]":
-    """Opens a gallery and holds its lock.
+    """Open a gallery and hold its lock.
 
     Args:
         address: its folder, or an object store's address.
-        alone: keep everybody else out, as ``Gallery.compact`` needs it.
+        alone: keep other processes out, as ``Gallery.compact`` needs.
 
     Raises:
-        InputError: no gallery there, another program's table, or one that is in use.
+        InputError: there is no gallery, another program's table, or the gallery is in use.
+        MissingDependencyError: a package that galleries need is not installed.
     """
+    _check_packages()
     address = str(address)
     if not _remote(address) and not Path(address).is_dir():
         raise _no_gallery(address)
     with _hold(address, alone):
         with _readable("read", address):
-            database = lancedb.connect(address)
+            database = _connect(address)
             table = _table(database)
             if table is None:
                 raise _no_gallery(address)
@@ -66,7 +70,7 @@ def open_gallery(address: Path | str, *, alone: bool = False) -> "Iterator[Galle
 
 @contextmanager
 def create_gallery(address: Path | str, model: str, size: int) -> "Iterator[Gallery]":
-    """Opens a gallery of a model, or begins it, and holds its lock.
+    """Open a gallery of a model, or create it, and hold its lock.
 
     Args:
         address: its folder, or an object store's address.
@@ -74,16 +78,18 @@ def create_gallery(address: Path | str, model: str, size: int) -> "Iterator[Gall
         size: ``D``.
 
     Raises:
-        InputError: the gallery is another model's, in use, or cannot be written.
+        InputError: the gallery holds another model's embeddings, is in use, or cannot be written.
+        MissingDependencyError: a package that galleries need is not installed.
     """
+    _check_packages()
     address = str(address)
     if not _remote(address):
         with _readable("write", address):
             Path(address).mkdir(parents=True, exist_ok=True)
     with _hold(address, alone=False):
         with _readable("write", address):
-            database = lancedb.connect(address)
-            # Of two that LanceDB lets create at once, the later overwrites the earlier one's rows.
+            database = _connect(address)
+            # LanceDB lets two processes create a table at once; the later overwrites the earlier.
             with _one_at_a_time(address):
                 table = _table(database)
                 if table is None:
@@ -101,17 +107,19 @@ def row_filter(
     modality: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
-) -> Expr | None:
-    """Rows that fit everything that is given; None where nothing is.
+) -> "Expr | None":
+    """Return the condition that a row fits every given argument; None if none is given.
 
     Args:
-        paths: one of these.
-        identities: one of these.
-        cameras: one of these.
+        paths: the row has one of these.
+        identities: the row has one of these.
+        cameras: the row has one of these.
         modality: ``visible`` or ``thermal``.
-        since: at this time or later; rows without a time do not fit.
-        until: before this time; rows without a time do not fit.
+        since: taken at this time or later; rows without a time do not fit.
+        until: taken before this time; rows without a time do not fit.
     """
+    from lancedb.expr import col, lit
+
     named = {"path": paths, "identity": identities, "camera": cameras}
     terms = [col(name).isin(list(values)) for name, values in named.items() if values]
     if modality is not None:
@@ -129,49 +137,48 @@ def row_filter(
 
 
 class Gallery:
-    """An open gallery, as of when it was opened or last changed through this object.
+    """An open gallery, as it was when opened or last changed by this object.
 
     Attributes:
-        address: where it lies.
+        address: its folder, or an object store's address.
         model: digest of the model whose embeddings it holds.
         size: ``D``.
     """
 
-    def __init__(self, address: str, database: lancedb.DBConnection, table: Table) -> None:
+    def __init__(self, address: str, database: "DBConnection", table: "Table") -> None:
         self.address = address
         self._database = database
         self._table = table
         schema = self._table.schema
         if MODEL not in (schema.metadata or {}):
             raise InputError(
-                f"expected a gallery at {address}, got a table of another program: name another "
-                "folder"
+                f"a gallery at {address}", "a table of another program", "name another folder"
             )
         self.model = schema.metadata[MODEL].decode()
         self.size = schema.field("vector").type.list_size
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return self._table.count_rows()
 
     def check_model(self, model: str, size: int) -> None:
-        """Refuses another model's embeddings: scores between two models mean nothing.
+        """Raise unless embeddings are of the gallery's model; other scores mean nothing.
 
         Raises:
             InputError: for another digest or size.
         """
         if (model, size) != (self.model, self.size):
             raise InputError(
-                f"expected embeddings of model {self.model[:16]} of size {self.size}, as in "
-                f"gallery {self.address}, got model {model[:16]} of size {size}: name the model "
-                "that the gallery was made with, or another gallery"
+                f"embeddings of model {self.model[:16]} of size {self.size}, as in gallery "
+                f"{self.address}",
+                f"model {model[:16]} of size {size}",
+                "name the model with which the gallery was made, or another gallery",
             )
 
-    def add(self, rows: pa.Table) -> int:
-        """Adds rows, all of them or none; a path that is there already stays as it is.
+    def add(self, rows: "pa.Table") -> int:
+        """Add rows, all or none, and return how many were new.
 
-        Returns:
-            How many were new.
+        A path that the gallery already holds stays as it is.
 
         Raises:
             InputError: the disk is full or cannot be written.
@@ -180,25 +187,23 @@ class Gallery:
             merge = self._table.merge_insert("path").when_not_matched_insert_all()
             return merge.execute(rows).num_inserted_rows
 
-    def remove(self, where: Expr) -> int:
-        """Removes rows from every answer; their bytes leave the disk with ``compact``.
-
-        Returns:
-            How many there were.
-        """
+    def remove(self, where: "Expr") -> int:
+        """Remove rows and return how many; ``compact`` deletes their bytes from disk."""
         with _readable("write", self.address):
             return self._table.delete(where).num_deleted_rows
 
     def build_index(self) -> bool:
-        """Builds the approximate index anew where the gallery is large enough for one.
+        """Build the approximate index again if the gallery is large enough.
 
-        The rule: from ``INDEX_FROM`` rows IVF with RaBitQ codes of 1 bit a dimension, partitions
-        of about 8,192 rows; below none, and search is exact. Rows that are added later are
-        searched exactly beside it until it is built again.
+        From ``INDEX_FROM`` rows the index is IVF with RaBitQ codes of 1 bit per dimension and
+        partitions of about 8,192 rows. A smaller gallery has no index: its search is exact. Rows
+        added later are searched exactly, beside the index, until it is built again.
 
         Returns:
-            Whether there is an index now.
+            Whether the gallery has an index now.
         """
+        from lancedb.index import IvfRq
+
         with _readable("write", self.address):
             if len(self) >= INDEX_FROM:
                 self._table.create_index("vector", config=IvfRq(distance_type="dot"), replace=True)
@@ -207,12 +212,11 @@ class Gallery:
             return self.indexed
 
     def compact(self) -> None:
-        """Writes the gallery anew and deletes whatever else lies in its folder.
+        """Write the gallery again and delete everything else in its folder.
 
-        Removed rows, earlier versions and what killed commands left behind are gone from disk
-        afterwards. Needs ``open_gallery(..., alone=True)`` and, meanwhile, room for a second copy.
-        Killed on the way it may leave the rows without their index: search is exact until the
-        index is built again.
+        This deletes removed rows, earlier versions and leftovers of killed commands from disk. It
+        needs ``open_gallery(..., alone=True)`` and room for a second copy. If it is killed, the
+        gallery may lack its index: search is exact until the index is built again.
         """
         with _readable("write", self.address):
             indexed = self.indexed
@@ -226,23 +230,23 @@ class Gallery:
             if indexed:
                 self.build_index()
             with warnings.catch_warnings(action="ignore", category=UserWarning):
-                # It warns of others who might be at work; the lock keeps them out.
+                # It warns of other processes at work; the lock keeps them out.
                 self._table.optimize(
                     cleanup_older_than=timedelta(0), delete_unverified=not _remote(self.address)
                 )
 
     @property
     def indexed(self) -> bool:
-        """Whether there is an approximate index."""
+        """Return whether the gallery has an approximate index."""
         return any(index.name == _INDEX for index in self._table.list_indices())
 
     def modalities(self) -> dict[str, str]:
-        """Every path -> its modality."""
+        """Return the modality of each path."""
         columns = self._table.search().select(["path", "modality"]).to_arrow()
         return dict(zip(*(column.to_pylist() for column in columns.columns), strict=True))
 
-    def batches(self, where: Expr | None = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Row numbers ``(N,)`` and vectors ``(N, D)``, a part of the gallery at a time.
+    def batches(self, where: "Expr | None" = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield row numbers ``(N,)`` and vectors ``(N, D)``, a part of the gallery at a time.
 
         Raises:
             InputError: the gallery's files are damaged.
@@ -255,21 +259,21 @@ class Gallery:
                 yield batch.column("_rowid").to_numpy(), vectors_of(batch)
 
     def labels(self, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """Row number -> what the gallery holds of it, but the vector."""
+        """Return each row's path and labels, by row number."""
         names = ["path", "modality", "identity", "camera", "time"]
         with _readable("read", self.address):
             query = self._table.take_row_ids(sorted(set(numbers))).select(names).with_row_id()
             return {row.pop("_rowid"): row for row in query.to_arrow().to_pylist()}
 
     def search_index(
-        self, query: np.ndarray, top: int, where: Expr | None = None
+        self, query: np.ndarray, top: int, where: "Expr | None" = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The best rows of one query by the approximate index; their scores are exact.
+        """Return the best rows of one query by the approximate index, with exact scores.
 
         Args:
             query: ``(D,)``.
-            top: how many.
-            where: rows to look at.
+            top: number of rows.
+            where: rows to search.
 
         Returns:
             Scores, descending, and row numbers, ``(top,)`` or fewer.
@@ -283,7 +287,9 @@ class Gallery:
         return 1 - found["_distance"].to_numpy(), found["_rowid"].to_numpy()
 
     def info(self) -> dict[str, Any]:
-        """Counts, time span, index and bytes on disk."""
+        """Return counts, time span, index and bytes on disk."""
+        import pyarrow.compute as pc
+
         names = ["modality", "identity", "camera", "time"]
         with _readable("read", self.address):
             rows = self._table.search().select(names).to_arrow()
@@ -315,7 +321,7 @@ class Gallery:
 
 @contextmanager
 def _hold(address: str, alone: bool) -> Iterator[None]:
-    """A lock on the folder, which the operating system lets go even of a killed process."""
+    """Hold a lock on the folder; the operating system releases it even if the process is killed."""
     if _remote(address):
         yield
         return
@@ -334,14 +340,15 @@ def _lock(folder: int, address: str, alone: bool) -> None:
         fcntl.flock(folder, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError:
         raise InputError(
-            f"expected gallery {address} to be free, got one that another command is "
-            f"{'using' if alone else 'compacting'}: wait until that is done"
+            f"gallery {address} to be free",
+            f"one that another command is {'using' if alone else 'compacting'}",
+            "wait until that command ends",
         ) from None
 
 
 @contextmanager
 def _one_at_a_time(address: str) -> Iterator[None]:
-    """Waits for whoever else is here."""
+    """Wait until no other process creates this gallery, and keep others out."""
     if _remote(address):
         yield
         return
@@ -350,8 +357,23 @@ def _one_at_a_time(address: str) -> Iterator[None]:
         yield
 
 
-def _table(database: lancedb.DBConnection) -> Table | None:
-    """The gallery's table; None also for one whose creation was killed."""
+def _check_packages() -> None:
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise MissingDependencyError(
+            f"expected the packages that galleries need, got an installation without "
+            f"{', '.join(missing)}: pip install 'cmemd[serve]'"
+        )
+
+
+def _connect(address: str) -> "DBConnection":
+    import lancedb
+
+    return lancedb.connect(address)
+
+
+def _table(database: "DBConnection") -> "Table | None":
+    """Return the gallery's table, or None if it is missing or its creation was killed."""
     try:
         return database.open_table(_TABLE)
     except ValueError:
@@ -360,7 +382,7 @@ def _table(database: lancedb.DBConnection) -> Table | None:
 
 @contextmanager
 def _readable(doing: str, address: str) -> Iterator[None]:
-    """LanceDB's errors as one line; it raises all three of these for a full disk and the like."""
+    """Turn LanceDB's errors, for example for a full disk, into an InputError of one line."""
     try:
         yield
     except (OSError, RuntimeError, ValueError) as error:
@@ -368,8 +390,9 @@ def _readable(doing: str, address: str) -> Iterator[None]:
             raise
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"expected to {doing} gallery {address}, got: {reason}: see to the disk and run the "
-            "command again; what was committed is safe"
+            f"to {doing} gallery {address}",
+            reason,
+            "check the disk and run the command again; committed rows are safe",
         ) from error
 
 
@@ -379,7 +402,7 @@ def _remote(address: str) -> bool:
 
 def _no_gallery(address: str) -> InputError:
     return InputError(
-        f"expected a gallery at {address}, got none: make it with cmemd embed --gallery {address}"
+        f"a gallery at {address}", "none", f"make it with cmemd embed --gallery {address}"
     )
 
 

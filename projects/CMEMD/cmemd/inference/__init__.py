@@ -1,4 +1,22 @@
-"""Using a trained network: model folders, embedding images, the model zoo.
+"""Use a trained network: model folders, embeddings of images, the model zoo.
 
-Nothing here imports torch or fast-reid before a PyTorch program is asked for.
+Importing this package is cheap: a name loads its module on first use. Only a PyTorch program loads
+torch; nothing here loads fast-reid.
 """
+
+import importlib
+
+_HOMES = {"Predictor": "cmemd.inference.predictor", "load_pretrained": "cmemd.inference.zoo"}
+
+__all__ = [*_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    """Import the module of a public name and return what it names (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

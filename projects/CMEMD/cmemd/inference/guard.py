@@ -1,8 +1,8 @@
-"""Notices images that were given as the wrong modality.
+"""Notice images that the caller gave as the wrong modality.
 
 The network has one stem per modality, and the wrong stem gives a plausible, useless embedding. A
-colour photograph differs from a thermal or near-infrared image in its chroma: the spread of its
-channels, which is near 0 where the three are copies of one. Chosen, not from the paper.
+colour photograph has more chroma (spread of its channels) than a thermal or near-infrared image,
+whose three channels are nearly equal. [chosen, not from the paper]
 """
 
 import warnings
@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from cmemd.data.images import chroma
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 
-__all__ = ["ModalityGuard", "ModalityWarning", "chroma", "looks_like_the_other", "summarise"]
+__all__ = ["ModalityGuard", "ModalityWarning", "looks_like_the_other", "summarise"]
 
 Statistics = Mapping[str, Mapping[str, Any]]
 
@@ -23,26 +24,11 @@ _APPEARANCE = {Modality.VISIBLE: "colour photographs", Modality.THERMAL: "grey o
 
 
 class ModalityWarning(UserWarning):
-    """Images look as if they were of the other modality, or nothing can tell."""
-
-
-def chroma(image: np.ndarray) -> float:
-    """Spread of an image's channels: the mean over pixels of the largest minus the smallest.
-
-    Args:
-        image: ``(H, W, 3)`` uint8, at the model's size.
-
-    Returns:
-        Grey levels, 0 for a grey image to 255.
-    """
-    red, green, blue = np.moveaxis(image, -1, 0)
-    # Twenty times as fast as max(axis=-1): rows of three are no work for a vector unit.
-    highest = np.maximum(np.maximum(red, green), blue)
-    return float((highest - np.minimum(np.minimum(red, green), blue)).mean())
+    """Images look like the other modality, or the model lacks the statistics to check it."""
 
 
 def summarise(images: Iterable[np.ndarray]) -> dict[str, Any]:
-    """What the guard keeps of a modality's training images.
+    """Return the channel statistics of one modality's training images.
 
     Args:
         images: ``(H, W, 3)`` uint8 each, at the model's size.
@@ -51,27 +37,28 @@ def summarise(images: Iterable[np.ndarray]) -> dict[str, Any]:
         ``chroma``, its quantiles 0.01, 0.5 and 0.99 in grey levels, and ``images``, their number.
 
     Raises:
-        InputError: There is no image.
+        InputError: there is no image.
     """
     values = [chroma(image) for image in images]
     if not values:
         raise InputError(
-            "expected images of each modality for the channel statistics; got none; name a data "
-            "set that has both"
+            "images of each modality for the channel statistics",
+            "none",
+            "name a data set that has both modalities",
         )
     return {"chroma": np.quantile(values, _QUANTILES).tolist(), "images": len(values)}
 
 
 def looks_like_the_other(value: float, modality: Modality, statistics: Statistics) -> bool:
-    """Whether an image's chroma is nearer to the other modality's range than to its own.
+    """Return whether an image's chroma is nearer to the other modality's range than to its own.
 
-    A range reaches from quantile 0.01 to 0.99 of the training images. Where the two ranges lie
-    apart, the limit is half-way between them; where they overlap, up to one image in a hundred of
-    either is suspected wrongly, and what lies in both ranges never is.
+    A range reaches from quantile 0.01 to 0.99 of the training images. If the two ranges lie apart,
+    the limit is half-way between them. If they overlap, a value in both ranges is never suspect,
+    and at most one genuine image in a hundred is.
 
     Args:
         value: ``chroma`` of the image.
-        modality: What the image is said to be.
+        modality: the modality that the caller gave for it.
         statistics: ``summarise`` of each modality's images by name, as in ``model.json``.
     """
     own, other = (statistics[m.name.lower()]["chroma"] for m in (modality, _other(modality)))
@@ -79,19 +66,19 @@ def looks_like_the_other(value: float, modality: Modality, statistics: Statistic
 
 
 class ModalityGuard:
-    """Counts, in one run of images, those that look like the other modality.
+    """Count the images of one call that look like the other modality.
 
-    The first of them give a ``ModalityWarning`` at once, as a long run should not have to end
-    before it is known to be wrong; ``finish`` gives another if more came since.
+    The first batch with such an image gives a ``ModalityWarning`` at once, so that a long call need
+    not end first. ``finish`` gives another warning if more such images came later.
 
     Args:
-        modality: What the images are said to be.
-        statistics: Of the model's training images; None suspects nothing.
-        strict: Refuse rather than warn.
+        modality: the modality that the caller gave.
+        statistics: of the model's training images; with None no image is suspect.
+        strict: raise an error instead of a warning.
 
     Attributes:
-        seen: Number of images so far.
-        suspects: Number of those that look like the other modality.
+        seen: number of images so far.
+        suspects: number of those that look like the other modality.
     """
 
     def __init__(self, modality: Modality, statistics: Statistics | None, strict: bool) -> None:
@@ -104,17 +91,14 @@ class ModalityGuard:
         self._first: object = None
 
     def inspect(self, keys: Sequence[object], chromas: Sequence[float]) -> int:
-        """Look at further images.
+        """Return how many further images look like the other modality.
 
         Args:
-            keys: What to call them.
+            keys: their names, for messages.
             chromas: ``chroma`` of each.
 
-        Returns:
-            How many of these look like the other modality.
-
         Raises:
-            InputError: One does, and ``strict``.
+            InputError: ``strict`` is set and at least one does.
         """
         self.seen += len(keys)
         if self.statistics is None:
@@ -129,20 +113,21 @@ class ModalityGuard:
         self.suspects += len(suspects)
         if suspects and self.strict:
             raise InputError(
-                f"expected {self.modality.name.lower()} images; got {self._findings()}; give the "
-                "modality that they were taken in, or leave strict out"
+                f"{self.modality.name.lower()} images",
+                self._findings(),
+                "give the modality in which they were taken, or leave out strict",
             )
         if not self._told:
             self.finish()
         return len(suspects)
 
     def finish(self) -> None:
-        """Warn of whatever has not been warned of."""
+        """Warn of the suspects that no warning has counted yet."""
         if self.suspects > self._told:
             self._told = self.suspects
             warnings.warn(
                 f"given as {self.modality.name.lower()}: {self._findings()}; embeddings of a wrong "
-                "modality look right and find nobody",
+                "modality look right but match no one",
                 ModalityWarning,
                 stacklevel=2,
             )

@@ -1,4 +1,4 @@
-"""Images in, embeddings out: a model folder at work.
+"""Embed images with a model folder.
 
 Shape legend: ``N`` images, ``D`` numbers in an embedding, ``(H, W)`` the model's size.
 """
@@ -13,10 +13,11 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from cmemd.data.images import chroma
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.inference.backends import open_backend
-from cmemd.inference.guard import ModalityGuard, ModalityWarning, chroma
+from cmemd.inference.guard import ModalityGuard, ModalityWarning
 from cmemd.inference.model_folder import read_model_folder
 from cmemd.inference.preprocess import UnusableImageError, from_array, read_image
 
@@ -28,7 +29,7 @@ _THREADS = min(8, os.cpu_count() or 1)
 
 
 class _Sample(NamedTuple):
-    """An image that was given: its key, and pixels with their chroma, or why there are none."""
+    """A given image: its key, and either pixels with their chroma or an error."""
 
     key: object
     pixels: np.ndarray | None = None
@@ -37,53 +38,53 @@ class _Sample(NamedTuple):
 
 
 def as_modality(value: object) -> Modality:
-    """The modality that somebody named.
+    """Return the modality of a name.
 
     Args:
-        value: A ``Modality``, "visible" or "thermal".
+        value: a ``Modality``, "visible" or "thermal".
 
     Raises:
-        InputError: Anything else; numbers too, whose meaning differs between data sets.
+        InputError: for any other value. Numbers are refused because data sets number their
+            modalities differently.
     """
     if isinstance(value, Modality):
         return value
     if isinstance(value, str) and value in ("visible", "thermal"):
         return Modality[value.upper()]
     raise InputError(
-        f"expected a modality, 'visible' or 'thermal' (near-infrared too); got {value!r}; say how "
-        "the images were taken: nothing guesses it"
+        "a modality, 'visible' or 'thermal' (which includes near-infrared)",
+        repr(value),
+        "say how the images were taken",
     )
 
 
 class Predictor:
-    """Embeds images with a model folder, in ONNX Runtime or PyTorch.
+    """Embed images with a model folder, in ONNX Runtime or PyTorch.
 
-    A wrong modality gives a plausible, useless embedding. Each image's channels are therefore
-    compared with those of the training images, see ``cmemd.inference.guard``: those that look like
-    the other modality are counted in ``suspects``; the first batch with one gives a
-    ``ModalityWarning``, and so does the end of the call if more came since.
+    A wrong modality gives a plausible, useless embedding. The predictor therefore compares each
+    image's channels with those of the training images, see ``cmemd.inference.guard``. It counts in
+    ``suspects`` the images that look like the other modality. The first batch with such an image
+    gives a ``ModalityWarning``; so does the end of the call if more came later.
 
     Args:
-        model_dir: The model folder.
+        model_dir: the model folder.
         device: "cpu" or "cuda".
-        batch_size: Images that run at once.
-        runtime: "onnx", "torch", or "auto": see ``open_backend``.
-        precision: "float32"; "float16" or "int8" where the folder has such a graph.
-        strict: Refuse an image that looks like the other modality, rather than warn.
-        on_corrupt: "skip" lists an image that cannot be used in ``skipped`` and goes on; "raise"
-            stops there.
-        workers: Threads that decode images; by default one a processor, at most 8.
+        batch_size: images that run at once.
+        runtime: "onnx", "torch" or "auto", see ``open_backend``.
+        precision: "float32", or "float16" or "int8" if the folder has such a graph.
+        strict: raise an error, not a warning, for an image that looks like the other modality.
+        on_corrupt: "skip" lists an unusable image in ``skipped`` and goes on; "raise" stops there.
+        workers: threads that decode images; by default one per processor, at most 8.
 
     Attributes:
-        folder: The checked ``ModelFolder``.
-        skipped: Path (of an array its number) and reason of each image that could not be used, over
-            all calls.
-        suspects: Number of images that look like the other modality, over all calls.
+        folder: the checked ``ModelFolder``.
+        skipped: path (for an array its number) and reason of each unusable image, over all calls.
+        suspects: number of images that look like the other modality, over all calls.
 
     Raises:
-        InputError: The model folder is damaged, an argument is out of range, or ``strict`` lacks
-            the model's channel statistics.
-        MissingDependencyError: What would run the model is not installed.
+        InputError: the model folder is damaged, an argument is out of range, or ``strict`` is set
+            for a model without channel statistics.
+        MissingDependencyError: the runtime's package is not installed.
     """
 
     def __init__(
@@ -100,20 +101,27 @@ class Predictor:
     ) -> None:
         if batch_size < 1 or workers < 1:
             raise InputError(
-                f"expected batch_size and workers of at least 1; got {batch_size} and {workers}; "
-                "leave them out for the defaults"
+                "batch_size and workers of at least 1",
+                f"{batch_size} and {workers}",
+                "leave them out for the defaults",
             )
         if on_corrupt not in ("skip", "raise"):
-            raise InputError(f"expected on_corrupt 'skip' or 'raise'; got {on_corrupt!r}; name one")
+            raise InputError(
+                "on_corrupt 'skip' or 'raise'", repr(on_corrupt), "name one of the two"
+            )
         self.folder = read_model_folder(model_dir)
         if self.folder.channel_statistics is None:
-            problem = f"{self.folder.path} has no channel_statistics to tell a wrong modality by"
             if strict:
                 raise InputError(
-                    f"expected a model that strict=True can work with; {problem}; export it anew "
-                    "with its training images, or leave strict out"
+                    "a model with channel_statistics for strict=True",
+                    f"none in {self.folder.path}",
+                    "export it again with its training images, or leave out strict",
                 )
-            warnings.warn(problem, ModalityWarning, stacklevel=2)
+            warnings.warn(
+                f"{self.folder.path} has no channel_statistics: a wrong modality goes unnoticed",
+                ModalityWarning,
+                stacklevel=2,
+            )
         self.backend = open_backend(self.folder, device, runtime, precision)
         self.batch_size = batch_size
         self.strict = strict
@@ -124,12 +132,12 @@ class Predictor:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the weights: embeddings of different digests cannot be compared."""
+        """Return the SHA-256 of the weights; compare only embeddings of equal digests."""
         return self.folder.digest
 
     @property
     def size(self) -> int:
-        """D, numbers in an embedding."""
+        """Return D, the numbers in an embedding."""
         return self.folder.embedding_size
 
     def embed(
@@ -139,19 +147,19 @@ class Predictor:
         *,
         bgr: bool | None = None,
     ) -> np.ndarray:
-        """Embed images that are few enough for their embeddings to fit in memory.
+        """Return the embeddings of images, all in memory.
 
         Args:
-            images: Paths, arrays ``(h, w, 3)`` or ``(h, w)`` uint8, or a single one of either.
-            modality: "visible" or "thermal", of all of them.
-            bgr: Of arrays, which must say it: whether their channels are blue, green, red.
+            images: paths, arrays ``(h, w, 3)`` or ``(h, w)`` uint8, or a single one of either.
+            modality: "visible" or "thermal", for all of them.
+            bgr: whether arrays hold their channels as blue, green, red; required for arrays.
 
         Returns:
-            ``(N, D)`` float32 of length 1, one row an image in their order. Rows of images that
-            could not be used are NaN, so that the others stay in place; a warning counts them.
+            ``(N, D)`` float32 of length 1, one row per image in their order. The row of an unusable
+            image is NaN, so that the other rows stay in place; a warning counts such rows.
 
         Raises:
-            InputError: As ``stream``.
+            InputError: as ``stream``.
         """
         single = isinstance(images, np.ndarray) and images.ndim < 4
         if single or isinstance(images, (str, os.PathLike)):
@@ -172,24 +180,24 @@ class Predictor:
     def stream(
         self, images: Iterable[Image], modality: Modality | str, *, bgr: bool | None = None
     ) -> Iterator[tuple[object, np.ndarray]]:
-        """Embed any number of images in bounded memory, decoding ahead in threads.
+        """Return an iterator that embeds any number of images in bounded memory.
 
-        No more than three batches are held. Nothing is read before the first embedding is asked
-        for.
+        Threads decode ahead; at most three batches are in memory. The first image is read when the
+        caller takes the first embedding.
 
         Args:
-            images: Paths or arrays, endless if need be.
-            modality: "visible" or "thermal", of all of them.
-            bgr: Of arrays, which must say it: whether their channels are blue, green, red.
+            images: paths or arrays; may be endless.
+            modality: "visible" or "thermal", for all of them.
+            bgr: whether arrays hold their channels as blue, green, red; required for arrays.
 
         Returns:
-            In order, each path as it was given (of an array its number, from 0) with its embedding
-            ``(D,)`` float32 of length 1. Images that cannot be used are left out, see ``skipped``.
+            In order, each path as given (for an array its number, from 0) and its embedding
+            ``(D,)`` float32 of length 1. Unusable images are left out, see ``skipped``.
 
         Raises:
-            InputError: At once: no such modality. On the way: neither path nor array of uint8;
-                an image that cannot be used, if ``on_corrupt`` is "raise"; one that looks like
-                the other modality, if ``strict``.
+            InputError: at once, for an unknown modality. While iterating: for an image that is
+                neither a path nor a uint8 array; for an unusable image if ``on_corrupt`` is
+                "raise"; for one that looks like the other modality if ``strict`` is set.
         """
         everything = self._embed_all(images, as_modality(modality), bgr)
         return ((key, embedding) for key, embedding in everything if embedding is not None)
@@ -197,7 +205,7 @@ class Predictor:
     def _embed_all(
         self, images: Iterable[Image], modality: Modality, bgr: bool | None
     ) -> Iterator[tuple[object, np.ndarray | None]]:
-        """As ``stream``, with None for images that cannot be used."""
+        """Yield as ``stream``, with None for unusable images."""
         guard = ModalityGuard(modality, self.folder.channel_statistics, self.strict)
         samples = self._decode_all(images, bgr)
         while batch := list(islice(samples, self.batch_size)):
@@ -210,7 +218,7 @@ class Predictor:
         guard.finish()
 
     def _decode_all(self, images: Iterable[Image], bgr: bool | None) -> Iterator[_Sample]:
-        """Samples in order; while one batch runs, the next two are decoded."""
+        """Yield samples in order; while one batch runs, threads decode the next two."""
         window = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             for number, image in enumerate(images):
@@ -230,8 +238,9 @@ class Predictor:
                 pixels = read_image(image, *size)
             else:
                 raise InputError(
-                    f"expected paths or arrays as images; got {type(image).__name__} as number "
-                    f"{number}; turn it into an array of uint8"
+                    "paths or arrays as images",
+                    f"{type(image).__name__} as number {number}",
+                    "turn it into an array of uint8",
                 )
         except UnusableImageError as error:
             return _Sample(key, error=error)

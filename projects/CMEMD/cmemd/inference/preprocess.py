@@ -1,9 +1,8 @@
-"""From an image file or an array to what the graphs take: uint8 RGB at the model's size.
+"""Turn an image file or an array into what the graphs take: uint8 RGB at the model's size.
 
-The same bytes as evaluation's transform: RGB by Pillow, then Pillow's bicubic resize, which
-ignores the aspect ratio. As in evaluation, alpha is dropped and an EXIF orientation is not
-followed: surveillance crops have none, and a turned person is none that the network knows. Rotate
-such photographs first.
+The bytes equal those of evaluation's transform: RGB by Pillow, then Pillow's bicubic resize, which
+ignores the aspect ratio. As in evaluation, alpha is dropped and an EXIF orientation is ignored:
+surveillance crops have neither. Rotate such photographs first.
 """
 
 from pathlib import Path
@@ -18,23 +17,23 @@ __all__ = ["UnusableImageError", "from_array", "read_image"]
 
 
 class UnusableImageError(InputError):
-    """One image cannot be embedded; others can."""
+    """This image cannot be embedded; other images can."""
 
 
 def read_image(path: Path | str, height: int, width: int) -> np.ndarray:
-    """Read an image file.
+    """Read an image file at the model's size.
 
     Args:
-        path: Any file that Pillow reads; of several frames, the first.
-        height: Of the model's input, in pixels.
-        width: Likewise.
+        path: any file that Pillow reads; of several frames, the first.
+        height: of the model's input, in pixels.
+        width: of the model's input, in pixels.
 
     Returns:
         ``(height, width, 3)`` uint8 RGB.
 
     Raises:
-        UnusableImageError: The file is missing, truncated, no image, or of more than 8 bits in a
-            single channel.
+        UnusableImageError: the file is missing, truncated, not an image, or has a single channel
+            of more than 8 bits.
     """
     try:
         return _fit(read_rgb(path), height, width)
@@ -43,34 +42,36 @@ def read_image(path: Path | str, height: int, width: int) -> np.ndarray:
 
 
 def from_array(array: np.ndarray, bgr: bool, height: int, width: int) -> np.ndarray:
-    """Take an image that is in memory already.
+    """Bring an image in memory to the model's size.
 
     Args:
         array: ``(h, w, 3)`` uint8, or ``(h, w)`` for a grey image.
-        bgr: Whether the channels are blue, green, red (OpenCV) rather than RGB.
-        height: Of the model's input, in pixels.
-        width: Likewise.
+        bgr: whether the channels are blue, green, red (OpenCV) rather than RGB.
+        height: of the model's input, in pixels.
+        width: of the model's input, in pixels.
 
     Returns:
         ``(height, width, 3)`` uint8 RGB.
 
     Raises:
-        InputError: The array is of another shape or type, or ``bgr`` does not say.
-        UnusableImageError: It has no pixel.
+        InputError: the array has another shape or type, or ``bgr`` is not a bool.
+        UnusableImageError: the array has no pixel.
     """
     if not isinstance(bgr, bool):
         raise InputError(
-            f"expected bgr=True (OpenCV's channel order) or bgr=False (RGB) with arrays; got "
-            f"{bgr!r}; say which they are"
+            "bgr=True (OpenCV's channel order) or bgr=False (RGB) with arrays",
+            repr(bgr),
+            "say which order they have",
         )
     if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)):
         raise InputError(
-            f"expected an image of (height, width, 3) or (height, width) uint8; got {array.dtype} "
-            f"of shape {array.shape}; convert it to grey levels 0 to 255, channels last"
+            "an image of (height, width, 3) or (height, width) uint8",
+            f"{array.dtype} of shape {array.shape}",
+            "convert it to grey levels 0 to 255, channels last",
         )
     if not array.size:
         raise UnusableImageError(
-            f"expected an image of at least one pixel; got shape {array.shape}; leave it out"
+            "an image of at least one pixel", f"shape {array.shape}", "leave it out"
         )
     if bgr and array.ndim == 3:
         array = array[..., ::-1]

@@ -1,8 +1,8 @@
-"""PyTorch's exported program, ``model.pt2``, from whoever made it.
+"""Load PyTorch's exported program, ``model.pt2``, from an untrusted source.
 
 ``torch.export.load`` trusts its file: it unpickles constants and sample inputs, evaluates symbolic
-expressions as Python, and calls whatever function a node names. A program of a network needs none
-of that freedom, so a file is loaded only if it holds nothing but plain tensors and ATen operators.
+expressions as Python, and calls any function that a node names. A network's program needs none of
+that. So this module loads a file only if it holds nothing but plain tensors and ATen operators.
 """
 
 import io
@@ -17,7 +17,7 @@ from cmemd.errors import InputError
 
 __all__ = ["load_program"]
 
-# Members below the archive's root folder; pickled objects, compiled libraries and the like are not.
+# Members below the archive's root folder; no pickled objects, no compiled libraries.
 _MEMBERS = re.compile(
     r"data/weights/(weight_\d+|model_weights_config\.json)|data/sample_inputs/model\.pt"
     r"|data/constants/(tensor_\d+|model_constants_config\.json)|models/model\.json"
@@ -36,18 +36,18 @@ _EXPRESSION = re.compile(
 )
 _WORD = re.compile(r"[\w.+:-]*")
 _STRUCTURES = (None, "builtins.tuple", "builtins.list", "builtins.dict")
-_UNREAD = ("metadata", "guards_code")  # for debuggers; checks that are not asked for below
+_UNREAD = ("metadata", "guards_code")  # for debuggers; for checks that check_guards=False omits
 
 
 def load_program(path: Path, device: Any) -> Any:
-    """Load an exported program as a module.
+    """Return an exported program as a module.
 
     Args:
-        path: The file.
-        device: Where to, a ``torch.device``.
+        path: the file.
+        device: where the module runs, a ``torch.device``.
 
     Raises:
-        InputError: It holds more than a network's program, or PyTorch cannot load it.
+        InputError: the file holds more than a network's program, or PyTorch cannot load it.
     """
     import torch
     from torch.export.passes import move_to_device_pass
@@ -60,14 +60,15 @@ def load_program(path: Path, device: Any) -> Any:
         return program.module(check_guards=False)
     except Exception as error:
         raise InputError(
-            f"expected a program of plain tensors and ATen operators that PyTorch "
-            f"{torch.__version__} can load in {path}; got: {' '.join(str(error).split())[:160]}; "
-            "export the model again with this version of PyTorch"
+            f"a program of plain tensors and ATen operators that PyTorch {torch.__version__} can "
+            f"load in {path}",
+            " ".join(str(error).split())[:160],
+            "export the model again with this version of PyTorch",
         ) from error
 
 
 def _check(path: Path) -> None:
-    """Complains (ValueError) of a file that could do more than compute."""
+    """Raise ValueError for a file that could do more than compute."""
     import torch
 
     with zipfile.ZipFile(path) as archive:
@@ -75,7 +76,7 @@ def _check(path: Path) -> None:
         root = names[0].split("/")[0] + "/"
         members = {name.removeprefix(root) for name in names}
         if len(members) != len(names):
-            raise ValueError("a member that comes twice")
+            raise ValueError("two members of one name")
         if strange := [name for name in members if not _MEMBERS.fullmatch(name)]:
             raise ValueError(f"the member {strange[0]!r}")
         for name in _CONFIGS:
@@ -85,7 +86,7 @@ def _check(path: Path) -> None:
         for key, text in _strings(_json(archive, root + "models/model.json"), ""):
             if not _harmless(key, text):
                 raise ValueError(f"{key} {text[:60]!r}")
-        # PyTorch would go on to unpickle anything where this fails.
+        # If this fails, PyTorch's own loader would fall back to unpickling anything.
         inputs = archive.read(root + "data/sample_inputs/model.pt")
         torch.load(io.BytesIO(inputs), weights_only=True)
 
@@ -97,7 +98,7 @@ def _json(archive: zipfile.ZipFile, name: str) -> Any:
 
 
 def _strings(tree: Any, key: str) -> Iterator[tuple[str, str]]:
-    """Every string of a JSON document with the key above it; keys too, as they name variables."""
+    """Yield each string of a JSON document and its key; keys too, because they name variables."""
     if isinstance(tree, dict):
         for name, value in tree.items():
             if name not in _UNREAD:

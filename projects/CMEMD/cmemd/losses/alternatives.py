@@ -64,7 +64,7 @@ def centre_distance(visible: Tensor, thermal: Tensor, distance: str = "sqeuclide
         L = (1/P) sum_p d(mean_i v_i, mean_j t_j)
 
     For the squared Euclidean distance it is at most CM-EMD (Jensen); 0 wherever the centres
-    coincide, whatever the clouds. Symmetric in the modalities.
+    coincide, even of different clouds. Symmetric in the modalities.
 
     Source: Zhu et al., "Hetero-Center Loss for Cross-Modality Person Re-Identification",
     arXiv 1910.09830, which sums over identities.

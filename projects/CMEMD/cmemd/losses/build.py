@@ -4,7 +4,7 @@ A new loss is a file of its own, a row of ``LOSSES`` and its configuration keys.
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from torch import nn
 
@@ -27,7 +27,7 @@ class LossRow(NamedTuple):
 
     node: str  # its options: MODEL.LOSSES.<node>
     weight: str  # the key of its weight there
-    build: Callable[[Any], nn.Module | None]  # options -> module; None for no loss
+    build: Callable[["CfgNode"], nn.Module | None]  # options -> module; None for no loss
     reads: tuple[str, ...]  # the fields of ``LossInputs`` that the module takes, in this order
 
 
@@ -114,7 +114,7 @@ def _weights(losses: "CfgNode") -> dict[str, float]:
         raise InputError(
             "MODEL.LOSSES.NAME with CrossEntropyLoss, and TripletLoss or no other",
             list(losses.NAME),
-            "the weights of MODEL.LOSSES switch every other loss on",
+            "switch other losses on by their weights in MODEL.LOSSES",
         )
     weights = {}
     for name, row in LOSSES.items():

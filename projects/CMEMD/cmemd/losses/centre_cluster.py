@@ -57,7 +57,7 @@ class CentreClusterLoss(nn.Module):
         super().__init__()
         if not margin >= 0:
             raise InputError(
-                "MODEL.LOSSES.CENTRE.MARGIN of at least 0", margin, "its authors use 0.7"
+                "MODEL.LOSSES.CENTRE.MARGIN of at least 0", margin, "use 0.7, as its authors do"
             )
         self.margin, self.normalize = margin, normalize
 

@@ -60,7 +60,7 @@ class CMDLLoss(nn.Module):
     def __init__(self, eps: float = 1e-6) -> None:
         super().__init__()
         if not eps > 0:
-            raise InputError("MODEL.LOSSES.DL.EPS above 0", eps, "1e-6 bounds the loss by 1e6")
+            raise InputError("MODEL.LOSSES.DL.EPS above 0", eps, "use 1e-6, a bound of 1e6")
         self.eps = eps
 
     def forward(self, holistic: Tensor, rows: IdentityRows) -> Tensor:

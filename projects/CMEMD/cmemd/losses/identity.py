@@ -46,7 +46,7 @@ class IdentityLoss(nn.Module):
         super().__init__()
         if not 0 <= label_smoothing <= 1:
             raise InputError(
-                "MODEL.LOSSES.CE.EPSILON in [0, 1]", label_smoothing, "0 smooths nothing"
+                "MODEL.LOSSES.CE.EPSILON in [0, 1]", label_smoothing, "use 0 for no smoothing"
             )
         self.label_smoothing = label_smoothing
 

@@ -87,7 +87,7 @@ class TripletLoss(nn.Module):
         super().__init__()
         if not margin >= 0:
             raise InputError(
-                "MODEL.LOSSES.TRI.MARGIN of at least 0", margin, "0 is the soft margin"
+                "MODEL.LOSSES.TRI.MARGIN of at least 0", margin, "use 0 for the soft margin"
             )
         self.margin, self.normalize, self.hard = margin, normalize, hard
 

@@ -166,11 +166,13 @@ class MultiGranularityHead(nn.Module):
             )
         if stripes < 1:
             raise InputError(
-                "MODEL.HEADS.STRIPES of at least 1", stripes, "the follow-up's best number is 6"
+                "MODEL.HEADS.STRIPES of at least 1", stripes, "use 6, the follow-up's best number"
             )
         if not 0 <= test_beta <= 1:
             raise InputError(
-                "MODEL.HEADS.TEST_BETA in [0, 1]", test_beta, "it is the local part's share"
+                "MODEL.HEADS.TEST_BETA in [0, 1]",
+                test_beta,
+                "use 0.6, the follow-up's share",
             )
         granularities = tuple(granularities)
         if not granularities or granularities != _GRANULARITIES[: len(granularities)]:

@@ -3,11 +3,8 @@
 import logging
 from pathlib import Path
 
-import cmemd.compat  # noqa: F401  before torchvision
-
 import torch
 from torch import Tensor, nn
-from torchvision.models import get_weight
 
 from cmemd.errors import InputError
 from cmemd.files import load_tensors
@@ -61,6 +58,8 @@ def _wrong_architecture(source: str, depth: str) -> InputError:
 
 
 def _by_name(name: str) -> dict[str, Tensor]:
+    from torchvision.models import get_weight  # fast-reid's ResNet came with its adaptations
+
     try:
         weight = get_weight(name)
     except (ValueError, AttributeError, KeyError):

@@ -57,7 +57,8 @@ class TwoStreamResNet(nn.Module):
     start from the same weights (chosen, not from the paper).
 
     Args:
-        resnet: fast-reid's ResNet; its stages are copied.
+        resnet: fast-reid's ResNet. Its layer3 and layer4 become the global stream; the other
+            stages are copies.
         local: whether to build the local stream.
     """
 

@@ -1,17 +1,29 @@
-"""Paints a person as seen in a shot, from the farthest part to the nearest."""
+"""Paint a person and what the person carries, as seen in a shot.
+
+Carried things are part of an identity, like clothes, and are seen in both modalities.
+"""
 
 import math
 
 import numpy as np
 
-from cmemd.standin import luggage, wraps
-from cmemd.standin.canvas import Easel
+from cmemd.standin import wraps
+from cmemd.standin.canvas import Canvas
 from cmemd.standin.person import Part, Person
 from cmemd.standin.shot import Shot
 
+__all__ = ["Figure"]
+
+_HEADROOM = 0.17  # body heights an umbrella needs above the crown
+
 
 class Figure:
-    """A person in the tones of one modality; its covers, (V, T, C), are made once."""
+    """A person in the tones of one modality, ready to be painted.
+
+    Args:
+        person: who is painted.
+        tones: ``(len(Part), C)``, see ``Person.tones``.
+    """
 
     def __init__(self, person: Person, tones: np.ndarray) -> None:
         self.person = person
@@ -25,52 +37,53 @@ class Figure:
         self.hip = 1 - person.build.leg
         self.shoulder = person.build.head + 0.03
 
-    def paint(self, canvas: np.ndarray, shot: Shot) -> None:
-        """Paints the person onto ``canvas`` (H, W, C), in place."""
-        room = luggage.HEADROOM if self.person.carried == "umbrella" else 0.0
-        _Painter(self, Easel(canvas, shot, self.person.build.stature, room), shot).paint()
+    def paint(self, pixels: np.ndarray, shot: Shot) -> None:
+        """Paint the person as seen in a shot onto ``pixels`` ``(H, W, C)``, in place."""
+        room = _HEADROOM if self.person.carried == "umbrella" else 0.0
+        _Painter(self, Canvas(pixels, shot, self.person.build.stature, room), shot).paint()
 
 
 class _Painter:
-    """One painting of a figure."""
+    """One painting of a figure, from the farthest part to the nearest."""
 
-    def __init__(self, figure: Figure, easel: Easel, shot: Shot) -> None:
-        self.figure, self.easel, self.shot = figure, easel, shot
+    def __init__(self, figure: Figure, canvas: Canvas, shot: Shot) -> None:
+        self.figure, self.canvas, self.shot = figure, canvas, shot
         self.person, self.build = figure.person, figure.person.build
 
     def paint(self) -> None:
-        person, easel = self.person, self.easel
-        hung = [(side * self.build.shoulder * easel.sin, self._arm, side) for side in (-1, 1)]
-        hung += [(luggage.depth(person, easel), self._luggage, person.side)]
+        """Paint all parts."""
+        person, canvas = self.person, self.canvas
+        hung = [(side * self.build.shoulder * canvas.sin, self._arm, side) for side in (-1, 1)]
+        hung += [(_carried_depth(person, canvas), self._carried, person.side)]
         hung.sort(key=lambda item: item[0])
         for _, paint, side in (item for item in hung if item[0] < -0.03):
             paint(side)
-        for side in (-1, 1) if easel.sin > 0 else (1, -1):
+        for side in (-1, 1) if canvas.sin > 0 else (1, -1):
             self._leg(side)
         if person.bottom.kind == "skirt":
             self._skirt()
-        if easel.cos > 0:
+        if canvas.cos > 0:
             self._loose_hair()
         self._torso()
         self._head()
-        if easel.cos <= 0:
+        if canvas.cos <= 0:
             self._loose_hair()
         for _, paint, side in (item for item in hung if item[0] >= -0.03):
             paint(side)
 
-    def _luggage(self, side: int) -> None:
-        luggage.paint(self.figure, self.easel, self.joints(side)[2])
+    def _carried(self, side: int) -> None:
+        _paint_carried(self.figure, self.canvas, self.joints(side)[2])
 
     def _torso(self) -> None:
         build, top = self.build, self.person.top
         depth, hem = build.depth, self.figure.hip + top.drop
         neck = self.figure.plain[Part.SKIN]
-        self.easel.barrel(
+        self.canvas.barrel(
             neck, [(build.head - 0.03, 0.035, 0.035), (self.figure.shoulder, 0.035, 0.035)]
         )
         waist_y = self.figure.shoulder + 0.62 * (self.figure.hip - self.figure.shoulder)
         low = build.hip * (top.flare if top.drop > 0.1 else 1.05)
-        self.easel.barrel(
+        self.canvas.barrel(
             self.figure.top,
             [
                 (self.figure.shoulder - 0.025, 0.4 * build.shoulder, 0.4 * build.shoulder * depth),
@@ -82,7 +95,7 @@ class _Painter:
         if self.person.scarf:
             scarf = self.figure.plain[Part.SCARF]
             y = self.figure.shoulder - 0.035
-            self.easel.barrel(
+            self.canvas.barrel(
                 scarf, [(y, 0.05, 0.045), (y + 0.02, 0.065, 0.06), (y + 0.045, 0.05, 0.05)]
             )
 
@@ -91,28 +104,28 @@ class _Painter:
         size, big = build.head, 1.12 if person.hat == "hood" else 1.0
         if person.hair == "curls" and person.hat == "none":
             hair = self.figure.plain[Part.HAIR]
-            self.easel.ball(hair, (0.0, -0.01, 0.36 * size), 0.52 * size)
+            self.canvas.ball(hair, (0.0, -0.01, 0.36 * size), 0.52 * size)
         knots = np.array([0.0, 0.07, 0.25, 0.5, 0.8, 1.0])
         halves = np.array([0.12, 0.25, 0.37, 0.39, 0.3, 0.14]) * size * big
         if person.hat == "hood":
             halves[-2:] *= 1.4
-        self.easel.barrel(
+        self.canvas.barrel(
             self.figure.head, [(k * size, h, 1.08 * h) for k, h in zip(knots, halves, strict=True)]
         )
         hat = self.figure.plain[Part.HAT]
         if person.hat == "brim":
             y, wide = 0.34 * size, 0.78 * size
-            (x, y), reach = self.easel.point(0, 0, y), self.easel.scale * wide
-            self.easel.tube(hat, (x - reach, y), (x + reach, y), (0.014, 0.014))
+            (x, y), reach = self.canvas.point(0, 0, y), self.canvas.scale * wide
+            self.canvas.tube(hat, (x - reach, y), (x + reach, y), (0.014, 0.014))
         if person.hat == "cap":
             start, end = (
-                self.easel.point(0, 0.02, 0.32 * size),
-                self.easel.point(0, 0.1, 0.37 * size),
+                self.canvas.point(0, 0.02, 0.32 * size),
+                self.canvas.point(0, 0.1, 0.37 * size),
             )
-            if self.easel.cos > -0.5:
-                self.easel.tube(hat, start, end, (0.024 * abs(self.easel.cos) + 0.012, 0.012))
+            if self.canvas.cos > -0.5:
+                self.canvas.tube(hat, start, end, (0.024 * abs(self.canvas.cos) + 0.012, 0.012))
         if person.hat == "beanie":
-            self.easel.ball(self.figure.plain[Part.TOP_SECOND], (0.0, 0.0, -0.005), 0.027)
+            self.canvas.ball(self.figure.plain[Part.TOP_SECOND], (0.0, 0.0, -0.005), 0.027)
 
     def _loose_hair(self) -> None:
         size, hair = self.build.head, self.figure.plain[Part.HAIR]
@@ -126,15 +139,15 @@ class _Painter:
                 (size, wide, 0.5 * wide),
                 (low, wide, 0.5 * wide),
             )
-            self.easel.barrel(hair, knots, forward=-0.035)
+            self.canvas.barrel(hair, knots, forward=-0.035)
         elif self.person.hair == "ponytail":
             start, end = (
-                self.easel.point(0, -0.06, 0.3 * size),
-                self.easel.point(0, -0.1, self.figure.shoulder + 0.06),
+                self.canvas.point(0, -0.06, 0.3 * size),
+                self.canvas.point(0, -0.1, self.figure.shoulder + 0.06),
             )
-            self.easel.tube(hair, start, end, (0.022, 0.014))
+            self.canvas.tube(hair, start, end, (0.022, 0.014))
         elif self.person.hair == "bun":
-            self.easel.ball(hair, (0.0, -0.045, 0.06 * size), 0.034)
+            self.canvas.ball(hair, (0.0, -0.045, 0.06 * size), 0.034)
 
     def _leg(self, side: int) -> None:
         build, bottom, shot = self.build, self.person.bottom, self.shot
@@ -145,16 +158,16 @@ class _Painter:
         knee_forward, knee_y = half * math.sin(swing), self.figure.hip + half * math.cos(swing)
         ankle_forward = knee_forward + half * math.sin(swing - bend)
         ankle_y = knee_y + half * math.cos(swing - bend)
-        hip = self.easel.point(side * lateral, 0.0, self.figure.hip)
-        knee = self.easel.point(side * lateral, knee_forward, knee_y)
-        ankle = self.easel.point(side * lateral, ankle_forward, ankle_y)
-        toe = self.easel.point(side * lateral, ankle_forward + 0.06, ankle_y + 0.012)
+        hip = self.canvas.point(side * lateral, 0.0, self.figure.hip)
+        knee = self.canvas.point(side * lateral, knee_forward, knee_y)
+        ankle = self.canvas.point(side * lateral, ankle_forward, ankle_y)
+        toe = self.canvas.point(side * lateral, ankle_forward + 0.06, ankle_y + 0.012)
         wide = bottom.width if bottom.kind == "trousers" else 1.0
         thigh, calf = 1.45 * build.limb * (0.5 + 0.5 * wide), 1.05 * build.limb * wide
         cover = self.figure.legs[side]
-        self.easel.tube(self.figure.plain[Part.SHOES], ankle, toe, (0.026, 0.02))
-        self.easel.tube(cover, knee, ankle, (calf * 1.05, calf * 0.85), (0.5, 1.0))
-        self.easel.tube(cover, hip, knee, (thigh, calf * 1.05), (0.0, 0.5))
+        self.canvas.tube(self.figure.plain[Part.SHOES], ankle, toe, (0.026, 0.02))
+        self.canvas.tube(cover, knee, ankle, (calf * 1.05, calf * 0.85), (0.5, 1.0))
+        self.canvas.tube(cover, hip, knee, (thigh, calf * 1.05), (0.0, 0.5))
 
     def _skirt(self) -> None:
         build, bottom = self.build, self.person.bottom
@@ -162,10 +175,10 @@ class _Painter:
         hem = self.figure.hip + bottom.length * build.leg
         deep = wide * (0.75 + 0.5 * self.shot.stride)
         waist = self.figure.hip - 0.06
-        self.easel.barrel(self.figure.skirt, [(waist, 0.9 * hip, 0.6 * hip), (hem, wide, deep)])
+        self.canvas.barrel(self.figure.skirt, [(waist, 0.9 * hip, 0.6 * hip), (hem, wide, deep)])
 
     def joints(self, side: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Lateral, forward, y of shoulder, elbow and hand."""
+        """Return lateral, forward, y of shoulder, elbow and hand, ``(3,)`` each."""
         build, shot = self.build, self.shot
         lateral = side * (build.shoulder - 0.3 * build.limb)
         shoulder = np.array([lateral, 0.0, self.figure.shoulder + 0.02])
@@ -185,8 +198,82 @@ class _Painter:
         return shoulder, elbow, elbow + [0.0, lower * math.sin(swing), lower * math.cos(swing)]
 
     def _arm(self, side: int) -> None:
-        shoulder, elbow, hand = (self.easel.point(*joint) for joint in self.joints(side))
+        shoulder, elbow, hand = (self.canvas.point(*joint) for joint in self.joints(side))
         limb, cover = self.build.limb, self.figure.sleeve
-        self.easel.ball(self.figure.plain[Part.SKIN], tuple(self.joints(side)[2]), 0.75 * limb)
-        self.easel.tube(cover, elbow, hand, (0.92 * limb, 0.72 * limb), (0.5, 1.0))
-        self.easel.tube(cover, shoulder, elbow, (1.12 * limb, 0.92 * limb), (0.0, 0.5))
+        self.canvas.ball(self.figure.plain[Part.SKIN], tuple(self.joints(side)[2]), 0.75 * limb)
+        self.canvas.tube(cover, elbow, hand, (0.92 * limb, 0.72 * limb), (0.5, 1.0))
+        self.canvas.tube(cover, shoulder, elbow, (1.12 * limb, 0.92 * limb), (0.0, 0.5))
+
+
+def _carried_depth(person: Person, canvas: Canvas) -> float:
+    """Return how far the carried thing is in front of the body's middle, in body heights."""
+    beside = person.side * (person.build.shoulder + 0.05) * canvas.sin
+    return {
+        "backpack": -person.build.shoulder * canvas.cos,
+        "case": beside - 0.1 * canvas.cos,
+        "umbrella": 0.2 + beside,
+    }.get(person.carried, beside)
+
+
+def _paint_carried(figure: Figure, canvas: Canvas, hand: np.ndarray) -> None:
+    """Paint what the person carries; ``hand`` is lateral, forward, y of the hand, (3,)."""
+    person = figure.person
+    painter = _PAINTERS.get(person.carried)
+    if painter is not None:
+        painter(figure, canvas, hand, person.bag_size)
+
+
+def _backpack(figure: Figure, canvas: Canvas, _: np.ndarray, size: float) -> None:
+    build = figure.person.build
+    wide, deep = 0.1 * size, 0.065 * size
+    top = figure.shoulder + 0.005
+    low = top + 0.24 * size
+    profile = [(top, 0.6 * wide, 0.5 * deep), (top + 0.04, wide, deep), (low, wide, deep)]
+    canvas.barrel(figure.bag, profile, forward=-build.depth * build.shoulder - 0.02)
+
+
+def _satchel(figure: Figure, canvas: Canvas, _: np.ndarray, size: float) -> None:
+    side, build = figure.person.side, figure.person.build
+    y = figure.hip - 0.03
+    profile = [(y, 0.035, 0.07 * size), (y + 0.11 * size, 0.04, 0.075 * size)]
+    canvas.barrel(figure.bag, profile, lateral=side * (build.hip + 0.03))
+
+
+def _handbag(figure: Figure, canvas: Canvas, hand: np.ndarray, size: float) -> None:
+    lateral, forward, y = hand
+    strap, top = figure.plain[Part.BAG], y + 0.06
+    for reach in (-0.05, 0.05):
+        end = canvas.point(lateral, forward + reach * size, top)
+        canvas.tube(strap, canvas.point(*hand), end, (0.006, 0.006))
+    profile = [(top, 0.03, 0.06 * size), (top + 0.12 * size, 0.035, 0.08 * size)]
+    canvas.barrel(figure.bag, profile, lateral=lateral, forward=forward)
+
+
+def _case(figure: Figure, canvas: Canvas, hand: np.ndarray, size: float) -> None:
+    side = figure.person.side
+    lateral, top = hand[0] + 0.03 * side, 0.98 - 0.26 * size
+    handle = canvas.point(lateral, -0.08, top)
+    canvas.tube(figure.plain[Part.SHOES], canvas.point(*hand), handle, (0.007, 0.007))
+    profile = [(top, 0.065 * size, 0.05), (0.98, 0.065 * size, 0.05)]
+    canvas.barrel(figure.bag, profile, lateral=lateral, forward=-0.08)
+    for wheel in (-0.04, 0.04):
+        canvas.ball(figure.plain[Part.SHOES], (lateral + wheel * size, -0.08, 0.985), 0.012)
+
+
+def _umbrella(figure: Figure, canvas: Canvas, hand: np.ndarray, size: float) -> None:
+    lateral, forward, _ = hand
+    wide = 0.2 * size
+    tip = canvas.point(0.5 * lateral, 0.5 * forward, -0.15)
+    canvas.tube(figure.plain[Part.SHOES], canvas.point(*hand), tip, (0.006, 0.006))
+    dome = [(-_HEADROOM + 0.17 * k, wide * w, wide * w) for k, w in _DOME]
+    canvas.barrel(figure.bag, dome, lateral=0.5 * lateral, forward=0.5 * forward)
+
+
+_DOME = ((0.0, 0.05), (0.15, 0.5), (0.4, 0.78), (0.7, 0.94), (1.0, 1.0))
+_PAINTERS = {
+    "backpack": _backpack,
+    "satchel": _satchel,
+    "handbag": _handbag,
+    "case": _case,
+    "umbrella": _umbrella,
+}

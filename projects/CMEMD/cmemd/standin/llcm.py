@@ -1,4 +1,4 @@
-"""Draws people into the folders and files of LLCM."""
+"""Draw people into the folders and files of LLCM."""
 
 import os
 from collections.abc import Set
@@ -7,15 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from cmemd.data.modality import LLCM_CAMERAS, Modality
-from cmemd.standin.index_lists import write_index
-from cmemd.standin.standin import LISTS, SEEN, Drawn, Layout, Sight, draw_standin
+from cmemd.data.layouts import llcm
+from cmemd.data.modality import Modality
+from cmemd.standin.standin import LISTS, SEEN, Drawn, Recipe, Sight, draw_standin, write_index
 
 __all__ = ["draw_llcm"]
 
-_SHORT = {Modality.VISIBLE: "vis", Modality.THERMAL: "nir"}
 _TRAIN = 2 / 3  # of the identities, as in the genuine set; the rest are for testing
-# Two cameras at least in either modality: an image of the query's own camera is no match.
+# At least two cameras in each modality: an image of the query's own camera does not count.
 _SHARE, _FEWEST = 0.6, 2
 _LENSES = 100  # above all camera numbers
 
@@ -23,33 +22,23 @@ _LENSES = 100  # above all camera numbers
 def draw_llcm(
     root: str | os.PathLike, *, ids: int, per_camera: int, size: tuple[int, int], seed: int
 ) -> None:
-    """Draws a stand-in for LLCM; the same arguments give the same bytes.
+    """Draw a stand-in for LLCM; for arguments and errors see ``draw_standin``.
 
-    Writes training images to ``{vis,nir}/{id:04d}/``, test images to
+    It has training images in ``{vis,nir}/{id:04d}/`` and test images in
     ``test_{vis,nir}/cam{1..9}/{id:04d}/``, all named
     ``{id:04d}_c{camera:02d}_s000000_f{n:04d}_{vis,nir}.jpg`` (thermal images have three equal
-    channels), ``idx/train_{vis,nir}.txt``, ``idx/test_id.txt`` and ``meta.jsonl``. Most people
-    are absent from some cameras, and the third has no thermal images; everybody is seen by two or
-    more in either modality. All or nothing is written.
-
-    Args:
-        root: the data set's own folder; must not exist, or be empty.
-        ids: number of people, 5 to 9999; 2/3 of them for training.
-        per_camera: images of a person in a modality under a camera that saw them so, up to 9999.
-        size: mean height and width in pixels; each image's are up to 20 % off.
-        seed: a nonnegative integer.
-
-    Raises:
-        InputError: for numbers outside these, a folder in use, or one that cannot be written.
+    channels), ``idx/train_{vis,nir}.txt``, ``idx/test_id.txt`` and ``meta.jsonl``. Two thirds of
+    the people are for training. Most people are absent from some cameras, and the third camera has
+    no thermal images; every person is seen by two or more cameras in each modality.
     """
-    draw_standin(_lay_out, root, ids=ids, per_camera=per_camera, size=size, seed=seed)
+    draw_standin(_recipe, root, ids=ids, per_camera=per_camera, size=size, seed=seed)
 
 
-def _lay_out(ids: int, seed: int) -> Layout:
+def _recipe(ids: int, seed: int) -> Recipe:
     shuffled = 1 + np.random.default_rng([seed, LISTS]).permutation(ids)
     test = set(shuffled[round(_TRAIN * ids) :].tolist())
-    return Layout(
-        "LLCM",
+    return Recipe(
+        llcm.LAYOUT,
         sights=partial(_sights, seed),
         path=partial(_path, test),
         write_lists=partial(_write_lists, test),
@@ -57,10 +46,10 @@ def _lay_out(ids: int, seed: int) -> Layout:
 
 
 def _sights(seed: int, pid: int) -> list[Sight]:
-    """Cameras that saw a person, visible ones first."""
+    """Return the cameras that saw a person, visible ones first."""
     rng = np.random.default_rng([seed, SEEN, pid])
     sights = []
-    for modality, cameras in LLCM_CAMERAS.items():
+    for modality, cameras in llcm.LAYOUT.cameras.items():
         seen: list[int] = []
         while len(seen) < _FEWEST:
             seen = [camera for camera in cameras if rng.random() < _SHARE]
@@ -69,14 +58,15 @@ def _sights(seed: int, pid: int) -> list[Sight]:
 
 
 def _path(test: Set[int], pid: int, sight: Sight, n: int, view: str) -> str:
-    short = _SHORT[sight.modality]
-    folder = f"test_{short}/cam{sight.camera}" if pid in test else short
+    short = llcm.SHORT[sight.modality]
+    folder = llcm.camera_folder(sight.modality, sight.camera) if pid in test else short
     return f"{folder}/{pid:04d}/{pid:04d}_c{sight.camera:02d}_s000000_f{n:04d}_{short}.jpg"
 
 
 def _write_lists(test: Set[int], root: Path, drawn: list[Drawn]) -> None:
-    (root / "idx").mkdir()
-    (root / "idx/test_id.txt").write_text(",".join(map(str, sorted(test))) + "\n")
-    for modality, short in _SHORT.items():
+    lists = root / llcm.LAYOUT.list_folder
+    lists.mkdir()
+    (lists / "test_id.txt").write_text(",".join(map(str, sorted(test))) + "\n")
+    for modality in Modality:
         images = (i for i in drawn if i.modality is modality and i.pid not in test)
-        write_index(root / f"idx/train_{short}.txt", images)
+        write_index(root / llcm.train_list(modality), images)

@@ -1,8 +1,8 @@
-"""Who a person is: everything that stays the same in all images of one identity.
+"""Draw a person: everything that is the same in all images of one identity.
 
-Shapes, cuts, patterns and carried things are common to both modalities. What a part looks like is
-not: ``visible`` and ``thermal`` tones are drawn independently of each other, so that neither a
-colour nor the sign of a contrast says anything about the other modality.
+Shapes, cuts, patterns and carried things are common to both modalities. Tones are not: ``visible``
+and ``thermal`` tones are drawn independently, so neither a colour nor the sign of a contrast says
+anything about the other modality.
 """
 
 import colorsys
@@ -13,9 +13,22 @@ import numpy as np
 
 from cmemd.data.modality import Modality
 
+__all__ = [
+    "BOTTOM_PATTERNS",
+    "EMBLEMS",
+    "TOP_PATTERNS",
+    "Bottom",
+    "Build",
+    "Part",
+    "Pattern",
+    "Person",
+    "Top",
+    "draw_person",
+]
+
 
 class Part(IntEnum):
-    """What a spot of a figure is made of; a row of the tone tables."""
+    """What a spot of a person is made of; a row of the tone tables."""
 
     SKIN = 0
     HAIR = 1
@@ -31,7 +44,7 @@ class Part(IntEnum):
     SCARF = 11
 
 
-# Parts drawn over another part, which they must stand out from in either modality.
+# Parts painted over another part, from which they must stand out in both modalities.
 _LAID_ON = {
     Part.TOP_SECOND: Part.TOP,
     Part.EMBLEM: Part.TOP,
@@ -65,7 +78,7 @@ class Build:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A two-tone pattern wrapped around a garment; how it is woven is in ``wraps``."""
+    """A two-tone pattern around a garment, see ``wraps.weave``."""
 
     kind: str
     count: int
@@ -76,7 +89,7 @@ class Pattern:
 
 @dataclass(frozen=True)
 class Top:
-    """Jersey, jacket or coat. ``drop`` is how far the hem falls below the hip, in body heights."""
+    """Jersey, jacket or coat; the hem is ``drop`` body heights below the hip."""
 
     pattern: Pattern
     sleeve: float
@@ -90,7 +103,7 @@ class Top:
 
 @dataclass(frozen=True)
 class Bottom:
-    """Trousers, shorts or a skirt. ``length`` is the share of the leg that is covered."""
+    """Trousers, shorts or a skirt; they cover a share ``length`` of the leg."""
 
     kind: str
     pattern: Pattern
@@ -117,12 +130,12 @@ class Person:
     thermal: np.ndarray
 
     def tones(self, modality: Modality) -> np.ndarray:
-        """The tone table of a modality, (len(Part), 3) or (len(Part), 1)."""
+        """Return the tone table of a modality, (len(Part), 3) or (len(Part), 1)."""
         return self.visible if modality is Modality.VISIBLE else self.thermal
 
 
 def draw_person(rng: np.random.Generator) -> Person:
-    """Draws an identity; the same generator state gives the same person."""
+    """Draw an identity; the same generator state gives the same person."""
     return Person(
         build=_draw_build(rng),
         hair=_pick(rng, ("short", "short", "long", "bun", "ponytail", "curls", "bald")),
@@ -196,7 +209,7 @@ def _draw_bottom(rng: np.random.Generator) -> Bottom:
 
 
 def _draw_colours(rng: np.random.Generator) -> np.ndarray:
-    """RGB of each part, (len(Part), 3) float32."""
+    """Return the RGB of each part, (len(Part), 3) float32."""
     tones = np.zeros((len(Part), 3), np.float32)
     for part in Part:
         tones[part] = _garment_colour(rng)
@@ -210,17 +223,17 @@ def _draw_colours(rng: np.random.Generator) -> np.ndarray:
 
 
 def _garment_colour(rng: np.random.Generator) -> tuple[float, float, float]:
-    # Greys and whites are as common as hues: a mean colour shall not be a name tag.
+    # Greys and whites are as common as hues, so that a mean colour does not tell the identity.
     saturation = rng.choice([0.05, rng.uniform(0.2, 0.5), rng.uniform(0.5, 0.9)])
     return colorsys.hsv_to_rgb(rng.random(), saturation, rng.uniform(0.12, 0.97))
 
 
 def _draw_warmth(rng: np.random.Generator) -> np.ndarray:
-    """Apparent warmth of each part, (len(Part), 1) float32."""
+    """Return the apparent warmth of each part, (len(Part), 1) float32."""
     tones = rng.uniform(0.32, 0.72, (len(Part), 1)).astype(np.float32)
     for part, base in _LAID_ON.items():
         step = rng.uniform(0.28, 0.42) * _pick(rng, (-1, 1))
-        # Turned about where it would leave the range, so that the contrast keeps its size.
+        # The sign changes if the tone would leave the range; the contrast keeps its size.
         tones[part] = (
             tones[base] + step if 0.12 < tones[base] + step < 0.85 else (tones[base] - step)
         )

@@ -1,8 +1,10 @@
-"""How one image was taken: view, pose and framing, which change from image to image."""
+"""View, pose and framing of one image."""
 
 from dataclasses import dataclass
 
 import numpy as np
+
+__all__ = ["POSES", "VIEWS", "Shot", "draw_shot"]
 
 VIEWS = ("front", "left", "back", "right")
 POSES = ("standing", "walking", "walking", "phone")
@@ -10,11 +12,18 @@ POSES = ("standing", "walking", "walking", "phone")
 
 @dataclass(frozen=True)
 class Shot:
-    """Conditions of one image.
+    """How one image was taken.
 
-    ``turn`` is the angle of the body that faces the camera, in turns: 0 the chest, 1/4 the left
-    side, 1/2 the back. ``phase`` and ``stride`` are radians; ``fill`` is the body's height and
-    ``shift_x``, ``shift_y`` its offset, in heights of the image.
+    Attributes:
+        turn: the side that faces the camera, in turns: 0 the chest, 1/4 the left side, 1/2 the
+            back.
+        pose: one of ``POSES``.
+        phase: of the stride, in radians.
+        stride: largest swing of a leg, in radians.
+        fill: height of a body of stature 1, in heights of the image.
+        shift_x: offset to the right, in heights of the image.
+        shift_y: share of the free height that is above the person.
+        lean: lateral slope of the body.
     """
 
     turn: float
@@ -28,14 +37,14 @@ class Shot:
 
     @property
     def view(self) -> str:
-        """The side that is seen, one of `VIEWS`."""
+        """Side that is seen, one of ``VIEWS``."""
         return VIEWS[round(self.turn * 4) % 4]
 
 
 def draw_shot(rng: np.random.Generator) -> Shot:
-    """Draws the conditions of one image."""
+    """Draw the view, pose and framing of one image."""
     pose = POSES[rng.integers(len(POSES))]
-    # One in twelve is cut off below, as by a detector that missed the feet.
+    # One in twelve is cut off below, as if a detector missed the feet.
     cut = rng.random() < 0.08
     return Shot(
         turn=(rng.integers(4) / 4 + rng.uniform(-0.1, 0.1)) % 1,

@@ -1,10 +1,8 @@
-"""What the stand-ins of all layouts share: bounds, image after image, and all or nothing."""
+"""Draw any stand-in: check the numbers, then write images and lists, all or nothing."""
 
 import json
 import os
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,20 +11,23 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from cmemd.data.layouts import Layout
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
+from cmemd.files import whole_folder
 from cmemd.standin.figure import Figure
 from cmemd.standin.image import render
 from cmemd.standin.person import draw_person
 from cmemd.standin.shot import draw_shot
 from cmemd.version import __version__
 
-__all__ = ["LISTS", "SEEN", "Drawn", "Layout", "Sight", "draw_standin"]
+__all__ = ["LISTS", "SEEN", "Drawn", "Recipe", "Sight", "draw_standin", "write_index"]
 
 _SIZE_SPREAD = 0.2
 _SMALLEST = (32, 16)
-# Streams of random numbers below the seed: who somebody is, where they were seen, each image, and
-# the lists.
+_FEWEST, _MOST = 5, 9999  # file names have four digits
+# Streams of random numbers below the seed: a person's looks, the cameras that saw a person, each
+# image, and the lists.
 _PERSON, SEEN, _IMAGE, LISTS = range(4)
 
 
@@ -36,7 +37,7 @@ class Sight(NamedTuple):
     Attributes:
         camera: its number.
         modality: of the images it took.
-        lens: its number again, but another for either modality of a camera that has both.
+        lens: number of the camera in this modality; unlike any other sight's of a person.
     """
 
     camera: int
@@ -54,24 +55,25 @@ class Drawn(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Layout:
-    """How a genuine data set arranges its images and lists.
+class Recipe:
+    """How one stand-in fills the folders and files of a data set.
 
     Attributes:
-        name: of the genuine data set.
-        sights: from a person to who saw them, in either modality.
-        path: from a person, a sight, the image's number from 1 and its view to the file's path.
-        write_lists: writes what is not an image, given the folder and all images.
+        layout: the data set's.
+        sights: takes a person; returns the cameras that saw the person.
+        path: takes a person, a sight, the image's number from 1 and its view; returns the file's
+            path.
+        write_lists: takes the folder and all images; writes the lists.
     """
 
-    name: str
+    layout: Layout
     sights: Callable[[int], list[Sight]]
     path: Callable[[int, Sight, int, str], str]
     write_lists: Callable[[Path, list[Drawn]], None]
 
 
 def draw_standin(
-    lay_out: Callable[[int, int], Layout],
+    make_recipe: Callable[[int, int], Recipe],
     root: str | os.PathLike,
     *,
     ids: int,
@@ -79,82 +81,80 @@ def draw_standin(
     size: tuple[int, int],
     seed: int,
 ) -> None:
-    """Draws images and lists, and ``meta.jsonl``; the same arguments give the same bytes.
+    """Draw images, lists and ``meta.jsonl``; the same arguments give the same bytes.
 
-    ``meta.jsonl`` says what was drawn, then has a line on each image's view and pose. All or
-    nothing is written.
+    ``meta.jsonl`` says what was drawn, then has a line on each image's view and pose. If drawing
+    fails, nothing is left.
 
     Args:
-        lay_out: from the number of people and the seed to the folders and files.
+        make_recipe: takes the number of people and the seed.
         root: the data set's own folder; must not exist, or be empty.
         ids: number of people, 5 to 9999.
-        per_camera: images of a person under a camera that saw them, up to 9999.
-        size: mean height and width in pixels; each image's are up to 20 % off.
-        seed: a nonnegative integer.
+        per_camera: images of a person under a camera that saw the person, 1 to 9999.
+        size: mean height and width in pixels; each image's differ by up to 20 %.
+        seed: a non-negative integer.
 
     Raises:
         InputError: for numbers outside these, a folder in use, or one that cannot be written.
     """
     root = Path(root)
     _check(root, ids, per_camera, size, seed)
-    layout = lay_out(ids, seed)
-    header = {"standin": layout.name, "drawn_by": f"cmemd {__version__}"}
+    recipe = make_recipe(ids, seed)
+    header = {"standin": recipe.layout.title, "drawn_by": f"cmemd {__version__}"}
     header |= {"ids": ids, "per_camera": per_camera, "size": list(size), "seed": seed}
     try:
-        root.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-        try:
+        with whole_folder(root.absolute()) as unfinished:
             drawn = []
             with (unfinished / "meta.jsonl").open("w") as meta:
                 meta.write(json.dumps(header) + "\n")
                 for pid in tqdm(range(1, ids + 1), desc="people", disable=None):
                     for image, line in _draw_images(
-                        unfinished, layout, pid, per_camera, size, seed
+                        unfinished, recipe, pid, per_camera, size, seed
                     ):
                         drawn.append(image)
                         meta.write(json.dumps(line) + "\n")
-            layout.write_lists(unfinished, drawn)
-            unfinished.chmod(0o755)  # mkdtemp's is private
-            unfinished.replace(root)
-        finally:  # where it was renamed, there is nothing left to remove
-            shutil.rmtree(unfinished, ignore_errors=True)
+            recipe.write_lists(unfinished, drawn)
     except OSError as error:
         raise InputError(
-            f"cannot write {root} ({error.strerror}): choose a --root in a folder of yours, with "
-            "room enough"
+            f"to write {root}", error.strerror, "choose a --root that is yours, with enough space"
         ) from None
 
 
+def write_index(file: Path, images: Iterable[Drawn]) -> None:
+    """Write an index file, a line ``path label`` per image; labels number identities from 0."""
+    images = sorted(images, key=lambda image: (image.pid, image.path))
+    labels = {pid: label for label, pid in enumerate(sorted({image.pid for image in images}))}
+    file.write_text("".join(f"{image.path} {labels[image.pid]}\n" for image in images))
+
+
 def _check(root: Path, ids: int, per_camera: int, size: tuple[int, int], seed: int) -> None:
-    if ids < 5 or per_camera < 1 or seed < 0:
+    if not (_FEWEST <= ids <= _MOST and 1 <= per_camera <= _MOST and seed >= 0):
         raise InputError(
-            "expected at least 5 --ids, 1 --per-camera and a --seed of at least 0, got "
-            f"{ids}, {per_camera} and {seed}"
-        )
-    if ids > 9999 or per_camera > 9999:
-        raise InputError(
-            f"file names have four digits: expected at most 9999 --ids and --per-camera, got {ids} "
-            f"and {per_camera}"
+            f"{_FEWEST} to {_MOST} --ids, 1 to {_MOST} --per-camera and a --seed of at least 0",
+            f"{ids}, {per_camera} and {seed}",
+            "choose numbers in these ranges",
         )
     if any(got < least for got, least in zip(size, _SMALLEST, strict=True)):
         raise InputError(
-            f"expected a --size of at least {_SMALLEST[0]}x{_SMALLEST[1]} (height x width), got "
-            f"{size[0]}x{size[1]}"
+            f"a --size of at least {_SMALLEST[0]}x{_SMALLEST[1]} (height x width)",
+            f"{size[0]}x{size[1]}",
+            "choose a larger size",
         )
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(
-            f"expected a new or empty folder, got {root}, which is in use: remove it, or choose "
-            "another --root"
+            "a new or empty folder",
+            f"{root}, which is in use",
+            "remove it, or choose another --root",
         )
 
 
 def _draw_images(
-    root: Path, layout: Layout, pid: int, per_camera: int, size: tuple[int, int], seed: int
+    root: Path, recipe: Recipe, pid: int, per_camera: int, size: tuple[int, int], seed: int
 ) -> Iterator[tuple[Drawn, dict[str, object]]]:
-    """Writes a person's images; yields each with its line of ``meta.jsonl``."""
+    """Write a person's images; yield each with its line of ``meta.jsonl``."""
     person = draw_person(np.random.default_rng([seed, _PERSON, pid]))
     figures = {modality: Figure(person, person.tones(modality)) for modality in Modality}
-    for sight in layout.sights(pid):
+    for sight in recipe.sights(pid):
         camera, modality, lens = sight
         for n in range(1, per_camera + 1):
             rng = np.random.default_rng([seed, _IMAGE, pid, lens, n])
@@ -171,10 +171,10 @@ def _draw_images(
                 size=(height, width),
                 rng=rng,
             )
-            drawn = Drawn(layout.path(pid, sight, n, shot.view), pid, camera, modality)
+            drawn = Drawn(recipe.path(pid, sight, n, shot.view), pid, camera, modality)
             path = root / drawn.path
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Not imwrite: on a full disk it fails in silence.
+            # Not imwrite, which reports no error on a full disk.
             path.write_bytes(cv2.imencode(path.suffix, image)[1].tobytes())
             yield (
                 drawn,

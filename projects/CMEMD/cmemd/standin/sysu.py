@@ -1,4 +1,4 @@
-"""Draws people into the folders and files of SYSU-MM01."""
+"""Draw people into the folders and files of SYSU-MM01."""
 
 import os
 from collections import Counter
@@ -7,44 +7,34 @@ from pathlib import Path
 
 import numpy as np
 
-from cmemd.data.modality import SYSU_CAMERAS, Modality
-from cmemd.standin.standin import LISTS, SEEN, Drawn, Layout, Sight, draw_standin
+from cmemd.data.layouts import sysu
+from cmemd.data.modality import Modality
+from cmemd.standin.standin import LISTS, SEEN, Drawn, Recipe, Sight, draw_standin
 
 __all__ = ["draw_sysu"]
 
-_TRIALS = 10
 _SHARES = {"train": 0.6, "val": 0.2}  # of the identities; the rest are for testing
-# The genuine set: cameras 1 and 2, the indoor pair, saw the same 60 % or so of its people; each
-# other camera saw nearly all.
+# In the genuine set cameras 1 and 2, the indoor pair, saw the same people, about 60 %; each other
+# camera saw nearly all.
 _INDOOR_PAIR, _INDOOR_SHARE, _SHARE = (1, 2), 0.6, 0.97
 
 
 def draw_sysu(
     root: str | os.PathLike, *, ids: int, per_camera: int, size: tuple[int, int], seed: int
 ) -> None:
-    """Draws a stand-in for SYSU-MM01; the same arguments give the same bytes.
+    """Draw a stand-in for SYSU-MM01; for arguments and errors see ``draw_standin``.
 
-    Writes ``cam{1..6}/{id:04d}/{n:04d}.jpg`` (thermal images have three equal channels),
-    ``exp/{train,val,test,available}_id.txt``, ``exp/rand_perm_cam.mat`` and ``meta.jsonl``: what
-    was drawn, then a line on each image's view and pose. Some people are absent from some cameras;
-    everybody is seen in both modalities. All or nothing is written.
-
-    Args:
-        root: the data set's own folder; must not exist, or be empty.
-        ids: number of people, 5 to 9999; 60 / 20 / 20 % for training, validation and test.
-        per_camera: images of a person under a camera that saw them, up to 9999.
-        size: mean height and width in pixels; each image's are up to 20 % off.
-        seed: a nonnegative integer.
-
-    Raises:
-        InputError: for numbers outside these, a folder in use, or one that cannot be written.
+    It has ``cam{1..6}/{id:04d}/{n:04d}.jpg`` (thermal images have three equal channels),
+    ``exp/{train,val,test,available}_id.txt``, ``exp/rand_perm_cam.mat`` and ``meta.jsonl``. Of the
+    people 60 / 20 / 20 % are for training, validation and test. Some people are absent from some
+    cameras; every person is seen in both modalities.
     """
-    draw_standin(_lay_out, root, ids=ids, per_camera=per_camera, size=size, seed=seed)
+    draw_standin(_recipe, root, ids=ids, per_camera=per_camera, size=size, seed=seed)
 
 
-def _lay_out(ids: int, seed: int) -> Layout:
-    return Layout(
-        "SYSU-MM01",
+def _recipe(ids: int, seed: int) -> Recipe:
+    return Recipe(
+        sysu.LAYOUT,
         sights=partial(_sights, seed),
         path=_path,
         write_lists=partial(_write_lists, ids, seed),
@@ -52,25 +42,25 @@ def _lay_out(ids: int, seed: int) -> Layout:
 
 
 def _sights(seed: int, pid: int) -> list[Sight]:
-    """Cameras that saw a person: at least one of each modality."""
+    """Return the cameras that saw a person, at least one of each modality."""
     rng = np.random.default_rng([seed, SEEN, pid])
     while True:
         indoors = rng.random() < _INDOOR_SHARE
         cameras = [
             camera
-            for camera in sorted(SYSU_CAMERAS)
+            for camera in sorted(sysu.CAMERAS)
             if rng.random() < _SHARE and (indoors or camera not in _INDOOR_PAIR)
         ]
-        if {SYSU_CAMERAS[camera] for camera in cameras} == set(Modality):
-            return [Sight(camera, SYSU_CAMERAS[camera], camera) for camera in cameras]
+        if {sysu.CAMERAS[camera] for camera in cameras} == set(Modality):
+            return [Sight(camera, sysu.CAMERAS[camera], camera) for camera in cameras]
 
 
 def _path(pid: int, sight: Sight, n: int, view: str) -> str:
-    return f"cam{sight.camera}/{pid:04d}/{n:04d}.jpg"
+    return sysu.image_path(sight.camera, pid, n)
 
 
 def _write_lists(ids: int, seed: int, root: Path, drawn: list[Drawn]) -> None:
-    exp = root / "exp"
+    exp = root / sysu.LAYOUT.list_folder
     exp.mkdir()
     rng = np.random.default_rng([seed, LISTS])
     shuffled = (1 + rng.permutation(ids)).tolist()
@@ -85,35 +75,35 @@ def _write_lists(ids: int, seed: int, root: Path, drawn: list[Drawn]) -> None:
     for name, numbers in lists.items():
         (exp / f"{name}_id.txt").write_text(",".join(map(str, sorted(numbers))) + "\n")
     counts = Counter((image.camera, image.pid) for image in drawn)
-    _write_permutations(exp / "rand_perm_cam.mat", counts, rng)
+    _write_permutations(exp / sysu.PERMUTATIONS, counts, rng)
 
 
 def _write_permutations(
     path: Path, counts: Counter[tuple[int, int]], rng: np.random.Generator
 ) -> None:
-    """``rand_perm_cam``, nested as the genuine one: a 6 x 1 cell of ids x 1 cells of 10 x n.
+    """Write ``rand_perm_cam``, nested like the genuine one: 6 x 1 cells of ids x 1 of 10 x n.
 
-    A camera's cell ends with the last person it saw, so that the cells differ in length.
+    A camera's cell ends with the last person it saw, so the cells differ in length.
 
     Args:
         path: of the file.
-        counts: images of (camera, identity).
-        rng: shuffles.
+        counts: (camera, identity) -> images.
+        rng: shuffles them.
     """
     from scipy.io import savemat
 
-    cameras = np.empty((len(SYSU_CAMERAS), 1), object)
-    for row, camera in enumerate(sorted(SYSU_CAMERAS)):
+    cameras = np.empty((len(sysu.CAMERAS), 1), object)
+    for row, camera in enumerate(sorted(sysu.CAMERAS)):
         last = max((pid for seen, pid in counts if seen == camera), default=0)
         people = np.empty((last, 1), object)
         for pid in range(1, last + 1):
             count = counts[camera, pid]
             dtype = np.uint8 if count < 256 else np.uint16
-            rows = [1 + rng.permutation(count) for _ in range(_TRIALS)]
-            people[pid - 1, 0] = np.array(rows, dtype).reshape(_TRIALS, count)
+            rows = [1 + rng.permutation(count) for _ in range(sysu.LAYOUT.trials)]
+            people[pid - 1, 0] = np.array(rows, dtype).reshape(sysu.LAYOUT.trials, count)
         cameras[row, 0] = people
     with path.open("wb") as file:
         savemat(file, {"rand_perm_cam": cameras}, do_compression=True)
-    # SciPy stamps the time into the header's text, the first 116 bytes, which nothing reads.
+    # SciPy writes the time into the header's text, the first 116 bytes, which no reader uses.
     with path.open("r+b") as file:
         file.write(b"MATLAB 5.0 MAT-file".ljust(116))

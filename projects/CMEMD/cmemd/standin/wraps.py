@@ -1,13 +1,26 @@
-"""What a person's parts are covered with: maps of `Part` over height and angle.
+"""What covers a person's body parts: maps of ``Part`` over height and angle.
 
-A wrap is (V, T) uint8. Row v runs from the upper end (0) to the lower end of the part; column t is
-the angle around it: 0 the front, a quarter turn the person's left, half a turn the back. Seen from
-any side it is looked up by angle, which is what makes front, side and back agree.
+A wrap is (V, T) uint8. Row v runs from the upper end (0) to the lower end of the body part; column
+t is the angle around it: 0 the front, a quarter turn the person's left, half a turn the back. Every
+view looks it up by angle, so front, side and back agree.
 """
 
 import numpy as np
 
 from cmemd.standin.person import Part, Pattern, Person
+
+__all__ = [
+    "COLUMNS",
+    "ROWS",
+    "emblem",
+    "weave",
+    "wrap_bag",
+    "wrap_head",
+    "wrap_leg",
+    "wrap_skirt",
+    "wrap_sleeve",
+    "wrap_top",
+]
 
 ROWS, COLUMNS = 64, 96
 
@@ -17,7 +30,7 @@ _ANGLE = _ANGLE[None, :]
 
 
 def weave(pattern: Pattern) -> np.ndarray:
-    """Where a pattern shows its second tone, (ROWS, COLUMNS) bool."""
+    """Return where a pattern shows its second tone, (ROWS, COLUMNS) bool."""
     turns = _ANGLE / (2 * np.pi)
     around = 2 * pattern.count + 1
     share, tilt = pattern.share, pattern.tilt
@@ -48,7 +61,7 @@ def weave(pattern: Pattern) -> np.ndarray:
 
 
 def emblem(shape: str, size: float, *, back: bool) -> np.ndarray:
-    """Where a large figure on the chest or the back lies, (ROWS, COLUMNS) bool."""
+    """Return where a large emblem on the chest or the back lies, (ROWS, COLUMNS) bool."""
     angle = np.where(back, np.pi - np.abs(_ANGLE), _ANGLE)
     a, b = angle / (0.62 * size), (_V - 0.42) / (0.2 * size)
     wide, far = np.maximum(np.abs(a), np.abs(b)), a**2 + b**2
@@ -64,7 +77,7 @@ def emblem(shape: str, size: float, *, back: bool) -> np.ndarray:
 
 
 def wrap_top(person: Person) -> np.ndarray:
-    """Torso from the shoulders to the hem, with emblems, scarf end and straps."""
+    """Return the torso from the shoulders to the hem, with emblems, scarf end and straps."""
     top = person.top
     wrap = _filled(Part.TOP)
     wrap[weave(top.pattern)] = Part.TOP_SECOND
@@ -82,7 +95,7 @@ def wrap_top(person: Person) -> np.ndarray:
 
 
 def wrap_sleeve(person: Person) -> np.ndarray:
-    """Arm from the shoulder to the wrist; bare below the sleeve."""
+    """Return the arm from the shoulder to the wrist; bare below the sleeve."""
     wrap = _filled(Part.TOP)
     cuff, sleeve = person.top.cuff, person.top.sleeve
     if cuff == "contrast":
@@ -96,7 +109,7 @@ def wrap_sleeve(person: Person) -> np.ndarray:
 
 
 def wrap_leg(person: Person, side: int) -> np.ndarray:
-    """Leg from the hip to the ankle; under a skirt it is bare. ``side``: 1 left, -1 right."""
+    """Return a leg from the hip to the ankle; bare under a skirt. ``side``: 1 left, -1 right."""
     bottom = person.bottom
     wrap = _filled(Part.BOTTOM)
     wrap[weave(bottom.pattern)] = Part.BOTTOM_SECOND
@@ -109,14 +122,14 @@ def wrap_leg(person: Person, side: int) -> np.ndarray:
 
 
 def wrap_skirt(person: Person) -> np.ndarray:
-    """Skirt from the hip to its hem."""
+    """Return the skirt from the hip to its hem."""
     wrap = _filled(Part.BOTTOM)
     wrap[weave(person.bottom.pattern)] = Part.BOTTOM_SECOND
     return wrap
 
 
 def wrap_head(person: Person) -> np.ndarray:
-    """Head from the crown to the chin: face in front, hair, hood or hat above and behind."""
+    """Return the head from crown to chin: face in front, hair, hood or hat above and behind."""
     away = np.abs(_ANGLE)
     wrap = _filled(Part.SKIN)
     if person.beard:
@@ -133,7 +146,7 @@ def wrap_head(person: Person) -> np.ndarray:
 
 
 def wrap_bag() -> np.ndarray:
-    """Any bag: a body with a contrasting flap and pocket."""
+    """Return a bag of any kind, with a contrasting flap and pocket."""
     wrap = _filled(Part.BAG)
     wrap[(_V > 0.5) & (_V < 0.85) & (np.abs(np.sin(_ANGLE)) < 0.65)] = Part.BAG_SECOND
     wrap[np.broadcast_to(np.abs(_V - 0.22) < 0.06, wrap.shape)] = Part.BAG_SECOND

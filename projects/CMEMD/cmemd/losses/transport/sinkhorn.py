@@ -63,7 +63,7 @@ def sinkhorn_plan(
     if not 0 < epsilon < float("inf"):
         raise InputError("a positive, finite epsilon", epsilon, "give it in units of the cost")
     if iterations < 1:
-        raise InputError("at least one iteration", iterations, "200 is the default")
+        raise InputError("at least one iteration", iterations, "use the default, 200")
     cost = checked_cost(cost)
     if cost.shape[0] == 0:
         return cost

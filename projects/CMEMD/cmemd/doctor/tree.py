@@ -1,29 +1,41 @@
-"""The image files of a tree, with what their folders say of them, and whatever else lies there."""
+"""The image files in a data set's folders, and the files and folders that do not belong there."""
 
 import os
-import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
 from cmemd.data.images import list_images
+from cmemd.data.layouts import Layout
 from cmemd.data.modality import Modality
 from cmemd.doctor.report import Fault, Report, Severity
 
-__all__ = ["Shot", "identity_folders", "pids", "report_foreign", "report_lacking"]
+__all__ = [
+    "FOREIGN",
+    "META",
+    "ImageFile",
+    "identity_folders",
+    "pids",
+    "report_foreign",
+    "report_lacking",
+]
+
+META = "meta.jsonl"  # a stand-in's own file
 
 FOREIGN = Fault(
-    Severity.NOTE, "files and folders that are no part of the data set", "nothing: they are skipped"
+    Severity.NOTE,
+    "files and folders that are not part of the data set",
+    "nothing: they are skipped",
 )
 MISNAMED = Fault(
     Severity.WARNING,
     "folders whose names are no identity",
-    "rename or remove them: no image in them is ever used",
+    "rename or remove them: their images are never used",
 )
 EMPTY = Fault(Severity.NOTE, "identity folders without images", "nothing: they are skipped")
 NO_FOLDER = Fault(
     Severity.WARNING,
-    "expected folders that are not there",
+    "missing folders",
     "complete the copy, or give --root the data set's own folder",
 )
 
@@ -34,14 +46,14 @@ NO_IMAGES = Fault(
 )
 
 
-class Shot(NamedTuple):
-    """An image file.
+class ImageFile(NamedTuple):
+    """An image file and what its place says about it.
 
     Attributes:
         path: relative to the data set's folder, with forward slashes.
         camera: the folder that stands for its camera or modality, as in cam1.
         pid: identity.
-        modality: how its place says it was taken.
+        modality: how the image should have been taken.
     """
 
     path: str
@@ -51,52 +63,53 @@ class Shot(NamedTuple):
 
 
 def identity_folders(
-    root: Path, camera: str, modality: Modality, name: re.Pattern[str], report: Report
-) -> list[Shot]:
-    """Images in ``root/camera/<identity>/``, sorted; oddities go into the report.
+    root: Path, camera: str, modality: Modality, layout: Layout, report: Report
+) -> list[ImageFile]:
+    """Return the images in ``root/camera/<identity>/``, sorted; report what is odd.
 
     Args:
         root: the data set's folder.
         camera: folder below it, with forward slashes.
         modality: of all its images.
-        name: what a whole identity folder's name matches.
+        layout: says how identity folders are named.
         report: takes the findings.
     """
     folder = root / camera
     if not folder.is_dir():
         report.add(NO_FOLDER, [camera])
         return []
-    shots: list[Shot] = []
+    files: list[ImageFile] = []
     for entry in sorted(folder.iterdir()):
+        where = f"{camera}/{entry.name}"
         if entry.name.startswith(".") or not entry.is_dir():
-            report.add(FOREIGN, [f"{camera}/{entry.name}"])
+            report.add(FOREIGN, [where])
             continue
-        if not name.fullmatch(entry.name):
-            report.add(MISNAMED, [f"{camera}/{entry.name}"])
+        if not layout.identity_folder.fullmatch(entry.name):
+            report.add(MISNAMED, [where])
             continue
         images = {path.name for path in list_images(entry)}
-        where = f"{camera}/{entry.name}"
-        shots += (
-            Shot(f"{where}/{image}", camera, int(entry.name), modality) for image in sorted(images)
+        files += (
+            ImageFile(f"{where}/{image}", camera, int(entry.name), modality)
+            for image in sorted(images)
         )
         report.add(FOREIGN, (f"{where}/{x}" for x in sorted(set(os.listdir(entry)) - images)))
         if not images:
             report.add(EMPTY, [where])
-    return shots
+    return files
 
 
 def report_foreign(folder: Path, known: Collection[str], report: Report, prefix: str = "") -> None:
-    """Reports what lies directly in a folder beside the ``known`` names."""
+    """Report what lies directly in a folder beside the ``known`` names."""
     if folder.is_dir():
         report.add(FOREIGN, (prefix + x for x in sorted(set(os.listdir(folder)) - set(known))))
 
 
-def report_lacking(use: str, shots: Iterable[Shot], report: Report) -> None:
-    """Reports each modality that a split has no image of."""
-    lacking = set(Modality) - {shot.modality for shot in shots}
+def report_lacking(use: str, files: Iterable[ImageFile], report: Report) -> None:
+    """Report each modality that a split has no image of."""
+    lacking = set(Modality) - {file.modality for file in files}
     report.add(NO_IMAGES, (f"no {m.name.lower()} {use} images" for m in sorted(lacking)))
 
 
-def pids(shots: Iterable[Shot]) -> set[int]:
-    """Their identities."""
-    return {shot.pid for shot in shots}
+def pids(files: Iterable[ImageFile]) -> set[int]:
+    """Return the identities of the images."""
+    return {file.pid for file in files}

@@ -1,4 +1,4 @@
-"""Scores an exported model on the test set, by the evaluation that training uses."""
+"""Score an exported model on the test set, with the evaluation that training uses."""
 
 import tempfile
 from collections.abc import Mapping
@@ -19,19 +19,19 @@ from cmemd.engine.testing import build_evaluator
 from cmemd.evaluation.results import read_results
 from cmemd.export.formats import Embed
 
-__all__ = ["score"]
+__all__ = ["evaluate_model"]
 
 
-def score(embed: Embed, cfg: CfgNode, weights: Weights) -> dict[str, Any]:
-    """The result card of a model on the data set of ``DATASETS.TESTS``.
+def evaluate_model(embed: Embed, cfg: CfgNode, weights: Weights) -> dict[str, Any]:
+    """Return the results of a model on the data set of ``DATASETS.TESTS``.
 
     Args:
         embed: the model.
-        cfg: the configuration as it was given.
-        weights: what is known of those that it was exported from.
+        cfg: the configuration as the user gave it.
+        weights: facts about the checkpoint from which the model was exported.
 
     Raises:
-        InputError: without the data set, or what ``build_evaluator`` raises.
+        InputError: the data set is missing; or as ``build_evaluator``.
     """
     cfg = cfg.clone()
     cfg.defrost()
@@ -45,7 +45,7 @@ def score(embed: Embed, cfg: CfgNode, weights: Weights) -> dict[str, Any]:
 
 
 class _AsNetwork(nn.Module):
-    """A model as fast-reid's test loop wants it."""
+    """Present a model to fast-reid's test loop as a network."""
 
     def __init__(self, embed: Embed) -> None:
         super().__init__()

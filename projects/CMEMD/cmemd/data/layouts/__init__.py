@@ -1,0 +1,13 @@
+"""Pure facts of each data set: folders, files, cameras, splits, published counts, licence.
+
+A data set is one file here. Nothing in this package needs PyTorch or fast-reid.
+"""
+
+from cmemd.data.layouts import llcm, regdb, sysu
+from cmemd.data.layouts.layout import Layout
+
+__all__ = ["LAYOUTS", "Layout"]
+
+LAYOUTS: dict[str, Layout] = {
+    layout.name: layout for layout in (sysu.LAYOUT, regdb.LAYOUT, llcm.LAYOUT)
+}
