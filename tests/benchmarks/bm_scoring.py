@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bm_scoring.py [--dimension 3584] [--reference-trials 1] [--people 96]
 
-Drawn features with the genuine test set's counts, all four settings, ten trials each. The released
-way goes trial by trial: dot products, a full sort, a loop over queries. It takes minutes, so that
-it is timed on the first trials of each setting and multiplied. Both are checked to agree.
+Random features with the genuine test set's counts, all four settings, ten trials each. The released
+way goes trial by trial: dot products, a full sort, a loop over queries. It takes minutes, so it is
+timed on the first trials of each setting and multiplied. The benchmark compares both results.
 """
 
 import argparse
@@ -16,26 +16,26 @@ import numpy as np
 
 from cmemd.data.layouts import sysu
 from cmemd.data.layouts.permutations import RandPermCam
-from cmemd.evaluation.draws import draw_trials
 from cmemd.evaluation.protocols import PROTOCOLS
 from cmemd.evaluation.samples import Samples
-from cmemd.evaluation.scoring import FIGURES, score_all
+from cmemd.evaluation.sampling import sample_trials
+from cmemd.evaluation.scoring import METRICS, score_all
 
-# Of the 96 test identities: how many each camera saw, and in how many images.
+# Camera: number of the 96 test identities under it, and of its images.
 COUNTS = {1: (56, 1374), 2: (56, 1565), 3: (93, 1883), 4: (94, 1918), 5: (95, 1918), 6: (96, 1920)}
 PEOPLE = 96
 TRIALS = sysu.LAYOUT.trials
-SPREAD = 0.2  # of the identities' centres against the noise: Rank-1 of about 60 %
+SPREAD = 0.2  # spread of the identities' centres; gives a Rank-1 of about 60 %
 
 
 def main() -> None:
-    """Prints the machine, both times, their ratio, the memory and the largest difference."""
+    """Print the machine, both times, their ratio, the memory and the largest difference."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dimension", type=int, default=3584)
     parser.add_argument("--reference-trials", type=int, default=1, choices=range(1, TRIALS + 1))
     parser.add_argument("--people", type=int, default=PEOPLE, help="fewer for a quick look")
     args = parser.parse_args()
-    samples, perm = draw_samples(args.dimension, args.people)
+    samples, perm = random_samples(args.dimension, args.people)
     protocols = [protocol for protocol in PROTOCOLS.values() if protocol.dataset == "sysu"]
     print(
         f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, NumPy "
@@ -51,28 +51,28 @@ def main() -> None:
 
     parts, difference = np.zeros(3), 0.0
     for protocol in protocols:
-        trials = draw_trials(samples, protocol, "official", perm)[: args.reference_trials]
+        trials = sample_trials(samples, protocol, "official", perm)[: args.reference_trials]
         for number, trial in enumerate(trials):
-            figures, seconds = released_way(samples, trial.queries, trial.gallery)
+            metrics, seconds = released_way(samples, trial.queries, trial.gallery)
             parts += seconds
-            got = [scores[protocol.name].trials[name][number] for name in FIGURES]
-            difference = max(difference, np.abs(np.array(got) - figures).max())
+            got = [scores[protocol.name].trials[name][number] for name in METRICS]
+            difference = max(difference, np.abs(np.array(got) - metrics).max())
     parts *= TRIALS / args.reference_trials
     part = args.reference_trials
     print(
         f"released way: {parts.sum():.1f} s (dot products {parts[0]:.1f}, sorting {parts[1]:.1f}, "
         f"loop {parts[2]:.1f}){f', extrapolated from {part} of ten trials' * (part < TRIALS)}"
     )
-    print(f"ratio {parts.sum() / ours:.0f}; largest difference of a figure {difference:.1e}")
+    print(f"ratio {parts.sum() / ours:.0f}; largest difference of a metric {difference:.1e}")
 
 
-def draw_samples(dimension: int, people: int) -> tuple[Samples, RandPermCam]:
-    """Features around a centre for each identity, L2-normalised, and permutations that fit."""
+def random_samples(dimension: int, people: int) -> tuple[Samples, RandPermCam]:
+    """Return features around a centre for each identity, L2-normalised, and permutations."""
     rng = np.random.default_rng(0)
     rows, cells = [], []
     for camera, (seen, images) in COUNTS.items():
         seen = round(seen * people / PEOPLE)
-        # Seeded by their number: cameras 1 and 2 saw the same people in the genuine set too.
+        # The number is the seed, so cameras 1 and 2 have the same people, as in the genuine set.
         present = np.sort(np.random.default_rng(seen).choice(people, seen, replace=False)) + 1
         each = np.full(seen, images // COUNTS[camera][0])
         each[: images - each.sum() if people == PEOPLE else 0] += 1
@@ -100,7 +100,7 @@ def draw_samples(dimension: int, people: int) -> tuple[Samples, RandPermCam]:
 def released_way(
     samples: Samples, queries: np.ndarray, gallery: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Figures of one trial as the field's released code gets them, and its seconds.
+    """Return the metrics of one trial as the field's released code gets them, and its seconds.
 
     Returns:
         CMC at 1, 5, 10, 20, mAP and mINP; seconds of dot products, sorting and loop.
@@ -131,8 +131,8 @@ def released_way(
         precisions.append((np.asarray(precision) * match).sum() / match.sum())
     cmc = np.mean([np.pad(curve, (0, 20 - len(curve)), "edge") for curve in curves], axis=0)
     clock.append(time.perf_counter())
-    figures = [*cmc[[0, 4, 9, 19]], np.mean(precisions), np.mean(penalties)]
-    return np.array(figures), np.diff(clock)
+    metrics = [*cmc[[0, 4, 9, 19]], np.mean(precisions), np.mean(penalties)]
+    return np.array(metrics), np.diff(clock)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 from cmemd.cli import compare
 from cmemd.errors import InputError
 
-FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
+METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 COUNTS = (
     *("queries", "queries_without_positive", "gallery"),
     *("non_finite_features", "zero_features", "pairs_without_image"),
@@ -17,12 +17,12 @@ def write(path, value, protocols=("sysu-all-1shot",), **changed):
     entry = {
         **{"description": "", "draw": "official", "metric": "euclidean", "flip": False},
         **{"reranking": None, "cmc": "identities", "trials": 10},
-        "mean": dict.fromkeys(FIGURES, value),
-        "std": dict.fromkeys(FIGURES, 0.5),
-        "per_trial": dict.fromkeys(FIGURES, [value]),
+        "mean": dict.fromkeys(METRICS, value),
+        "std": dict.fromkeys(METRICS, 0.5),
+        "per_trial": dict.fromkeys(METRICS, [value]),
         "counts": dict.fromkeys(COUNTS, 0),
     }
-    card = {
+    document = {
         "schema": "cmemd-results",
         "version": 1,
         "scores": [entry | {"protocol": name} | changed for name in protocols],
@@ -31,7 +31,7 @@ def write(path, value, protocols=("sysu-all-1shot",), **changed):
         "per_query": None,
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(card))
+    path.write_text(json.dumps(document))
     return str(path)
 
 
@@ -69,7 +69,7 @@ def test_different_protocols_are_refused(tmp_path):
         run(first, other_draw)
 
 
-def test_names_of_ones_own(tmp_path, capsys):
+def test_names_can_be_given(tmp_path, capsys):
     path = write(tmp_path / "run" / "results.json", 1)
     other = write(tmp_path / "run2" / "results.json", 2)
     run(path, other, "--names", "before", "after")

@@ -40,7 +40,7 @@ def test_a_row_for_each_name_over_its_seeds(standin, capsys):
         assert image.format == "PNG"
 
 
-def test_what_is_no_stand_in_is_one_line(standin, capsys):
+def test_a_folder_without_a_stand_in_is_one_line(standin, capsys):
     (standin / "meta.jsonl").unlink()
     features = str(standin / "blind/seed-0/features.npz")
     with pytest.raises(SystemExit, match="2"):

@@ -1,4 +1,4 @@
-"""Golden features with their official figures, and builders of small samples."""
+"""Golden features with their official metrics, and builders of small samples."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,9 @@ import pytest
 from cmemd.data.layouts import sysu
 from cmemd.data.layouts.permutations import RandPermCam, read_rand_perm_cam
 from cmemd.evaluation.features_file import read_features
+from cmemd.evaluation.protocols import PROTOCOLS
 from cmemd.evaluation.samples import Samples
+from cmemd.evaluation.scoring import Score, score_all
 
 GOLDENS = Path(__file__).parents[1] / "golden"
 GOLDEN = GOLDENS / "sysu_small"
@@ -33,6 +35,20 @@ def llcm_samples() -> Samples:
 @pytest.fixture(scope="session")
 def golden_perm() -> RandPermCam:
     return read_rand_perm_cam(GOLDEN / "rand_perm_cam.mat")
+
+
+@pytest.fixture(scope="session")
+def official(golden_samples: Samples, golden_perm: RandPermCam) -> dict[str, Score]:
+    """Scores of the golden features under SYSU-MM01's protocols, official sampling."""
+    protocols = [protocol for protocol in PROTOCOLS.values() if protocol.dataset == "sysu"]
+    return score_all(golden_samples, protocols, "official", golden_perm)
+
+
+@pytest.fixture(scope="session")
+def llcm_scores(llcm_samples: Samples) -> dict[str, Score]:
+    """Scores of LLCM's golden features under all its protocols."""
+    protocols = [protocol for protocol in PROTOCOLS.values() if protocol.dataset == "llcm"]
+    return score_all(llcm_samples, protocols)
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +93,7 @@ def make_samples():
 
 @pytest.fixture(scope="session")
 def random_samples(make_samples):
-    """Samples of six cameras without equal distances; ids miss under some cameras."""
+    """Samples of six cameras without equal distances; some ids are missing under some cameras."""
 
     def make(seed: int, ids: int = 8, images: int = 3) -> Samples:
         rng = np.random.default_rng(seed)

@@ -3,12 +3,12 @@ import pytest
 from cmemd.data.layouts import sysu
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
-from cmemd.evaluation.protocols import PROTOCOLS, choose_draw, get_protocol, get_protocols
+from cmemd.evaluation.protocols import PROTOCOLS, choose_sampling, get_protocol, get_protocols
 
 
 def test_table_of_sysu_protocols():
     table = {
-        p.name: (p.gallery.cameras, p.gallery.shots, p.draws)
+        p.name: (p.gallery.cameras, p.gallery.shots, p.samplings)
         for p in PROTOCOLS.values()
         if p.dataset == "sysu"
     }
@@ -38,23 +38,23 @@ def test_table_of_the_other_protocols():
     }
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
-def test_a_direction_says_the_query_first(protocol):
-    assert {protocol.query.modality, protocol.gallery.modality} == set(Modality)
-    if protocol.dataset == "sysu":
-        assert protocol.query.modality is Modality.THERMAL
-        for side in (protocol.query, protocol.gallery):
-            assert {sysu.CAMERAS[camera] for camera in side.cameras} == {side.modality}
-    else:
-        asks_visible = "-v2t" in protocol.name
-        assert (protocol.query.modality is Modality.VISIBLE) == asks_visible
-        first = "visible query" if asks_visible else "thermal query"
-        assert first in protocol.description
+def test_a_direction_says_the_query_first():
+    for name, protocol in PROTOCOLS.items():
+        assert {protocol.query.modality, protocol.gallery.modality} == set(Modality), name
+        if protocol.dataset == "sysu":
+            assert protocol.query.modality is Modality.THERMAL, name
+            for side in (protocol.query, protocol.gallery):
+                assert {sysu.CAMERAS[camera] for camera in side.cameras} == {side.modality}, name
+        else:
+            visible_query = "-v2t" in name
+            assert (protocol.query.modality is Modality.VISIBLE) == visible_query, name
+            first = "visible query" if visible_query else "thermal query"
+            assert first in protocol.description, name
 
 
-@pytest.mark.parametrize("direction", ["v2t", "t2v"])
-def test_llcm_alone_means_the_papers_variant_and_results_say_so(direction):
-    assert get_protocol(f"llcm-{direction}").name == f"llcm-{direction}-paper"
+def test_llcm_alone_means_the_papers_variant_and_results_say_so():
+    for direction in ("v2t", "t2v"):
+        assert get_protocol(f"llcm-{direction}").name == f"llcm-{direction}-paper"
 
 
 def test_protocols_of_several_data_sets_and_repeated_ones_are_refused():
@@ -62,47 +62,49 @@ def test_protocols_of_several_data_sets_and_repeated_ones_are_refused():
         get_protocols(["sysu-all-1shot", "regdb-v2t"])
     with pytest.raises(InputError, match="expected different protocols"):
         get_protocols(["llcm-v2t", "llcm-v2t-paper"])
-    with pytest.raises(InputError, match="got none"):
+    with pytest.raises(InputError, match="at least one, got none"):
         get_protocols([])
 
 
 def test_unknown_protocol_lists_the_known_and_the_closest():
     with pytest.raises(
         InputError,
-        match=r"sysu-indoor-10shot, .*; got 'sysu-all-1-shot'; did you mean "
-        r"sysu-all-1shot\?",
+        match=r"sysu-indoor-10shot, .*, got 'sysu-all-1-shot': did you mean sysu-all-1shot\?",
     ):
         get_protocol("sysu-all-1-shot")
-    with pytest.raises(InputError, match="got 'x'$"):
+    with pytest.raises(InputError, match="got 'x': choose one of these$"):
         get_protocol("x")
 
 
-def test_auto_takes_the_official_draw_where_it_can(golden_perm):
-    protocol = get_protocol("sysu-all-1shot")
-    assert choose_draw(protocol, "auto", golden_perm) == "official"
-    assert choose_draw(protocol, "auto", None) == "python"
-    assert choose_draw(protocol, "python", golden_perm) == "python"
-    assert choose_draw(get_protocol("regdb-v2t"), "auto", None) == "everything"
-    assert choose_draw(get_protocol("llcm-v2t"), "auto", None) == "python"
-    assert choose_draw(get_protocol("llcm-v2t-full-gallery"), "auto", None) == "everything"
+def test_auto_takes_the_official_sampling_where_it_can(golden_perm):
+    for name, sampling, perm, chosen in (
+        ("sysu-all-1shot", "auto", golden_perm, "official"),
+        ("sysu-all-1shot", "auto", None, "python"),
+        ("sysu-all-1shot", "python", golden_perm, "python"),
+        ("regdb-v2t", "auto", None, "everything"),
+        ("llcm-v2t", "auto", None, "python"),
+        ("llcm-v2t-full-gallery", "auto", None, "everything"),
+    ):
+        assert choose_sampling(get_protocol(name), sampling, perm) == chosen, (name, sampling)
 
 
-@pytest.mark.parametrize(
-    ("name", "draw", "message"),
-    [
-        ("sysu-all-1shot", "official", "expected rand_perm_cam.mat"),
+def test_samplings_that_a_protocol_does_not_have_are_refused():
+    for name, sampling, message in (
+        ("sysu-all-1shot", "official", "expected rand_perm_cam.mat .* got no such file: put"),
         ("sysu-all-10shot", "official", "expected rand_perm_cam.mat"),
         (
             "sysu-all-10shot",
             "python",
-            "expected the official draw for sysu-all-10shot; got python;",
+            "expected the official sampling for sysu-all-10shot, got python: put rand_perm_cam.mat",
         ),
         ("sysu-all-10shot", "auto", r"got python \(no rand_perm_cam.mat\)"),
-        ("sysu-all-1shot", "random", "expected a draw out of"),
-        ("regdb-v2t", "official", "expected the everything draw .* leave the draw out"),
-        ("llcm-v2t-paper", "official", "expected the python draw for llcm-v2t-paper; got official"),
-    ],
-)
-def test_draws_that_are_not_to_be_had(name, draw, message):
-    with pytest.raises(InputError, match=message):
-        choose_draw(get_protocol(name), draw, None)
+        ("sysu-all-1shot", "random", "expected a gallery sampling out of auto, .* got 'random'"),
+        ("regdb-v2t", "official", "expected the everything sampling .* leave --draw or TEST.DRAW"),
+        (
+            "llcm-v2t-paper",
+            "official",
+            "expected the python sampling for llcm-v2t-paper, got official",
+        ),
+    ):
+        with pytest.raises(InputError, match=message):
+            choose_sampling(get_protocol(name), sampling, None)

@@ -54,18 +54,14 @@ def test_ignored_images_are_not_shown(samples, tmp_path):
     assert 2.5 < blue / tile < 3  # the query and two; badges and rounding cover a little
 
 
-def test_a_wrong_match_is_red(samples, tmp_path):
-    # The one query shown is the worse one, and its nearest image is somebody else's.
-    draw_ranked_gallery(samples, ALL, tmp_path / "one.png", queries=1, top=1)
-    with Image.open(tmp_path / "one.png") as image:
+def test_a_wrong_match_is_red_and_the_picture_the_same_every_time(samples, tmp_path):
+    # The query shown is the worse one, and its nearest image is another person's.
+    for name in ("a.png", "b.png"):
+        draw_ranked_gallery(samples, ALL, tmp_path / name, queries=1, top=1)
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    with Image.open(tmp_path / "a.png") as image:
         assert share(image.convert("RGB"), RED) > 0
         assert share(image.convert("RGB"), GREEN) == 0
-
-
-def test_the_same_picture_every_time(samples, tmp_path):
-    for name in ("a.png", "b.png"):
-        draw_ranked_gallery(samples, ALL, tmp_path / name, queries=2, top=1)
-    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
 def test_queries_are_spread_from_best_to_worst():
@@ -78,17 +74,22 @@ def test_queries_are_spread_from_best_to_worst():
     assert spread_over_ap(np.array([np.nan, 0.2, np.nan, 0.2]), 6).tolist() == [1, 3]
 
 
-def test_a_missing_image_and_one_that_is_none_are_refused(samples, tmp_path):
-    (tmp_path / "cam1/cam1/0001/0001.jpg").write_text("no image")
-    with pytest.raises(InputError, match="expected a readable image at .*cam1/0001/0001.jpg"):
+def test_missing_damaged_and_16_bit_images_are_refused(samples, tmp_path):
+    path = tmp_path / "cam1/cam1/0001/0001.jpg"
+    hint = r": .*, or ask for no ranked gallery \(TEST.RANKED_GALLERY 0\)$"
+    path.write_text("no image")
+    with pytest.raises(InputError, match=f"expected an image in .*cam1/0001/0001.jpg, got.*{hint}"):
         draw_ranked_gallery(samples, ALL, tmp_path / "x.png")
-    (tmp_path / "cam1/cam1/0001/0001.jpg").unlink()
-    with pytest.raises(InputError, match="No such file"):
+    Image.new("I;16", (20, 50), 1000).save(path, format="PNG")
+    with pytest.raises(InputError, match=f"expected 8 bits a channel in .*0001/0001.jpg.*{hint}"):
+        draw_ranked_gallery(samples, ALL, tmp_path / "x.png")
+    path.unlink()
+    with pytest.raises(InputError, match=f"No such file.*{hint}"):
         draw_ranked_gallery(samples, ALL, tmp_path / "x.png")
     assert not (tmp_path / "x.png").exists()
 
 
-@pytest.mark.parametrize("wrong", [{"queries": 0}, {"top": 0}, {"trial": 10}, {"trial": -1}])
-def test_nothing_to_draw_is_refused(samples, tmp_path, wrong):
-    with pytest.raises(InputError, match="a trial from 0 to 9"):
-        draw_ranked_gallery(samples, ALL, tmp_path / "x.png", **wrong)
+def test_nothing_to_draw_is_refused(samples, tmp_path):
+    for wrong in ({"queries": 0}, {"top": 0}, {"trial": 10}, {"trial": -1}):
+        with pytest.raises(InputError, match="a trial from 0 to 9, got"):
+            draw_ranked_gallery(samples, ALL, tmp_path / "x.png", **wrong)

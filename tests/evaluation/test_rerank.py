@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from fastreid.evaluation import rerank as fastreid_rerank
@@ -52,26 +54,30 @@ def by_definition(query_gallery, query_query, gallery_gallery, k1, k2, weight):
     return (1 - weight) * (1 - smaller / larger) + weight * d[:count, count:]
 
 
-@pytest.mark.parametrize("seed", range(4))
-@pytest.mark.parametrize(
-    ("k1", "k2", "weight"), [(20, 6, 0.3), (10, 3, 0.0), (7, 1, 0.5), (3, 8, 0.3), (5, 4, 1.0)]
-)
-def test_the_same_distances_as_fast_reid_and_as_the_definition(seed, k1, k2, weight):
-    given = clusters(seed)
-    ours = k_reciprocal_distances(*given, k1, k2, weight)
-    np.testing.assert_allclose(ours, re_ranking(*given, k1, k2, weight), atol=2e-6)
-    np.testing.assert_allclose(ours, by_definition(*given, k1, k2, weight), atol=2e-6)
+def test_the_same_distances_as_fast_reid_and_as_the_definition():
+    settings = [(20, 6, 0.3), (10, 3, 0.0), (7, 1, 0.5), (3, 8, 0.3), (5, 4, 1.0)]
+    for seed, (k1, k2, weight) in itertools.product(range(4), settings):
+        given, case = clusters(seed, 20, 40), f"seed {seed}, {k1}, {k2}, {weight}"
+        ours = k_reciprocal_distances(*given, k1, k2, weight)
+        np.testing.assert_allclose(
+            ours, re_ranking(*given, k1, k2, weight), atol=2e-6, err_msg=case
+        )
+        np.testing.assert_allclose(
+            ours, by_definition(*given, k1, k2, weight), atol=2e-6, err_msg=case
+        )
 
 
-@pytest.mark.parametrize(("queries", "gallery"), [(1, 1), (1, 5), (4, 1), (6, 7)])
-def test_more_neighbours_than_images(queries, gallery):
-    given = clusters(0, queries, gallery)
-    ours = k_reciprocal_distances(*given)
-    np.testing.assert_allclose(ours, by_definition(*given, 20, 6, 0.3), atol=2e-6)
+def test_more_neighbours_than_images():
+    for queries, gallery in ((1, 1), (1, 5), (4, 1), (6, 7)):
+        given = clusters(0, queries, gallery)
+        expected = by_definition(*given, 20, 6, 0.3)
+        np.testing.assert_allclose(
+            k_reciprocal_distances(*given), expected, atol=2e-6, err_msg=f"{queries}, {gallery}"
+        )
 
 
 class StableNumPy:
-    """NumPy, but equal numbers are sorted by place: what fast-reid leaves to chance."""
+    """NumPy with a stable argsort; fast-reid's order of equal numbers is undefined."""
 
     def __getattr__(self, name):
         return getattr(np, name)
@@ -81,17 +87,18 @@ class StableNumPy:
         return np.argsort(values, kind="stable")
 
 
-@pytest.mark.parametrize(("k1", "k2"), [(5, 3), (7, 1), (1, 1), (50, 60)])
-@pytest.mark.parametrize("places", [2, 3, 6])
-def test_equal_distances_are_ranked_by_place(monkeypatch, places, k1, k2):
+def test_equal_distances_are_ranked_by_place(monkeypatch):
     monkeypatch.setattr(fastreid_rerank, "np", StableNumPy())
-    rng = np.random.default_rng(0)
-    both = rng.integers(0, places, size=(40, 2)).astype(float)  # few places: many equal distances
-    given = distances(both[:15], both[15:])
-    ours = k_reciprocal_distances(*given, k1, k2, 0.3)
-    np.testing.assert_allclose(ours, re_ranking(*given, k1, k2, 0.3), atol=2e-6)
-    if k2 > 1:  # the definition divides by no weights where an image is not its own neighbour
-        np.testing.assert_allclose(ours, by_definition(*given, k1, k2, 0.3), atol=2e-6)
+    for places, (k1, k2) in itertools.product((2, 3, 6), [(5, 3), (7, 1), (1, 1), (50, 60)]):
+        case = f"{places} places, {k1}, {k2}"
+        rng = np.random.default_rng(0)
+        both = rng.integers(0, places, size=(40, 2)).astype(float)  # many equal distances
+        given = distances(both[:15], both[15:])
+        ours = k_reciprocal_distances(*given, k1, k2, 0.3)
+        np.testing.assert_allclose(ours, re_ranking(*given, k1, k2, 0.3), atol=2e-6, err_msg=case)
+        if k2 > 1:  # the definition divides by zero where an image is not its own neighbour
+            expected = by_definition(*given, k1, k2, 0.3)
+            np.testing.assert_allclose(ours, expected, atol=2e-6, err_msg=case)
 
 
 def test_images_all_alike_are_all_equally_far():
@@ -107,9 +114,13 @@ def test_nothing_is_changed_in_place():
         np.testing.assert_array_equal(array, old)
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
+def test_bad_input_is_refused():
+    given = {
+        "query_gallery": np.ones((2, 3)),
+        "query_query": np.zeros((2, 2)),
+        "gallery_gallery": np.zeros((3, 3)),
+    }
+    for changed, message in (
         ({"query_gallery": np.ones(3)}, r"got \(3,\), \(2, 2\) and \(3, 3\)"),
         ({"query_query": np.zeros((3, 2))}, r"got \(2, 3\), \(3, 2\) and \(3, 3\)"),
         ({"gallery_gallery": np.zeros((2, 2))}, r"expected distances \(Q, G\)"),
@@ -120,13 +131,6 @@ def test_nothing_is_changed_in_place():
         ({"weight": np.nan}, "got 20, 6 and nan"),
         ({"query_gallery": np.full((2, 3), np.nan)}, "got NaN, infinity or negative"),
         ({"query_gallery": -np.ones((2, 3))}, "got NaN, infinity or negative"),
-    ],
-)
-def test_bad_input_is_refused(changed, message):
-    given = {
-        "query_gallery": np.ones((2, 3)),
-        "query_query": np.zeros((2, 2)),
-        "gallery_gallery": np.zeros((3, 3)),
-    }
-    with pytest.raises(InputError, match=message):
-        k_reciprocal_distances(**given | changed)
+    ):
+        with pytest.raises(InputError, match=message):
+            k_reciprocal_distances(**given | changed)

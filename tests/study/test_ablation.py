@@ -1,4 +1,4 @@
-"""What a study runs, what it leaves alone, and what its table says."""
+"""A study: what it runs, what it keeps, and its table."""
 
 import json
 from pathlib import Path
@@ -13,21 +13,8 @@ from cmemd.cli.main import main
 from cmemd.engine.provenance import config_sha256
 from cmemd.engine.runs import run_all
 from cmemd.errors import InputError
-from cmemd.evaluation.scoring import FIGURES
-from cmemd.study.ablation import in_turn, paired_difference, plan_study, study_table
-
-# Stands for tools/train_net.py: writes the card that is waiting for it, unless it is to crash.
-SCRIPT = """
-import json, pathlib, sys
-words = sys.argv[1:]
-folder = pathlib.Path(words[words.index("OUTPUT_DIR") + 1])
-with (folder.parents[1] / "log.txt").open("a") as log:
-    log.write(f"{folder.parent.name}/{folder.name}\\n")
-waiting = folder / "waiting.json"
-if not waiting.exists():
-    sys.exit("crashed")
-(folder / "results.json").write_text(waiting.read_text())
-"""
+from cmemd.evaluation.scoring import METRICS
+from cmemd.study.ablation import in_turn, plan_study, study_table
 
 
 @pytest.fixture
@@ -41,24 +28,18 @@ def configs(tmp_path) -> list[Path]:
     return paths
 
 
-@pytest.fixture
-def script(tmp_path) -> Path:
-    (tmp_path / "train.py").write_text(SCRIPT)
-    return tmp_path / "train.py"
-
-
-def prepare(variants, figures):
-    """Lays out the card that each run is to find: figures[variant][seed], or None to crash."""
+def prepare(variants, metrics):
+    """Write the results that each run is to find: metrics[variant][seed], or None to crash."""
     for variant in variants:
-        for run, figure in zip(variant.runs, figures[variant.name], strict=True):
+        for run, metric in zip(variant.runs, metrics[variant.name], strict=True):
             run.folder.mkdir(parents=True, exist_ok=True)
-            if figure is None:
+            if metric is None:
                 continue
-            document = card(figure, config_sha256(run.cfg)) | {"per_query": "q.npz"}
+            document = card(metric, config_sha256(run.cfg)) | {"per_query": "q.npz"}
             (run.folder / "waiting.json").write_text(json.dumps(document))
             arrays = {
                 "0/queries": np.arange(30).reshape(10, 3),
-                "0/figures": np.full((len(FIGURES), 10), figure, np.float32),
+                "0/figures": np.full((len(METRICS), 10), metric, np.float32),
             }
             np.savez(run.folder / "q.npz", **arrays)
 
@@ -68,85 +49,49 @@ def started(output: Path) -> list[str]:
     return log.read_text().split() if log.exists() else []
 
 
-def test_every_variant_runs_with_every_seed_and_what_is_done_stays(configs, script, tmp_path):
+def test_every_variant_runs_with_every_seed_and_the_table_by_hand(configs, script, tmp_path):
     output = tmp_path / "study"
     variants = plan_study(configs, [0, 3], output)
     prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
     assert run_all(in_turn(variants), script, jobs=2) == []
     expected = {f"{name}/seed-{seed}" for name in ("baseline", "other") for seed in (0, 3)}
     assert set(started(output)) == expected
+    # Finished runs are kept.
     assert run_all(in_turn(plan_study(configs, [0, 3], output)), script) == []
     assert len(started(output)) == 4
-
-
-def test_a_failed_run_does_not_stop_the_others_and_is_run_again(configs, script, tmp_path):
-    output = tmp_path / "study"
-    variants = plan_study(configs, [0, 1], output)
-    prepare(variants, {"baseline": [10.0, None], "other": [30.0, 32.0]})
-    failed = run_all(in_turn(variants), script)
-    assert [run.name for run in failed] == ["baseline, seed 1"]
-    assert "crashed" in (failed[0].folder / "output.txt").read_text()
-    assert len(started(output)) == 4
-    prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
-    assert run_all(in_turn(variants), script) == []
-    assert started(output)[4:] == ["baseline/seed-1"]
-
-
-def test_the_table_by_hand(configs, script, tmp_path):
     # Baseline 10 and 20: 15 ± 5. Other 30 and 32: 31 ± 1. Differences 20 and 12: 16, from 12 to 20.
-    variants = plan_study(configs, [0, 1], tmp_path / "study")
-    prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
-    run_all(in_turn(variants), script)
     lines = study_table(variants).splitlines()
     assert lines[2].split() == ["baseline", "2", *["15.00", "±", "5.00"] * 3]
     assert lines[3].split()[:11] == ["other", "2", *["31.00", "±", "1.00"] * 3]
     assert lines[3].count("+16.00 [+12.00, +20.00]") == 3
+    with pytest.raises(InputError, match="baseline, seed 0 in .* another configuration"):
+        plan_study(configs, [0], output, ["SOLVER.MAX_EPOCH", "1"])
 
 
-def test_runs_that_are_not_done_are_left_out_and_counted(configs, script, tmp_path):
-    variants = plan_study(configs, [0, 1], tmp_path / "study")
+def test_a_failed_run_stops_no_other_is_left_out_of_the_table_and_runs_again(
+    configs, script, tmp_path
+):
+    output = tmp_path / "study"
+    variants = plan_study(configs, [0, 1], output)
+    assert study_table(variants).splitlines()[2].split() == ["baseline", "0"]
     prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, None]})
-    run_all(in_turn(variants), script)
+    failed = run_all(in_turn(variants), script)
+    assert [run.name for run in failed] == ["other, seed 1"]
+    assert "crashed" in (failed[0].folder / "output.txt").read_text()
+    assert len(started(output)) == 4
     line = study_table(variants).splitlines()[3]
     assert line.split()[:3] == ["other", "1", "30.00"]
     assert line.count("+20.00") == 3 * 3  # seed 0 alone: 30 - 10, a certain 20 over its queries
-    prepared_none = plan_study(configs, [7], tmp_path / "study")
-    assert study_table(prepared_none).splitlines()[2].split() == ["baseline", "0"]
+    prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
+    assert run_all(in_turn(variants), script) == []
+    assert started(output)[4:] == ["other/seed-1"]
 
 
-def test_another_configuration_in_the_folder_is_refused(configs, script, tmp_path):
-    variants = plan_study(configs, [0], tmp_path / "study")
-    prepare(variants, {"baseline": [10.0], "other": [30.0]})
-    run_all(in_turn(variants), script)
-    with pytest.raises(InputError, match="baseline, seed 0 in .* another configuration"):
-        plan_study(configs, [0], tmp_path / "study", ["SOLVER.MAX_EPOCH", "1"])
-
-
-def test_paired_differences():
-    rng = np.random.default_rng(0)
-    first = rng.normal(size=(3, 200))
-    mean, low, high = paired_difference(first, first + 2)
-    assert (mean, low, high) == pytest.approx((2, 2, 2))
-    # Deviation 1 over 200 queries and none between seeds: 1.96 / sqrt(200) = 0.14 to each side.
-    noise = np.repeat(rng.normal(size=(1, 200)), 3, axis=0)
-    mean, low, high = paired_difference(first, first + noise)
-    assert (mean - low, high - mean) == pytest.approx((0.14, 0.14), abs=0.03)
-    # Differences that hang on the seed widen it, however many the queries.
-    seeds = np.array([[-1.0], [0.0], [1.0]])
-    mean, low, high = paired_difference(first, first + seeds)
-    assert (mean, low, high) == pytest.approx((0, -1, 1), abs=0.35)
-
-
-@pytest.mark.parametrize(
-    ("seeds", "message"), [([], "seeds"), ([0, 0], "seeds"), ([-1], "seeds of at least 0")]
-)
-def test_bad_seeds_are_refused(configs, tmp_path, seeds, message):
-    with pytest.raises(InputError, match=message):
-        plan_study(configs, seeds, tmp_path)
-
-
-def test_bad_configurations_and_jobs_are_refused(configs, script, tmp_path):
-    with pytest.raises(InputError, match="of different names"):
+def test_bad_seeds_configurations_and_jobs_are_refused(configs, script, tmp_path):
+    for seeds in ([], [0, 0], [-1]):
+        with pytest.raises(InputError, match="expected different seeds of at least 0, .* --seeds"):
+            plan_study(configs, seeds, tmp_path)
+    with pytest.raises(InputError, match="of different names, .* got baseline, baseline: rename"):
         plan_study([configs[0], configs[0]], [0], tmp_path)
     with pytest.raises(InputError, match="no config file"):
         plan_study([tmp_path / "none.yml"], [0], tmp_path)
@@ -174,7 +119,8 @@ def test_the_command_writes_table_and_picture_and_tells_of_failures(
     assert "expected the training script" in capsys.readouterr().err
 
 
-def test_quick_is_one_seed_and_one_epoch(configs, script, tmp_path, capsys):
+def test_quick_is_one_seed_and_one_epoch(configs, script, tmp_path, monkeypatch):
+    monkeypatch.setattr("cmemd.study.figures.draw_rows", lambda *_: None)  # see above
     output = tmp_path / "study"
     words = ["ablate", "--configs", str(configs[0]), "--output", str(output), "--quick"]
     assert main([*words, "--seeds", "4", "5", "--script", str(script)]) == 1

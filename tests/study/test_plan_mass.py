@@ -5,13 +5,13 @@ import pytest
 
 from cmemd.errors import InputError
 from cmemd.evaluation.samples import Samples
-from cmemd.study.plan_mass import measure, read_views
+from cmemd.study.plan_mass import measure_plans, read_views
 
 VIEWS = ("front", "left", "back", "right")
 
 
 def stand_in(feature_of, people=3, per_view=2):
-    """Everybody from every side, in both modalities."""
+    """Every person from every side, in both modalities."""
     rows = [
         (pid, modality, view, n)
         for pid in range(people)
@@ -38,16 +38,16 @@ def by_view(pid, modality, view, n, rng):
 
 
 def test_features_of_the_view_put_as_much_mass_on_it_as_there_are_pairs():
-    # All 8 images of each modality are drawn: two of each view, which a plan can pair wholly.
+    # A subset is all 8 images of each modality: two of each view, which a plan can pair wholly.
     samples, views = stand_in(by_view)
-    measures = measure(samples, views, images=8, draws=2)
+    measures = measure_plans(samples, views, images=8, subsets=2)
     assert measures.same_view_mass == pytest.approx(1)
     assert measures.uniform_mass == pytest.approx(1 / 4)
 
 
 def test_features_that_know_no_view_put_a_random_share_on_it():
     samples, views = stand_in(lambda pid, m, view, n, rng: rng.normal(size=6), people=40)
-    measures = measure(samples, views, images=4, draws=10)
+    measures = measure_plans(samples, views, images=4, subsets=10)
     assert measures.uniform_mass == pytest.approx(1 / 4, abs=0.01)
     assert measures.same_view_mass == pytest.approx(1 / 4, abs=0.03)
 
@@ -59,7 +59,7 @@ def test_gap_and_ratio_by_hand():
     samples, views = stand_in(
         lambda pid, m, view, n, rng: (0, 1) if m else (1 - 2 * pid, 0), people=2
     )
-    measures = measure(samples, views, images=8, draws=1)
+    measures = measure_plans(samples, views, images=8, subsets=1)
     assert measures.modality_gap == pytest.approx(1)
     assert measures.variance_ratio == pytest.approx(2)
 
@@ -72,25 +72,25 @@ def test_queries_of_their_own_and_of_other_views_by_hand():
         return np.cos(angle), np.sin(angle)
 
     samples, views = stand_in(turned)
-    measures = measure(samples, views)
+    measures = measure_plans(samples, views)
     assert measures.same_view_rank1 == 1
     assert measures.other_view_rank1 < 1 / 3
 
 
 def test_the_same_seed_gives_the_same_measures():
     samples, views = stand_in(lambda pid, m, view, n, rng: rng.normal(size=6))
-    assert measure(samples, views, seed=1) == measure(samples, views, seed=1)
-    assert measure(samples, views, seed=1) != measure(samples, views, seed=2)
+    assert measure_plans(samples, views, seed=1) == measure_plans(samples, views, seed=1)
+    assert measure_plans(samples, views, seed=1) != measure_plans(samples, views, seed=2)
 
 
-def test_what_is_no_stand_in_is_refused(tmp_path):
+def test_bad_input_is_refused(tmp_path):
     with pytest.raises(InputError, match="got no meta.jsonl"):
         read_views(tmp_path)
     samples, views = stand_in(by_view)
-    with pytest.raises(InputError, match="which is not there"):
-        measure(samples, {})
-    with pytest.raises(InputError, match="with 9 images of each modality; got none"):
-        measure(samples, views, images=9)
+    with pytest.raises(InputError, match="got .*, which is not there: give"):
+        measure_plans(samples, {})
+    with pytest.raises(InputError, match="with 9 images of each modality, got none"):
+        measure_plans(samples, views, images=9)
 
 
 def test_views_are_read_from_the_stand_ins_own_file(tmp_path):

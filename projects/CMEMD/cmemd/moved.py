@@ -33,6 +33,8 @@ MOVED: dict[str, str] = {
     "cmemd.data.index_files": "cmemd.data.layouts.index_files",
     "cmemd.evaluation.evaluator": "cmemd.engine.evaluator",
     "cmemd.gallery.calibration": "cmemd.evaluation.open_set",
+    "cmemd.study.clouds_figure": "cmemd.study.figures",
+    "cmemd.study.rows_figure": "cmemd.study.figures",
     "cmemd.losses.ranks": "cmemd.losses.distributed",
 }
 

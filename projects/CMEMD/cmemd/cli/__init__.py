@@ -1,1 +1,3 @@
 """The command line: one file per command of `cmemd <command>`."""
+
+__all__: list[str] = []

@@ -1,4 +1,4 @@
-"""``cmemd ablate``: trains variants over seeds and compares them."""
+"""``cmemd ablate``: train variants over several seeds and compare them."""
 
 import argparse
 from pathlib import Path
@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cmemd.study.ablation import Variant
+
+__all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "train and test several configurations over several seeds, and compare them"
 
@@ -20,38 +22,47 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="YAML",
-        help="the first is the baseline",
+        help="one per variant; the first is the baseline",
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N")
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        type=int,
+        default=[0, 1, 2],
+        metavar="N",
+        help="each variant trains once per seed (default: 0 1 2)",
+    )
     parser.add_argument(
         "--weights",
         nargs="+",
         type=float,
         metavar="W",
-        help="first try these MODEL.LOSSES.ALIGN.WEIGHTs with every variant that has an alignment, "
-        "trained without the validation identities and with a seed of their own; each variant then "
-        "goes on with the weight of its best mAP on those",
+        help="first search over these MODEL.LOSSES.ALIGN.WEIGHTs: variants with an alignment term "
+        "train without the validation identities, with a seed of their own; each variant then "
+        "continues with the weight of its best validation mAP",
     )
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time (default: 1)")
-    parser.add_argument("--output", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--jobs", type=int, default=1, help="number of runs at a time (default: 1)")
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="folder for runs, table and plot"
+    )
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="the first seed and one epoch: whether all runs, in minutes; its figures mean little",
+        help="test in minutes whether everything runs: first seed, one epoch; metrics mean little",
     )
     parser.add_argument(
         "--script",
         type=Path,
         default=Path("tools/train_net.py"),
-        help="what trains (default: tools/train_net.py)",
+        help="the training script (default: tools/train_net.py)",
     )
     parser.add_argument(
-        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="over every configuration"
+        "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="override every configuration"
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run what is not done, print and write the table and the plot; 1 if a run failed.
+    """Run what is not done, print and write the table and the plot; return 1 if a run failed.
 
     Raises:
         InputError: see ``plan_study`` and ``plan_search``; or no such script.
@@ -63,14 +74,16 @@ def run(args: argparse.Namespace) -> int:
 
     if not args.script.is_file():
         raise InputError(
-            f"expected the training script at {args.script}, found none: start this command in the "
-            "checkout's folder, or name it with --script"
+            f"the training script at {args.script}",
+            "no such file",
+            "start this command in the checkout's folder, or name the script with --script",
         )
     for config in args.configs:
         if config.suffix not in (".yml", ".yaml"):
             raise InputError(
-                f"expected yaml files after --configs, got {config}: KEY VALUE pairs go to the "
-                "end, behind another option such as --jobs 1"
+                "yaml files after --configs",
+                config,
+                "KEY VALUE pairs go to the end, behind another option such as --jobs 1",
             )
     seeds, opts = args.seeds, args.opts
     if args.quick:
@@ -81,13 +94,13 @@ def run(args: argparse.Namespace) -> int:
         candidates = plan_search(args.configs, args.weights, max(seeds) + 1, args.output, opts)
 
     def planned() -> "list[Variant]":
-        """The variants whose weights are known."""
+        """Return the variants whose weights are known."""
         weights = chosen_weights(candidates)
         unknown = {candidate.variant for candidate in candidates} - weights.keys()
         ready = [config for config in args.configs if config.stem not in unknown]
         return plan_study(ready, seeds, args.output, opts, weights) if ready else []
 
-    planned()  # refuses bad input before any work
+    planned()  # raises for bad input before any work
     failed = run_all([candidate.run for candidate in candidates], args.script, args.jobs)
     if candidates:
         _report(search_table(candidates), args.output / "search.txt")
@@ -105,9 +118,9 @@ def _compare(variants: "list[Variant]", output: Path) -> None:
     from cmemd.study.figures import draw_rows
 
     _report(study_table(variants), output / "table.txt")
-    figures = [variant.figures() for variant in variants]
+    metrics = [variant.metrics() for variant in variants]
     panels = {
-        f"{name} (%)": [values[:, place] for values in figures] for place, name in enumerate(SHOWN)
+        f"{name} (%)": [values[:, place] for values in metrics] for place, name in enumerate(SHOWN)
     }
     draw_rows([variant.name for variant in variants], panels, output / "study.png")
 

@@ -1,32 +1,34 @@
-"""``cmemd compare``: result cards side by side."""
+"""``cmemd compare``: results files side by side."""
 
 import argparse
 from pathlib import Path
 
 from cmemd.errors import InputError
 
-HELP = "line up several results.json, with their differences"
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "compare several results.json in tables, with their differences"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "results", nargs="+", type=Path, metavar="RESULTS.json", help="files that evaluations wrote"
+        "results", nargs="+", type=Path, metavar="RESULTS.json", help="results files of evaluations"
     )
     parser.add_argument(
         "--names",
         nargs="+",
         metavar="NAME",
-        help="a name per file; default: the file's folder, or its path where folders share a name",
+        help="one name per file; default: its folder, or its path where folders share a name",
     )
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print a table for each way of scoring, and each card's difference to the first.
+    """Print a table for each way of scoring, with differences; return the exit status.
 
     Raises:
-        InputError: A file is missing or no results file; names are repeated or not one per file;
-            the cards have no way of scoring in common.
+        InputError: a file is missing or not a results file; names are repeated or not one per
+            file; no two files were scored in the same way.
     """
     from cmemd.evaluation.results import read_per_query, read_results
     from cmemd.evaluation.tables import format_comparison
@@ -34,8 +36,9 @@ def run(args: argparse.Namespace) -> int:
     names = args.names or _default_names(args.results)
     if len(names) != len(args.results) or len(set(names)) != len(names):
         raise InputError(
-            f"expected {len(args.results)} different names, one per results file; got "
-            f"{' '.join(names)}; mend --names, or name each file once"
+            f"{len(args.results)} different names, one per results file",
+            " ".join(names),
+            "fix --names, or name each file once",
         )
     documents = {name: read_results(path) for name, path in zip(names, args.results, strict=True)}
     per_query = {

@@ -1,4 +1,4 @@
-"""``cmemd <command>``: finds the command, parses its arguments, shows its errors."""
+"""``cmemd <command>``: find the command, parse its arguments, show its errors."""
 
 import argparse
 import importlib
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from cmemd.errors import MissingDependencyError, readable_errors
 from cmemd.version import __version__
 
-__all__ = ["main"]
+__all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
     "synth",
@@ -29,10 +29,13 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; bad input is one line on stderr and exit status 2.
+    """Run one command and return its exit status.
 
-    Each command is a module of this package with ``HELP``, ``add_arguments(parser)`` and
-    ``run(args)``, which returns the exit status.
+    Bad input is one line on stderr and exit status 2. Each command is a module of this package
+    with ``HELP``, ``add_arguments(parser)`` and ``run(args)``, which returns the exit status.
+
+    Args:
+        argv: words of the command line, by default those of this process.
     """
     parser = argparse.ArgumentParser(
         prog="cmemd", description="Visible-thermal person re-identification with CM-EMD."
@@ -49,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning
         try:
             return args.run(args)
-        except BrokenPipeError:  # whoever read the output, `head` say, has seen enough
+        except BrokenPipeError:  # the reader of the output, such as `head`, has stopped
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return 1
         except ModuleNotFoundError as error:

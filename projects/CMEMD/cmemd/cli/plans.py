@@ -1,9 +1,11 @@
-"""``cmemd plans``: what the optimal plans of saved features pair."""
+"""``cmemd plans``: measure which views the optimal plans of saved features pair."""
 
 import argparse
 from pathlib import Path
 
-HELP = "measure, on a stand-in, what the optimal plans of saved features pair, and views' Rank-1"
+__all__ = ["HELP", "add_arguments", "run"]
+
+HELP = "measure, on a stand-in, which views the optimal plans of features pair, and Rank-1 by view"
 
 _RANDOM = "of uniform plans (%)"
 
@@ -16,22 +18,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         required=True,
         metavar="NPZ",
-        help="saved with TEST.SAVE_FEATURES; those of name/seed-*/ are one row",
+        help="files saved with TEST.SAVE_FEATURES; those in name/seed-*/ share a row",
     )
     parser.add_argument(
-        "--standin", type=Path, required=True, metavar="DIR", help="their stand-in of SYSU-MM01"
+        "--standin",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="their stand-in of SYSU-MM01",
     )
     parser.add_argument(
-        "--images", type=int, default=4, metavar="K", help="of each modality in a plan (default: 4)"
+        "--images",
+        type=int,
+        default=4,
+        metavar="K",
+        help="images of each modality in a plan (default: 4)",
     )
-    parser.add_argument("--output", type=Path, metavar="PNG", help="a picture of the table")
+    parser.add_argument("--output", type=Path, metavar="PNG", help="draw the table as a picture")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Print the table, draw the picture; the exit status.
+    """Print the table, draw the picture; return the exit status.
 
     Raises:
-        InputError: for features that are unreadable or not of the stand-in.
+        InputError: features that are unreadable or not of the stand-in.
     """
     import numpy as np
     from tabulate import tabulate
@@ -39,12 +49,12 @@ def run(args: argparse.Namespace) -> int:
     from cmemd.data.layouts import sysu
     from cmemd.evaluation.features_file import read_features
     from cmemd.study.figures import draw_rows
-    from cmemd.study.plan_mass import measure, read_views
+    from cmemd.study.plan_mass import measure_plans, read_views
 
     views = read_views(args.standin)
     found = {}
     for path in args.features:
-        of = measure(read_features(path, sysu.LAYOUT.name), views, images=args.images)
+        of = measure_plans(read_features(path, sysu.LAYOUT.name), views, images=args.images)
         row = {
             f"same-view mass (%), K = {args.images}": 100 * of.same_view_mass,
             _RANDOM: 100 * of.uniform_mass,

@@ -20,9 +20,9 @@ from fastreid.utils import comm
 from cmemd.data.layouts import LAYOUTS
 from cmemd.data.layouts.permutations import read_rand_perm_cam
 from cmemd.errors import InputError
-from cmemd.evaluation.distances import check_metric
+from cmemd.evaluation.distances import check_distance
 from cmemd.evaluation.features_file import order_by_name, write_features
-from cmemd.evaluation.protocols import choose_draw, get_protocols
+from cmemd.evaluation.protocols import choose_sampling, get_protocols
 from cmemd.evaluation.ranked_gallery import draw_ranked_gallery
 from cmemd.evaluation.results import Column, results_document, write_results
 from cmemd.evaluation.samples import Samples
@@ -76,8 +76,8 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._protocols = get_protocols(protocols)
         self._perm = None if rand_perm_cam is None else read_rand_perm_cam(rand_perm_cam)
         for protocol in self._protocols:
-            choose_draw(protocol, draw, self._perm)
-        check_metric(metric)
+            choose_sampling(protocol, draw, self._perm)
+        check_distance(metric)
         self._draw = draw
         self._metric = metric
         self._output_dir = Path(output_dir)
@@ -147,8 +147,8 @@ class VisibleThermalEvaluator(DatasetEvaluator):
                 self._protocols[0],
                 self._output_dir / "ranked_gallery.png",
                 perm=self._perm,
-                draw=self._draw,
-                metric=self._metric,
+                sampling=self._draw,
+                distance=self._metric,
                 queries=self._ranked_gallery_queries,
             )
         return _flat(document)

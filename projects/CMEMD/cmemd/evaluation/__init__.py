@@ -1,1 +1,3 @@
-"""Protocols, ranking and scoring."""
+"""Protocols, gallery sampling, ranking and scoring, without torch and fast-reid."""
+
+__all__: list[str] = []

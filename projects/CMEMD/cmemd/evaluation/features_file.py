@@ -1,4 +1,4 @@
-"""Features in one ``.npz`` file: all that scoring needs, and any other system can write it.
+"""The features file: one ``.npz`` with all that scoring needs, which any system can write.
 
 =========== ======== ============================================================================
 array       shape    what it holds
@@ -6,14 +6,14 @@ array       shape    what it holds
 ``feats``   (N, D)   floating-point features, one row per test image
 ``pids``    (N,)     identities, integers, as in the data set
 ``camids``  (N,)     genuine camera numbers: SYSU-MM01 1 to 6, LLCM 1 to 9
-``frames``  (N,)     image number in the file name: SYSU-MM01's draws need it
+``frames``  (N,)     image number in the file name: SYSU-MM01's samplings need it
 ``modality`` (N,)    0 visible, 1 thermal or near-infrared
 ``paths``   (N,)     paths as in the data set, strings
 =========== ======== ============================================================================
 
 Each data set needs some of them: SYSU-MM01 ``feats``, ``pids``, ``camids``, ``frames``; RegDB
 ``feats``, ``pids``, ``modality``; LLCM ``feats`` and ``paths``, whose folders name modality,
-camera and identity (``test_vis/cam1/0005/x.jpg``). More arrays do no harm.
+camera and identity (``test_vis/cam1/0005/x.jpg``). Extra arrays do no harm.
 
 Shape legend: ``N`` = images, ``D`` = feature dimension.
 """
@@ -31,20 +31,22 @@ from cmemd.errors import InputError
 from cmemd.evaluation.samples import Samples
 from cmemd.files import write_whole
 
+__all__ = ["order_by_name", "read_features", "write_features"]
+
 
 def read_features(path: Path | str, layout: str) -> Samples:
     """Read features that were saved for a data set's protocols.
 
     Args:
-        path: The file.
-        layout: Name of one of ``LAYOUTS``: ``sysu``, ``regdb`` or ``llcm``.
+        path: the file.
+        layout: name of one of ``LAYOUTS``: ``sysu``, ``regdb`` or ``llcm``.
 
     Returns:
         The samples, in the file's order.
 
     Raises:
-        InputError: No such file, not an npz, arrays missing, of wrong shape or kind, or labels
-            that cannot be of this data set.
+        InputError: no such file, not an npz file, arrays that are missing or of wrong shape or
+            kind, or labels that this data set does not have.
     """
     arrays = _load(Path(path), layout)
     samples = _READERS[layout](arrays, path)
@@ -52,10 +54,10 @@ def read_features(path: Path | str, layout: str) -> Samples:
 
 
 def write_features(samples: Samples, path: Path) -> None:
-    """Write what ``read_features`` reads for any of the layouts.
+    """Write a features file that ``read_features`` reads.
 
     Raises:
-        InputError: The folder cannot be written to.
+        InputError: the folder cannot be written to.
     """
     content = io.BytesIO()
     np.savez(
@@ -71,7 +73,7 @@ def write_features(samples: Samples, path: Path) -> None:
 
 
 def order_by_name(paths: np.ndarray) -> np.ndarray:
-    """Frames of images whose file names are no numbers: the places of the sorted names.
+    """Return frames of images whose file names are not numbers: places of the sorted names.
 
     Args:
         paths: ``(N,)`` strings.
@@ -92,20 +94,22 @@ def _load(path: Path, layout: str) -> dict[str, np.ndarray]:
             missing = [name for name in LAYOUTS[layout].arrays if name not in file]
             if missing:
                 raise InputError(
-                    f"expected arrays {', '.join(LAYOUTS[layout].arrays)} in {path} for a {layout} "
-                    f"protocol; got {', '.join(file) or 'none'}; add {', '.join(missing)}"
+                    f"arrays {', '.join(LAYOUTS[layout].arrays)} in {path} for a {layout} protocol",
+                    ", ".join(file) or "none",
+                    f"add {', '.join(missing)}",
                 )
             return {name: file[name] for name in file}
     except OSError as error:
         raise InputError(
-            f"expected features at {path}; got: {error.strerror or error}; name the npz file"
+            f"features at {path}", error.strerror or error, "name the npz file"
         ) from error
     except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"expected an npz file of plain arrays at {path}; got: "
-            f"{' '.join(str(error).split())[:120]}; write it with numpy.savez"
+            f"an npz file of plain arrays at {path}",
+            f"another or damaged file ({' '.join(str(error).split())[:120]})",
+            "write it with numpy.savez",
         ) from error
 
 
@@ -116,8 +120,9 @@ def _sysu(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.nd
     modalities = np.array([sysu.CAMERAS[camera] for camera in camids.tolist()])
     if "modality" in arrays and not np.array_equal(arrays["modality"], modalities):
         raise InputError(
-            f"expected the modality of each camera in {path} (1, 2, 4, 5 visible; 3, 6 thermal); "
-            "got another; are the camera numbers SYSU-MM01's own?"
+            f"the modality of each camera in {path} (1, 2, 4, 5 visible; 3, 6 thermal)",
+            "another modality",
+            "check that the camera numbers are SYSU-MM01's own",
         )
     return {
         "pids": _identities(arrays, path),
@@ -150,8 +155,9 @@ def _llcm(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.nd
     paths = arrays["paths"]
     if paths.dtype.kind != "U" or paths.ndim != 1:
         raise InputError(
-            f"expected paths in {path} as a row of strings; got {paths.dtype} of shape "
-            f"{paths.shape}"
+            f"paths in {path} as a row of strings",
+            f"{paths.dtype} of shape {paths.shape}",
+            "store one string per feature",
         )
     labels = np.array([_llcm_labels(image, path) for image in paths.tolist()]).reshape(-1, 3)
     return {
@@ -164,18 +170,21 @@ def _llcm(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.nd
 
 
 def _llcm_labels(image: str, path: Path | str) -> tuple[int, int, int]:
-    """Modality, camera and identity: the last three folders, whatever stands above them."""
+    """Return modality, camera and identity, from the last three folders of a path."""
     labels = llcm.labels_of(image)
     if labels is None:
         raise InputError(
-            f"expected paths like test_vis/cam1/0005/x.jpg or test_nir/... in {path}; got {image!r}"
+            f"paths like test_vis/cam1/0005/x.jpg or test_nir/... in {path}",
+            repr(image),
+            "store the paths of the data set's own folders",
         )
     modality, camera, pid = labels
     cameras = llcm.LAYOUT.cameras[modality]
     if camera not in cameras:
         raise InputError(
-            f"expected a camera out of {cameras} for {llcm.TEST_FOLDERS[modality]} in {path}; "
-            f"got {image!r}"
+            f"a camera out of {cameras} for {llcm.TEST_FOLDERS[modality]} in {path}",
+            repr(image),
+            "store the paths of the data set's own folders",
         )
     return int(modality), camera, pid
 
@@ -184,8 +193,7 @@ def _identities(arrays: Mapping[str, np.ndarray], path: Path | str) -> np.ndarra
     pids = _integers(arrays, "pids", path)
     if len(pids) and pids.min() < 0:
         raise InputError(
-            f"expected identities of at least 0 in pids of {path}; got {pids.min()}; leave "
-            "distractors out"
+            f"identities of at least 0 in pids of {path}", pids.min(), "leave distractors out"
         )
     return pids
 
@@ -194,8 +202,9 @@ def _integers(arrays: Mapping[str, np.ndarray], name: str, path: Path | str) -> 
     array, images = arrays[name], len(np.atleast_1d(arrays["feats"]))
     if array.dtype.kind not in "iu" or array.shape != (images,):
         raise InputError(
-            f"expected {name} in {path} as {images} integers, one per feature; got {array.dtype} "
-            f"of shape {array.shape}"
+            f"{name} in {path} as {images} integers, one per feature",
+            f"{array.dtype} of shape {array.shape}",
+            "store one integer per row of feats",
         )
     return array.astype(np.int64)
 
@@ -206,7 +215,9 @@ def _check_range(
     wrong = np.setdiff1d(values, allowed)
     if len(wrong):
         raise InputError(
-            f"expected {name} in {path} out of {allowed}, {meaning}; got {wrong[:5].tolist()}"
+            f"{name} in {path} out of {allowed}, {meaning}",
+            wrong[:5].tolist(),
+            "store the data set's own numbers",
         )
 
 

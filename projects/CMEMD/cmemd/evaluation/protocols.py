@@ -1,7 +1,7 @@
 """The test protocols: one table, one name each.
 
-Published figures differ by points where a protocol was only nearly followed, so everything that
-changes a figure is written here and nowhere else.
+Small deviations from a protocol change published metrics by points. Every rule that changes a
+metric is therefore written here and nowhere else.
 """
 
 import difflib
@@ -13,21 +13,35 @@ from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.evaluation.ranking import IDENTITIES, IMAGES
 
+__all__ = [
+    "AUTO",
+    "EVERYTHING",
+    "OFFICIAL",
+    "PROTOCOLS",
+    "PYTHON",
+    "SAMPLINGS",
+    "Protocol",
+    "Side",
+    "choose_sampling",
+    "get_protocol",
+    "get_protocols",
+]
+
 OFFICIAL = "official"
 PYTHON = "python"
 EVERYTHING = "everything"
 AUTO = "auto"
-DRAWS = (AUTO, OFFICIAL, PYTHON, EVERYTHING)
+SAMPLINGS = (AUTO, OFFICIAL, PYTHON, EVERYTHING)
 
 
 @dataclass(frozen=True)
 class Side:
-    """The images that ask, or the images that are searched.
+    """The query images or the gallery images.
 
     Attributes:
-        modality: Theirs.
-        cameras: Their cameras, in the order of the draws; None for every camera.
-        shots: How many are drawn per (identity, camera), fewer where fewer exist; None for all.
+        modality: modality of the images.
+        cameras: their cameras, in the order of the sampling; None for every camera.
+        shots: images to sample per (identity, camera), fewer where fewer exist; None for all.
     """
 
     modality: Modality
@@ -37,25 +51,25 @@ class Side:
 
 @dataclass(frozen=True)
 class Protocol:
-    """Who asks, who is searched, and how a figure is made of it.
+    """Queries, gallery and scoring rules of one test protocol.
 
     Attributes:
-        name: The name in commands, configs and results; a direction says the query first.
-        dataset: Whose test set it is for: a key of ``cmemd.data.layouts.LAYOUTS``.
-        description: One line for tables and captions.
-        query: Who asks.
-        gallery: Who is searched.
-        ignored_pairs: (query camera, gallery camera): such gallery images are removed from such
-            a query's ranking, whoever they show.
-        ignore_same_camera: Whether gallery images of the query's own identity and camera are
+        name: the name in commands, configs and results; a direction says the query first.
+        dataset: the test set: a key of ``cmemd.data.layouts.LAYOUTS``.
+        description: one line for tables and captions.
+        query: the queries.
+        gallery: the gallery.
+        ignored_pairs: (query camera, gallery camera): gallery images of such a camera are removed
+            from such a query's ranking, whatever their identity.
+        ignore_same_camera: whether gallery images of the query's own identity and camera are
             removed from its ranking.
-        cmc: What a rank of the CMC counts: ``identities`` = the ranking reduced to the first
+        cmc: what a rank of the CMC counts: ``identities`` = the ranking reduced to the first
             image of each identity, ``images`` = the ranking itself.
-        trials: Draws; figures are means over them.
-        splits: Splits of the data set, each with a training of its own, that published figures
-            are means over. One file of features is of one split.
-        draws: The draws that the protocol is defined for.
-        source: Where the rules come from.
+        trials: number of gallery samplings; metrics are means over them.
+        splits: splits of the data set, each with a training of its own; published metrics are
+            means over them. One file of features is of one split.
+        samplings: the gallery samplings that the protocol is defined for.
+        source: where the rules come from.
     """
 
     name: str
@@ -65,7 +79,7 @@ class Protocol:
     gallery: Side
     cmc: str
     trials: int
-    draws: tuple[str, ...]
+    samplings: tuple[str, ...]
     source: str
     ignored_pairs: tuple[tuple[int, int], ...] = ()
     ignore_same_camera: bool = False
@@ -79,10 +93,10 @@ def _sysu(name: str, setting: str, cameras: tuple[int, ...], shots: int) -> Prot
         description=f"SYSU-MM01 protocol: {setting}",
         query=Side(Modality.THERMAL, sysu.LAYOUT.cameras[Modality.THERMAL]),
         gallery=Side(Modality.VISIBLE, cameras, shots),
-        ignored_pairs=((3, 2),),  # cameras 2 and 3 stand in one place: not a change of view
+        ignored_pairs=((3, 2),),  # cameras 2 and 3 stand in one place: no change of view
         cmc=IDENTITIES,
         trials=sysu.LAYOUT.trials,
-        draws=(OFFICIAL, PYTHON) if shots == 1 else (OFFICIAL,),
+        samplings=(OFFICIAL, PYTHON) if shots == 1 else (OFFICIAL,),
         source="Wu et al., ICCV 2017, and its released evaluation code",
     )
 
@@ -97,12 +111,12 @@ def _regdb(query: Modality) -> Protocol:
         cmc=IMAGES,
         trials=regdb.LAYOUT.trials,
         splits=regdb.LAYOUT.splits,
-        draws=(EVERYTHING,),
+        samplings=(EVERYTHING,),
         source="Nguyen et al., Sensors 2017; splits and scoring as in the field's released code",
     )
 
 
-# What differs between repositories that all say "LLCM".
+# Repositories that all say "LLCM" differ in these rules.
 _LLCM = {
     # variant: (what it is, query shots, gallery shots, source)
     "paper": (
@@ -111,7 +125,7 @@ _LLCM = {
         1,
         "Zhang and Wang, CVPR 2023",
     ),
-    # Printed by that script under the opposite direction: named here by who really asks.
+    # The script prints the opposite direction; the name here says the true query.
     "released": (
         "one query per identity and camera, every gallery image",
         1,
@@ -129,7 +143,7 @@ _LLCM = {
 
 def _llcm(query: Modality, variant: str) -> Protocol:
     what, query_shots, gallery_shots, source = _LLCM[variant]
-    drawn = query_shots is not None or gallery_shots is not None
+    sampled = query_shots is not None or gallery_shots is not None
     return Protocol(
         name=f"llcm-{_direction(query)}-{variant}",
         dataset=llcm.LAYOUT.name,
@@ -138,8 +152,8 @@ def _llcm(query: Modality, variant: str) -> Protocol:
         gallery=Side(_other(query), shots=gallery_shots),
         ignore_same_camera=True,
         cmc=IDENTITIES,
-        trials=llcm.LAYOUT.trials if drawn else 1,
-        draws=(PYTHON,) if drawn else (EVERYTHING,),
+        trials=llcm.LAYOUT.trials if sampled else 1,
+        samplings=(PYTHON,) if sampled else (EVERYTHING,),
         source=source,
     )
 
@@ -176,77 +190,85 @@ _SHORT = {f"llcm-{_direction(query)}": f"llcm-{_direction(query)}-paper" for que
 
 
 def get_protocol(name: str) -> Protocol:
-    """Look a protocol up by its name.
+    """Return the protocol of a name.
 
     Raises:
-        InputError: Unknown name; the message lists the known ones and the closest.
+        InputError: unknown name; the message lists the known ones and the closest.
     """
     name = _SHORT.get(name, name)
     if name in PROTOCOLS:
         return PROTOCOLS[name]
     closest = difflib.get_close_matches(name, PROTOCOLS, n=1)
-    hint = f"; did you mean {closest[0]}?" if closest else ""
-    raise InputError(f"expected a protocol out of {', '.join(PROTOCOLS)}; got {name!r}{hint}")
+    remedy = f"did you mean {closest[0]}?" if closest else "choose one of these"
+    raise InputError(f"a protocol out of {', '.join(PROTOCOLS)}", repr(name), remedy)
 
 
 def get_protocols(names: list[str] | tuple[str, ...]) -> list[Protocol]:
-    """Look up the protocols that one set of features is to be scored under.
+    """Return the protocols by which one set of features is to be scored.
 
     Raises:
-        InputError: None; an unknown or a repeated one; protocols of several data sets.
+        InputError: no, an unknown or a repeated protocol; protocols of several data sets.
     """
     protocols = [get_protocol(name) for name in names]
     found = {protocol.name: protocol.dataset for protocol in protocols}
     if not protocols or len(found) < len(protocols):
         raise InputError(
-            f"expected different protocols, at least one; got {', '.join(names) or 'none'}"
+            "different protocols, at least one",
+            ", ".join(names) or "none",
+            "name each protocol once",
         )
     if len(set(found.values())) > 1:
         raise InputError(
-            "expected protocols of one data set, since features are of one; got "
-            f"{', '.join(found)}; score each data set by itself"
+            "protocols of one data set, since features are of one",
+            ", ".join(found),
+            "score each data set by itself",
         )
     return protocols
 
 
-def choose_draw(protocol: Protocol, draw: str, perm: RandPermCam | None) -> str:
-    """Settle which draw a protocol uses.
+def choose_sampling(protocol: Protocol, sampling: str, perm: RandPermCam | None) -> str:
+    """Return the gallery sampling that a protocol uses.
 
-    SYSU-MM01's two draws give means up to 0.4 Rank-1 apart, so the answer belongs beside every
-    figure.
+    SYSU-MM01's two samplings give means up to 0.4 Rank-1 apart, so every result names its own.
 
     Args:
-        protocol: The protocol to draw for.
-        draw: ``official``, ``python``, ``everything`` (nothing is left out) or ``auto``: the
-            official one where it exists and its permutations are there, else the other.
-        perm: The official permutations, where the user has them.
+        protocol: the protocol to sample for.
+        sampling: ``official``, ``python``, ``everything`` (all images) or ``auto``: the official
+            sampling where it exists and its permutations are there, else the other.
+        perm: the official permutations, where the user has them.
 
     Returns:
         ``official``, ``python`` or ``everything``.
 
     Raises:
-        InputError: Unknown draw, official without permutations, or a draw that the protocol is
-            not defined for (SYSU-MM01's 10-shot knows the official one only).
+        InputError: unknown sampling, official without permutations, or a sampling that the
+            protocol is not defined for (SYSU-MM01's 10-shot has the official one only).
     """
-    if draw not in DRAWS:
-        raise InputError(f"expected a draw out of {', '.join(DRAWS)}; got {draw!r}")
-    chosen = draw
-    if draw == AUTO:
+    if sampling not in SAMPLINGS:
+        raise InputError(
+            f"a gallery sampling out of {', '.join(SAMPLINGS)}",
+            repr(sampling),
+            "choose one of these (--draw, or TEST.DRAW of a configuration)",
+        )
+    chosen = sampling
+    if sampling == AUTO:
         official = LAYOUTS[protocol.dataset].official_permutations
-        chosen = PYTHON if official and perm is None else protocol.draws[0]
+        chosen = PYTHON if official and perm is None else protocol.samplings[0]
     # An evaluation looks into the data set's exp folder, `cmemd score` into that of --splits.
     remedy = "put rand_perm_cam.mat into the exp folder (--splits)"
-    if chosen not in protocol.draws:
+    if chosen not in protocol.samplings:
         remedy += ", or leave this protocol out"
-        if OFFICIAL not in protocol.draws:
-            remedy = "leave the draw out"
+        if OFFICIAL not in protocol.samplings:
+            remedy = "leave --draw or TEST.DRAW out"
         raise InputError(
-            f"expected the {' or '.join(protocol.draws)} draw for {protocol.name}; got {chosen}"
-            f"{' (no rand_perm_cam.mat)' if draw == AUTO else ''}; {remedy}"
+            f"the {' or '.join(protocol.samplings)} sampling for {protocol.name}",
+            f"{chosen}{' (no rand_perm_cam.mat)' if sampling == AUTO else ''}",
+            remedy,
         )
     if chosen == OFFICIAL and perm is None:
         raise InputError(
-            f"expected rand_perm_cam.mat for the official draw of {protocol.name}; got none; "
-            f"{remedy}, or use the python draw"
+            f"rand_perm_cam.mat for the official sampling of {protocol.name}",
+            "no such file",
+            f"{remedy}, or use the python sampling (--draw python)",
         )
     return chosen

@@ -1,28 +1,30 @@
-"""One picture of what a model finds: thermal queries and their ranked galleries.
+"""A picture of queries and their ranked galleries.
 
 Lengths are in inches of the printed page, from its top left corner.
 """
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from cmemd.data.images import read_rgb
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import distance_matrix
-from cmemd.evaluation.draws import draw_trials, ignored
-from cmemd.evaluation.protocols import AUTO, Protocol, choose_draw
-from cmemd.evaluation.ranking import QueryScores, rank_order
+from cmemd.evaluation.protocols import AUTO, Protocol, choose_sampling
+from cmemd.evaluation.rank_counting import rank_order
+from cmemd.evaluation.ranking import QueryScores
 from cmemd.evaluation.samples import Samples
+from cmemd.evaluation.sampling import ignored, sample_trials
 from cmemd.evaluation.scoring import score_trial
-from cmemd.files import write_whole
+from cmemd.files import write_figure
+
+__all__ = ["draw_ranked_gallery", "spread_over_ap"]
 
 _DPI = 150
 _TILE = (0.9, 1.8)  # width, height: people are about twice as tall as wide
@@ -34,7 +36,7 @@ _BOTTOM = 0.75  # caption
 
 _RIGHT, _WRONG, _QUERY = "#12864a", "#cc3333", "#30343b"
 _INK, _GREY, _PANEL = "#1b1f24", "#69707a", "#f1f3f5"
-_FONT = "DejaVu Sans"  # comes with matplotlib and has the tick and the cross
+_FONT = "DejaVu Sans"  # part of matplotlib; has the tick and the cross
 
 
 @dataclass(frozen=True)
@@ -56,64 +58,64 @@ def draw_ranked_gallery(
     path: Path | str,
     *,
     perm: RandPermCam | None = None,
-    draw: str = AUTO,
-    metric: str = "euclidean",
+    sampling: str = AUTO,
+    distance: str = "euclidean",
     queries: int = 6,
     top: int = 10,
     trial: int = 0,
 ) -> None:
     """Draw queries with the nearest images of one trial's gallery, as a PNG.
 
-    The queries are not picked by hand: see ``spread_over_ap``. Images that the protocol ignores
-    are not shown. Right and wrong differ in colour, thickness of the frame and mark. All images
-    are stretched to one size, as a network sees them.
+    ``spread_over_ap`` chooses the queries; none is picked by hand. Images that the protocol
+    ignores are not shown. Right and wrong differ in colour, thickness of the frame and mark. All
+    images are stretched to one size, as a network sees them.
 
     Args:
-        samples: The images; their ``paths`` are opened.
-        protocol: Says who asks and who is searched.
+        samples: the images; their ``paths`` are opened.
+        protocol: gives queries and gallery.
         path: PNG file to write.
-        perm: The official permutations, where the official draw is wanted.
-        draw: ``auto``, ``official`` or ``python``.
-        metric: ``euclidean`` or ``cosine``.
-        queries: Rows; fewer where fewer queries have a positive.
-        top: Gallery images per row; fewer where the gallery is smaller.
-        trial: Which trial's gallery, from 0.
+        perm: the official permutations, needed by the official sampling.
+        sampling: ``auto``, ``official``, ``python`` or ``everything``.
+        distance: ``euclidean`` or ``cosine``.
+        queries: rows; fewer where fewer queries have a positive.
+        top: gallery images per row; fewer where the gallery is smaller.
+        trial: number of the trial, from 0.
 
     Raises:
-        InputError: No row, column or such trial; an image cannot be read; the PNG cannot be
+        InputError: no row, no column or no such trial; an image cannot be read; the PNG cannot be
             written; or as ``score_all``.
     """
     if queries < 1 or top < 1 or not 0 <= trial < protocol.trials:
         raise InputError(
-            f"expected at least one query and one image, and a trial from 0 to "
-            f"{protocol.trials - 1}; got {queries}, {top} and {trial}"
+            f"at least one query and one image, and a trial from 0 to {protocol.trials - 1}",
+            f"{queries}, {top} and {trial}",
+            "change these numbers",
         )
-    drawn = draw_trials(samples, protocol, draw, perm)[trial]
-    asking, searched = drawn.queries, drawn.gallery
-    distances = distance_matrix(samples.features[asking], samples.features[searched], metric)
-    scores = score_trial(samples, protocol, drawn, distances)
-    hidden = ignored(samples, protocol, asking, searched)
+    rows = sample_trials(samples, protocol, sampling, perm)[trial]
+    distances = distance_matrix(
+        samples.features[rows.queries], samples.features[rows.gallery], distance
+    )
+    scores = score_trial(samples, protocol, rows, distances)
+    hidden = ignored(samples, protocol, rows.queries, rows.gallery)
 
     shown = spread_over_ap(scores.ap[0], queries)
     tiles, columns = [], 0
-    for row, query in enumerate(shown):
+    for place, query in enumerate(shown):
         order = rank_order(distances[query : query + 1])[0]
-        found = searched[order[~hidden[query, order]][:top]]
+        found = rows.gallery[order[~hidden[query, order]][:top]]
         columns = max(columns, len(found))
-        tiles += _row_tiles(samples, asking[query], found, scores.ap[0, query], row)
+        tiles += _row_tiles(samples, rows.queries[query], found, scores.ap[0, query], place)
 
     axes = _page(columns, len(shown))
-    _write_heading(axes, protocol, scores, trial, choose_draw(protocol, draw, perm))
+    _write_heading(axes, protocol, scores, trial, choose_sampling(protocol, sampling, perm))
     _write_caption(axes, len(shown), int(scores.counted.sum()))
     for tile in tiles:
         _draw_tile(axes, tile)
-    png = io.BytesIO()
-    FigureCanvasAgg(axes.figure).print_png(png)
-    write_whole(Path(path), png.getvalue())
+    write_figure(axes.figure, path)
 
 
 def spread_over_ap(ap: np.ndarray, count: int) -> np.ndarray:
-    """Choose queries evenly from the best to the worst.
+    """Return the places of queries, spread evenly from the best to the worst.
 
     The counted queries, sorted by falling average precision (equal ones in their order), are cut
     into ``count`` parts of one size; the middle one of each part is taken.
@@ -123,7 +125,7 @@ def spread_over_ap(ap: np.ndarray, count: int) -> np.ndarray:
 
     Args:
         ap: ``(Q,)`` average precision, NaN where a query has no positive.
-        count: At least 1.
+        count: at least 1.
 
     Returns:
         At most ``count`` positions in ``ap``, best first.
@@ -171,7 +173,7 @@ def _gallery_left() -> float:
 
 
 def _page(columns: int, rows: int) -> Axes:
-    """Axes over the whole page whose units are inches, y downwards."""
+    """Return axes over the whole page, in inches, y downwards."""
     columns = max(columns, 8)  # room for the title over a small gallery
     width = _gallery_left() + (columns - 1) * _STEP[0] + _TILE[0] + _MARGIN
     height = _TOP + rows * _STEP[1] + _BOTTOM
@@ -192,15 +194,15 @@ def _page(columns: int, rows: int) -> Axes:
 
 
 def _write_heading(
-    axes: Axes, protocol: Protocol, scores: QueryScores, trial: int, draw: str
+    axes: Axes, protocol: Protocol, scores: QueryScores, trial: int, sampling: str
 ) -> None:
     _text(axes, _MARGIN - 0.14, 0.42, protocol.description, size=19, weight="bold")
-    figures = (
+    metrics = (
         f"Rank-1 {100 * np.nanmean(scores.hits(1, protocol.cmc)):.1f} %   ·   "
         f"mAP {100 * np.nanmean(scores.ap):.1f} %   ·   "
-        f"trial {trial + 1} of {protocol.trials}, {draw} draw"
+        f"trial {trial + 1} of {protocol.trials}, {sampling} sampling"
     )
-    _text(axes, _MARGIN - 0.14, 0.8, figures, size=12.5, colour=_GREY)
+    _text(axes, _MARGIN - 0.14, 0.8, metrics, size=12.5, colour=_GREY)
     heading = f"{protocol.query.modality.name.lower()} query"
     _text(axes, _MARGIN + _TILE[0] / 2, _TOP - 0.2, heading, weight="bold", centre=True)
     heading = f"{protocol.gallery.modality.name.lower()} gallery, nearest first"
@@ -212,7 +214,7 @@ def _write_caption(axes: Axes, shown: int, counted: int) -> None:
     lines = (
         f"{shown} of {counted} queries, evenly spaced from the highest to the lowest average "
         "precision (AP); none picked by hand.",
-        "✓ thick green frame: the query's identity.   ✗ thin red frame: somebody else.",
+        "✓ thick green frame: the query's identity.   ✗ thin red frame: another person.",
     )
     for number, line in enumerate(lines):
         _text(axes, _MARGIN - 0.14, height - 0.52 + 0.24 * number, line, size=9.5, colour=_GREY)
@@ -251,16 +253,12 @@ def _draw_tile(axes: Axes, tile: _Tile) -> None:
 
 
 def _pixels(path: str) -> np.ndarray:
-    """``(height, width, 3)`` bytes of one tile."""
+    """Return the pixels of one tile, ``(height, width, 3)`` bytes."""
     size = tuple(round(_DPI * length) for length in _TILE)
     try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert("RGB").resize(size, Image.Resampling.LANCZOS))
-    except (OSError, UnidentifiedImageError) as error:
-        raise InputError(
-            f"expected a readable image at {path}; got: {error}; restore the data set, or ask for "
-            "no ranked gallery"
-        ) from error
+        return np.asarray(read_rgb(path).resize(size, Image.Resampling.LANCZOS))
+    except InputError as error:
+        raise InputError(f"{error}, or ask for no ranked gallery (TEST.RANKED_GALLERY 0)") from None
 
 
 def _text(

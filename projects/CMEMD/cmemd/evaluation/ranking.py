@@ -1,38 +1,47 @@
 """CMC rank, average precision and inverse negative penalty of each query, from distances.
 
-All trials are scored together: a query's images are sorted once, and each trial reads its own
-ranking off that order.
+Ignored images are removed from a query's ranking before anything is counted. With positives at
+ranks ``r_1 < ... < r_m`` of the full ranking of images::
+
+    AP  = mean over k of k / r_k
+    INP = m / r_m
+
+The CMC at rank ``n`` is the share of queries whose match is among the first ``n``. The match's rank
+is either ``r_1`` or the *identity rank*: its rank in the ranking reduced to the first image of each
+identity, so that several images of a wrong identity count once. mAP and mINP are means of AP and
+INP. A query without a positive is in none of these means.
+
+Sources: identity ranks as in Wu et al., ICCV 2017; INP from AGW (Ye et al., TPAMI 2021).
 
 Shape legend: ``Q`` = queries, ``b`` = queries of a block, all of one identity, ``V`` = gallery
-images of all trials, ``P`` = positives among them, ``T`` = trials, ``I`` = identities of a trial.
+images of all trials, ``P`` = positives among them, ``T`` = trials.
 """
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from cmemd.errors import InputError
+from cmemd.evaluation.rank_counting import Galleries, positive_ranks, query_blocks
+
+__all__ = ["IDENTITIES", "IMAGES", "QueryScores", "score_queries"]
 
 # What a rank of the CMC counts.
 IDENTITIES = "identities"
 IMAGES = "images"
 
-# A block's arrays of (b, V) stay in the processor's cache.
-_QUERIES_AT_ONCE = 48
-
 
 @dataclass(frozen=True, eq=False)
 class QueryScores:
-    """Figures of each query in each trial, ``(T, Q)`` each; NaN where it has no positive.
+    """Metrics of each query in each trial, ``(T, Q)`` each; NaN where it has no positive.
 
     Attributes:
-        identity_rank: Rank of the right identity among the identities, from 1.
-        image_rank: Rank of the first positive among the images, from 1.
-        ap: Average precision over the full ranking of images, in [0, 1].
-        inp: Inverse negative penalty: positives / rank of the last positive, in [0, 1].
+        identity_rank: rank of the right identity among the identities, from 1.
+        image_rank: rank of the first positive among the images, from 1.
+        ap: average precision over the full ranking of images, in [0, 1].
+        inp: inverse negative penalty: positives / rank of the last positive, in [0, 1].
     """
 
     identity_rank: np.ndarray
@@ -42,22 +51,22 @@ class QueryScores:
 
     @property
     def counted(self) -> np.ndarray:
-        """``(T, Q)`` booleans: the queries that have a positive, the only ones means are over."""
+        """``(T, Q)`` booleans: the queries that have a positive; means are over these only."""
         return ~np.isnan(self.ap)
 
     @property
-    def figures(self) -> tuple[np.ndarray, ...]:
-        """The four figures, in the order of the attributes."""
+    def metrics(self) -> tuple[np.ndarray, ...]:
+        """The four metrics, in the order of the attributes."""
         return self.identity_rank, self.image_rank, self.ap, self.inp
 
     def hits(self, limit: int, cmc: str) -> np.ndarray:
-        """Whether each query's match is among the first ``limit`` ranks, as 1 or 0.
+        """Return whether each query's match is among the first ``limit`` ranks, as 1 or 0.
 
         Means over the counted queries are the CMC; beyond the number of ranks it stays at 1.
 
         Args:
-            limit: A rank, from 1.
-            cmc: What takes a rank: ``identities`` or ``images``.
+            limit: a rank, from 1.
+            cmc: what takes a rank: ``identities`` or ``images``.
 
         Returns:
             ``(T, Q)``, NaN for queries that are not counted.
@@ -66,46 +75,17 @@ class QueryScores:
         return np.where(self.counted, rank <= limit, np.nan)
 
 
-def rank_order(distances: np.ndarray) -> np.ndarray:
-    """Gallery columns from near to far; equal distances keep the gallery's order.
-
-    Two distances count as equal where they agree in all but the last ``log2(V)`` bits of a
-    float64: for the 6775 images of SYSU-MM01 to 12 digits, which is what the sums behind a
-    distance are worth.
-
-    Args:
-        distances: ``(Q, V)``; NaN ranks behind infinity.
-
-    Returns:
-        ``(Q, V)`` column numbers.
-    """
-    # As integers, floats of one sign keep their order; so the column fits into the last bits, and
-    # sorting numbers, several times faster than sorting indices by number, is stable.
-    columns = np.arange(distances.shape[1])
-    low_bits = (1 << int(columns[-1]).bit_length()) - 1
-    keys = np.add(distances, 0.0, dtype=np.float64).view(np.int64)  # adding turns -0 into 0
-    keys ^= (keys >> 63) & np.iinfo(np.int64).max  # below zero their order is turned round
-    keys &= ~low_bits
-    keys |= columns
-    keys.sort(axis=1)
-    keys &= low_bits
-    return keys
-
-
 def score_queries(
     distances: np.ndarray,
     query_pids: np.ndarray,
     gallery_pids: np.ndarray,
     ignored: np.ndarray | None = None,
-    drawn: np.ndarray | None = None,
+    members: np.ndarray | None = None,
 ) -> QueryScores:
     """Score every query's ranking of the gallery, in every trial.
 
-    Ignored images are removed before anything is counted. With positives at ranks
-    ``r_1 < ... < r_m`` of the full ranking, ``AP = mean(k / r_k)`` and ``INP = m / r_m``. The
-    identity rank looks at another list: the ranking reduced to the first image of each identity.
-    Many shots therefore do not push the right identity down. Equal distances: the image earlier
-    in the gallery ranks first, see ``rank_order``.
+    Of equally distant images the earlier in the gallery ranks first, see
+    ``cmemd.evaluation.rank_counting.rank_order``.
 
     Gallery of identities 7, 8, 8, 9, 7 at distances 3, 1, 2, 4, 5 from a query of identity 7: the
     ranking is 8, 8, 7, 9, 7, by identities 8, 7, 9. The match is third by images, second by
@@ -130,178 +110,65 @@ def score_queries(
         query_pids: ``(Q,)`` identities.
         gallery_pids: ``(V,)`` identities.
         ignored: ``(Q, V)`` booleans, true where the image is not in the query's gallery.
-        drawn: ``(T, V)`` booleans, the gallery of each trial; None for one trial of all images.
+        members: ``(T, V)`` booleans, the gallery of each trial; None for one trial of all images.
 
     Returns:
-        The figures of each query.
+        The metrics of each query.
 
     Raises:
-        InputError: Shapes do not agree, the gallery is empty, or a distance is NaN.
+        InputError: shapes do not agree, the gallery is empty, or a distance is NaN.
     """
     shape = (len(query_pids), len(gallery_pids))
-    drawn = np.ones((1, shape[1]), dtype=bool) if drawn is None else drawn
+    members = np.ones((1, shape[1]), dtype=bool) if members is None else members
     if not distances.shape == shape == (shape if ignored is None else ignored.shape) or (
-        drawn.shape[1:] != shape[1:] or 0 in (shape[1], len(drawn))
+        members.shape[1:] != shape[1:] or 0 in (shape[1], len(members))
     ):
         raise InputError(
-            f"expected distances of {shape[0]} queries to {shape[1]} gallery images, at least one; "
-            f"got shape {distances.shape}, ignored pairs "
-            f"{None if ignored is None else ignored.shape}, galleries {drawn.shape}"
+            f"distances of {shape[0]} queries to {shape[1]} gallery images, at least one",
+            f"shape {distances.shape}, ignored pairs {None if ignored is None else ignored.shape}, "
+            f"galleries {members.shape}",
+            "give all arrays the same queries and gallery images",
         )
     if np.isnan(distances).any():
-        raise InputError("expected distances that are numbers; got NaN; check the features")
-    galleries = _Galleries(gallery_pids, drawn)
-    figures = np.full((4, len(drawn), shape[0]), np.nan)
+        raise InputError("distances that are numbers", "NaN", "check the features")
+    galleries = Galleries(gallery_pids, members)
+    metrics = np.full((4, len(members), shape[0]), np.nan)
 
     def score(queries: np.ndarray) -> None:
         block = distances[queries].astype(np.float64, copy=False)
         if ignored is not None:
-            block[ignored[queries]] = np.nan  # behind every other image, and told from them
+            block[ignored[queries]] = np.nan  # ranks behind every other image
         positives = np.flatnonzero(gallery_pids == query_pids[queries[0]])
         if len(positives):
-            figures[:, :, queries] = _score_block(block, positives, galleries)
+            metrics[:, :, queries] = _score_block(block, positives, galleries)
 
     with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
-        list(threads.map(score, _blocks(query_pids)))  # a list, so that errors come out
-    return QueryScores(*figures)
-
-
-class _Galleries:
-    """The galleries of all trials, arranged for counting.
-
-    Args:
-        pids: ``(V,)`` identities.
-        drawn: ``(T, V)`` booleans.
-    """
-
-    def __init__(self, pids: np.ndarray, drawn: np.ndarray) -> None:
-        self.drawn = drawn
-        by_identity = np.argsort(pids, kind="stable")
-        self.of_identities = [_table(pids, by_identity[d[by_identity]]) for d in drawn]
-        # A counter of 16 bits holds a rank in fewer than 65,536 images, so that one addition of
-        # 64-bit words counts in four trials at once.
-        counter = np.uint16 if len(pids) < 2**16 else np.uint32
-        self.per_word = 8 // np.dtype(counter).itemsize
-        # One column more than there are, in no trial.
-        ones = np.zeros((len(pids) + 1, -(-len(drawn) // self.per_word) * self.per_word), counter)
-        ones[:-1, : len(drawn)] = drawn.T
-        self.words = np.ascontiguousarray(ones.view(np.uint64).T)  # (T / per_word, V + 1)
-        self.counter = counter
-
-
-def _table(pids: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Columns, sorted by identity, as a table ``(images, I)``; short identities repeat their last.
-
-    A minimum over each identity then runs down the table, over all identities at once.
-    """
-    if len(columns) == 0:
-        return np.empty((1, 0), dtype=np.intp)
-    counts = np.unique(pids[columns], return_counts=True)[1]
-    starts = np.cumsum(counts) - counts
-    return columns[starts + np.minimum(np.arange(counts.max())[:, None], counts - 1)]
-
-
-def _blocks(pids: np.ndarray) -> Iterator[np.ndarray]:
-    """Query numbers in blocks of one identity each: they share their positives."""
-    order = np.argsort(pids, kind="stable")
-    edges = np.flatnonzero(np.diff(pids[order])) + 1
-    for queries in np.split(order, edges):
-        for start in range(0, len(queries), _QUERIES_AT_ONCE):
-            yield queries[start : start + _QUERIES_AT_ONCE]
+        list(threads.map(score, query_blocks(query_pids)))  # a list, to raise the errors
+    return QueryScores(*metrics)
 
 
 def _score_block(
-    distances: np.ndarray, positives: np.ndarray, galleries: _Galleries
+    distances: np.ndarray, positives: np.ndarray, galleries: Galleries
 ) -> tuple[np.ndarray, ...]:
-    """Figures of queries of one identity.
+    """Return the metrics of queries of one identity.
 
     Args:
         distances: ``(b, V)``, NaN for ignored images.
         positives: ``(P,)`` columns of their identity.
-        galleries: The trials.
+        galleries: the trials.
 
     Returns:
         Identity rank, image rank, average precision and inverse negative penalty, ``(T, b)`` each.
     """
-    order = rank_order(distances)  # (b, V)
-    place = _places(order)  # (b, V): where each image stands
-    kept = np.sum(~np.isnan(distances), axis=1)  # (b,): ignored images stand behind these
-    nearest_first = np.argsort(place[:, positives], axis=1)  # (b, P)
-    columns = positives[nearest_first]
-    places = np.take_along_axis(place, columns, axis=1)  # (b, P)
-    found = galleries.drawn.T[columns] & (places < kept[:, None])[..., None]  # (b, P, T)
-    rank = _ranks(order, places, galleries)  # (b, P, T)
-    hits = np.cumsum(found, axis=1)
-    counts = hits[:, -1]  # (b, T)
+    found, rank, identity_rank = positive_ranks(distances, positives, galleries)
+    hits = np.cumsum(found, axis=1)  # (b, P, T): k of r_k
+    counts = hits[:, -1]  # (b, T): m
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of a query without a positive
         precision = np.divide(hits, rank, out=np.zeros(rank.shape), where=found)
         ap = precision.sum(axis=1) / counts
         inp = counts / np.max(rank * found, axis=1)
-    first = np.argmax(found, axis=1)  # (b, T)
-    image_rank = np.take_along_axis(rank, first[:, None], axis=1)[:, 0]
-    first_place = np.take_along_axis(places, first, axis=1)  # (b, T)
-    identity_rank = _identity_ranks(place, first_place, galleries)
+    first = np.argmax(found, axis=1)[:, None]  # (b, 1, T)
+    image_rank = np.take_along_axis(rank, first, axis=1)[:, 0]
     missing = counts == 0
     ranks = (np.where(missing, np.nan, ranks).T for ranks in (identity_rank, image_rank))
     return *ranks, ap.T, inp.T
-
-
-def _places(order: np.ndarray) -> np.ndarray:
-    """The inverse of each row's permutation, ``(b, V)``, in as few bytes as will do."""
-    queries, size = order.shape
-    place = np.empty((queries, size), np.uint16 if size < 2**16 else np.uint32)
-    flat = order + size * np.arange(queries)[:, None]  # put_along_axis takes four times as long
-    place.ravel()[flat.ravel()] = np.tile(np.arange(size, dtype=place.dtype), queries)
-    return place
-
-
-def _ranks(order: np.ndarray, places: np.ndarray, galleries: _Galleries) -> np.ndarray:
-    """Images of each trial up to and including each positive's place.
-
-    Args:
-        order: ``(b, V)`` columns from near to far.
-        places: ``(b, P)`` places of the positives.
-        galleries: The trials.
-
-    Returns:
-        ``(b, P, T)``: the rank of a positive in each trial that drew it.
-    """
-    queries, size = order.shape
-    # Sums from place to place, then sums of those: faster than a running sum over all images. The
-    # column behind each row's last, in no trial, gives the sum behind the last place a beginning.
-    padded = np.concatenate([order, np.full((queries, 1), size)], axis=1)
-    edges = np.zeros((queries, places.shape[1] + 1), np.intp)
-    edges[:, 1:] = places
-    edges[:, 1:] += 1
-    edges += (size + 1) * np.arange(queries)[:, None]
-    counts = np.empty(padded.shape, np.uint64)
-    at_places = []
-    for word in galleries.words:
-        np.take(word, padded, out=counts, mode="clip")  # no column is out of range; clip is fast
-        between = np.add.reduceat(counts.ravel(), edges.ravel()).reshape(edges.shape)
-        at_places.append(np.cumsum(between[:, :-1], axis=1))
-    ranks = np.stack(at_places, axis=2).view(galleries.counter)
-    return ranks[..., : len(galleries.drawn)].astype(np.int64)
-
-
-def _identity_ranks(
-    place: np.ndarray, first_place: np.ndarray, galleries: _Galleries
-) -> np.ndarray:
-    """Rank of the first positive among the first images of each identity.
-
-    Identities whose first image stands before the first positive, plus one.
-
-    Args:
-        place: ``(b, V)``; ignored images stand last.
-        first_place: ``(b, T)`` place of each trial's first positive.
-        galleries: The trials.
-
-    Returns:
-        ``(b, T)`` ranks from 1.
-    """
-    place = np.ascontiguousarray(place.T)  # (V, b): fetching columns copies whole rows
-    ranks = np.empty(first_place.shape)
-    for trial, columns in enumerate(galleries.of_identities):
-        firsts = place[columns].min(axis=0)  # (I, b)
-        ranks[:, trial] = 1 + np.sum(firsts < first_place[:, trial], axis=0)
-    return ranks

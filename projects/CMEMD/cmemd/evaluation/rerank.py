@@ -1,10 +1,10 @@
-"""k-reciprocal re-ranking: neighbours that find each other weigh more than a single distance.
+"""k-reciprocal re-ranking: mutual neighbours weigh more than a single distance.
 
 Source: Zhong et al., "Re-ranking Person Re-identification with k-reciprocal Encoding", CVPR 2017;
-in its numbers as fast-reid computes it.
+the numbers are those of fast-reid's implementation.
 
-It looks at all queries of a trial together, so that a query's ranking hangs on the other queries.
-Results with it are labelled and never beside results without it.
+It compares all queries of a trial with each other, so a query's ranking depends on the other
+queries. Results with re-ranking are labelled and never share a table with results without it.
 
 Shape legend: ``Q`` = queries, ``G`` = gallery images, ``N = Q + G``.
 """
@@ -12,7 +12,9 @@ Shape legend: ``Q`` = queries, ``G`` = gallery images, ``N = Q + G``.
 import numpy as np
 
 from cmemd.errors import InputError
-from cmemd.evaluation.ranking import rank_order
+from cmemd.evaluation.rank_counting import rank_order
+
+__all__ = ["k_reciprocal_distances"]
 
 _ROWS_AT_ONCE = 512
 
@@ -25,28 +27,29 @@ def k_reciprocal_distances(
     k2: int = 6,
     weight: float = 0.3,
 ) -> np.ndarray:
-    """Re-ranked distances from each query to each gallery image.
+    """Return re-ranked distances from each query to each gallery image.
 
-    Each image's neighbours are squared, divided by the image's largest, and turned into weights
-    ``V_ij = exp(-d_ij)`` over its k-reciprocal neighbours, expanded by those of its neighbours
-    that share two thirds of theirs; ``V`` is averaged over the ``k2`` nearest. The result is
+    ``d_ij`` is the squared distance from image ``i`` to image ``j``, divided by the largest of
+    image ``i``. An image has weights ``V_ij = exp(-d_ij)`` on its k-reciprocal neighbours. To these
+    are added the k-reciprocal neighbours of each neighbour that shares two thirds of its own. ``V``
+    is averaged over the ``k2`` nearest images. The result is
     ``(1 - weight) * Jaccard distance of V + weight * d``.
 
-    Equal distances: the image earlier in (queries, gallery) is the nearer neighbour.
+    Of equally distant images the earlier in (queries, gallery) is the nearer neighbour.
 
     Args:
         query_gallery: ``(Q, G)`` distances, not squared, at least 0.
         query_query: ``(Q, Q)`` distances, symmetric.
         gallery_gallery: ``(G, G)`` distances, symmetric.
-        k1: Neighbours, the image itself not counted, that may be reciprocal.
-        k2: Neighbours, the image itself among them, that are averaged; 1 averages nothing.
-        weight: Share of the plain distance, in [0, 1].
+        k1: number of neighbours, without the image itself, that may be reciprocal.
+        k2: number of neighbours to average, the image itself included; 1 averages nothing.
+        weight: share of the plain distance, in [0, 1].
 
     Returns:
         ``(Q, G)`` distances, float32.
 
     Raises:
-        InputError: Shapes do not agree, numbers out of range, or distances that are no numbers.
+        InputError: shapes do not agree, numbers out of range, or distances that are not finite.
     """
     _check(query_gallery, query_query, gallery_gallery, k1, k2, weight)
     queries = len(query_gallery)
@@ -64,7 +67,7 @@ def k_reciprocal_distances(
         ]
     )
     encoding = _encode(distances, neighbours, k1)
-    if k2 > 1:  # 1 keeps the image's own, which an equal image may precede in its neighbours
+    if k2 > 1:  # at 1 keep the image's own V: an equal image may come first among neighbours
         nearest = _pattern(neighbours[:, :k2], np.float32)
         encoding = nearest @ encoding / min(k2, len(distances))
     jaccard = _jaccard(encoding, queries)
@@ -72,8 +75,8 @@ def k_reciprocal_distances(
 
 
 def _encode(distances: np.ndarray, neighbours: np.ndarray, k1: int):
-    """Weights of each image's expanded reciprocal neighbours, a sparse ``(N, N)`` of row sum 1."""
-    from scipy.sparse import csr_array  # half a second that plain scoring need not wait
+    """Return weights of expanded reciprocal neighbours, sparse ``(N, N)``; rows sum to 1."""
+    from scipy.sparse import csr_array  # half a second; plain scoring does not need it
 
     mutual = _reciprocal(neighbours[:, : k1 + 1])
     # Half of k1 as NumPy rounds it, to even: 5 neighbours for k1 = 10, 2 for 5.
@@ -91,13 +94,13 @@ def _encode(distances: np.ndarray, neighbours: np.ndarray, k1: int):
 
 
 def _reciprocal(neighbours: np.ndarray):
-    """Pairs that are among each other's neighbours, a sparse ``(N, N)`` of ones."""
+    """Return ones where two images are among each other's neighbours, sparse ``(N, N)``."""
     pattern = _pattern(neighbours, np.int32)
     return pattern.multiply(pattern.T).tocsr()
 
 
 def _pattern(neighbours: np.ndarray, dtype: type):
-    """A one for each image's each neighbour, sparse ``(N, N)``."""
+    """Return a one for each neighbour of each image, sparse ``(N, N)``."""
     from scipy.sparse import csr_array
 
     images, each = neighbours.shape
@@ -107,8 +110,8 @@ def _pattern(neighbours: np.ndarray, dtype: type):
 
 
 def _jaccard(encoding, queries: int) -> np.ndarray:
-    """``1 - sum(min) / sum(max)`` of each query's and each gallery image's weights, ``(Q, G)``."""
-    gallery = encoding[queries:].T.tocsr()  # (N, G): who in the gallery has a weight on whom
+    """Return ``1 - sum(min) / sum(max)`` of the weights of query and gallery image, ``(Q, G)``."""
+    gallery = encoding[queries:].T.tocsr()  # (N, G): weights of gallery images on each image
     shared = np.empty((queries, gallery.shape[1]), np.float32)
     for query in range(queries):
         row = slice(*encoding.indptr[query : query + 2])
@@ -133,16 +136,20 @@ def _check(
         or gallery_gallery.shape != query_gallery.shape[1:] * 2
     ):
         raise InputError(
-            f"expected distances (Q, G), (Q, Q) and (G, G), none empty; got {query_gallery.shape}, "
-            f"{query_query.shape} and {gallery_gallery.shape}"
+            "distances (Q, G), (Q, Q) and (G, G), none empty",
+            f"{query_gallery.shape}, {query_query.shape} and {gallery_gallery.shape}",
+            "compute all three from the same queries and gallery images",
         )
     if k1 < 1 or k2 < 1 or not 0 <= weight <= 1:
         raise InputError(
-            f"expected k1 and k2 of at least 1 and a weight in [0, 1]; got {k1}, {k2} and {weight}"
+            "k1 and k2 of at least 1 and a weight in [0, 1]",
+            f"{k1}, {k2} and {weight}",
+            "change the settings (TEST.RERANK.K1, K2 and LAMBDA of a configuration)",
         )
     for distances in (query_gallery, query_query, gallery_gallery):
         if not np.isfinite(distances).all() or distances.min() < 0:
             raise InputError(
-                "expected distances of at least 0 for re-ranking; got NaN, infinity or negative "
-                "ones; check the features"
+                "distances of at least 0 for re-ranking",
+                "NaN, infinity or negative ones",
+                "check the features",
             )

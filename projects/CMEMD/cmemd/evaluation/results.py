@@ -1,6 +1,6 @@
-"""The result card: ``results.json``, and each query's figures beside it.
+"""The results file, ``results.json``, and each query's metrics beside it.
 
-``results.schema.json`` is its JSON Schema. Figures are in percent and never rounded in the card.
+``results.schema.json`` is its JSON Schema. Metrics are in percent and never rounded in the file.
 """
 
 import io
@@ -14,11 +14,23 @@ import numpy as np
 
 from cmemd.errors import InputError
 from cmemd.evaluation.samples import Samples
-from cmemd.evaluation.scoring import FIGURES, Score
+from cmemd.evaluation.scoring import METRICS, Score
 from cmemd.evaluation.versions import versions
-from cmemd.files import write_whole
+from cmemd.files import schema_problem, write_whole
+
+__all__ = [
+    "SCHEMA",
+    "VERSION",
+    "Column",
+    "read_per_query",
+    "read_results",
+    "results_document",
+    "write_results",
+]
 
 SCHEMA, VERSION = "cmemd-results", 1
+_SCHEMA_FILE = Path(__file__).with_name("results.schema.json")
+_METRICS_ARRAY = "figures"  # in the npz file, where version 1 calls metrics so
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +38,8 @@ class Column:
     """A score and how its features were made.
 
     Attributes:
-        score: The score.
-        flip: Whether features are means over an image and its mirror image; None for unknown.
+        score: the score.
+        flip: whether features are means over an image and its mirror image; None for unknown.
     """
 
     score: Score
@@ -37,11 +49,11 @@ class Column:
 def results_document(
     columns: Sequence[Column], run: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """Turn scores into the card, as ``results.schema.json`` describes it.
+    """Return the content of a results file, as ``results.schema.json`` describes it.
 
     Args:
-        columns: At least one.
-        run: Where the features come from; anything that JSON can hold.
+        columns: at least one.
+        run: where the features come from; anything that JSON can hold.
     """
     return {
         "schema": SCHEMA,
@@ -59,20 +71,20 @@ def write_results(
     columns: Sequence[Column] = (),
     samples: Samples | None = None,
 ) -> None:
-    """Write a card as JSON, whole or not at all, and each query's figures beside it.
+    """Write a results file, whole or not at all, and each query's metrics beside it.
 
     Args:
-        document: Of ``results_document``.
-        path: Where to; the queries' figures go to ``<its stem>.per_query.npz``.
-        columns: The document's; none for a card without each query's figures.
-        samples: What was scored, where there are columns.
+        document: of ``results_document``.
+        path: the file to write; the queries' metrics go to ``<its stem>.per_query.npz``.
+        columns: the document's; none to write no query's metrics.
+        samples: the scored images, where there are columns.
 
     Raises:
-        InputError: The folder cannot be written to.
+        InputError: the folder cannot be written to.
     """
     path = Path(path)
     if columns:
-        # The card goes last: whoever reads it finds what it names.
+        # The results file goes last, so that the file it names is always there.
         beside = path.with_name(f"{path.stem}.per_query.npz")
         write_whole(beside, _per_query(columns, samples))
         document = {**document, "per_query": beside.name}
@@ -81,61 +93,59 @@ def write_results(
 
 
 def read_results(path: Path | str) -> dict[str, Any]:
-    """Read a card and check it against the schema.
+    """Read a results file and check it against the schema.
 
     Raises:
-        InputError: No such file, not JSON, or not a card of this version.
+        InputError: no such file, not JSON, or not a results file of this version.
     """
     path = Path(path)
+    remedy = "name the results.json that an evaluation wrote"
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InputError(
-            f"expected a results file at {path}; got: {error.strerror}; name the results.json that "
-            "an evaluation wrote"
-        ) from error
+        raise InputError(f"a results file at {path}", error.strerror, remedy) from error
     except ValueError as error:
+        raise InputError(f"JSON in {path}", f"an unreadable file ({error})", remedy) from error
+    if problem := schema_problem(document, _SCHEMA_FILE):
         raise InputError(
-            f"expected JSON in {path}; got: {error}; name the results.json that an evaluation wrote"
-        ) from error
-    if problem := _problem(document):
-        raise InputError(
-            f"expected a result card of version {VERSION} in {path}; got {problem}; name the "
-            "results.json that an evaluation by this version of cmemd wrote"
+            f"a results file of version {VERSION} in {path}",
+            f"a problem {problem}",
+            "name the results.json that an evaluation by this version of cmemd wrote",
         )
     return document
 
 
 def read_per_query(path: Path | str, document: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
-    """Each query's figures of a card.
+    """Read each query's metrics of a results file.
 
     Args:
-        path: The card's file.
-        document: The card.
+        path: the results file.
+        document: its content.
 
     Returns:
-        For each score ``queries`` (Q, 3) and ``figures`` (6, Q); nothing where the card names no
-        file or the file did not come along.
+        For each score ``queries`` (Q, 3) and ``metrics`` (6, Q). Empty if the results file names
+        no second file, or that file is not there.
 
     Raises:
-        InputError: The file is damaged.
+        InputError: the second file is damaged.
     """
     if not document["per_query"]:
         return []
-    # A card may come from anywhere: only a file beside it is read, whatever it names.
+    # A results file may come from anywhere: read only a file beside it, whatever it names.
     beside = Path(path).with_name(Path(document["per_query"]).name)
     if not beside.is_file():
         return []
     try:
         with np.load(beside, allow_pickle=False) as stored:
             return [
-                {name: stored[f"{number}/{name}"] for name in ("queries", "figures")}
-                for number in range(len(document["scores"]))
+                {"queries": stored[f"{n}/queries"], "metrics": stored[f"{n}/{_METRICS_ARRAY}"]}
+                for n in range(len(document["scores"]))
             ]
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  NumPy fails in many ways; all mean bad bytes
         raise InputError(
-            f"expected each query's figures in {beside}; got a damaged file ({error}); take it "
-            "from where the card came from, or delete it"
+            f"each query's metrics in {beside}",
+            f"a damaged file ({error})",
+            "copy it again from where the results file came from, or delete it",
         ) from error
 
 
@@ -144,8 +154,8 @@ def _entry(column: Column) -> dict[str, Any]:
     return {
         "protocol": score.protocol.name,
         "description": score.protocol.description,
-        "draw": score.draw,
-        "metric": score.metric,
+        "draw": score.sampling,
+        "metric": score.distance,
         "flip": column.flip,
         "reranking": score.reranking and score.reranking._asdict(),
         "cmc": score.protocol.cmc,
@@ -159,8 +169,8 @@ def _entry(column: Column) -> dict[str, Any]:
     }
 
 
-def _percent(figures: Mapping[str, float]) -> dict[str, float]:
-    return {name: 100 * value for name, value in figures.items()}
+def _percent(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: 100 * value for name, value in metrics.items()}
 
 
 def _per_query(columns: Sequence[Column], samples: Samples) -> memoryview:
@@ -168,19 +178,9 @@ def _per_query(columns: Sequence[Column], samples: Samples) -> memoryview:
     for number, column in enumerate(columns):
         rows = column.score.query_rows
         keys = samples.pids[rows], samples.camids[rows], samples.frames[rows]
-        figures = [100 * column.score.per_query[name] for name in FIGURES]
+        metrics = [100 * column.score.per_query[name] for name in METRICS]
         arrays[f"{number}/queries"] = np.stack(keys, axis=1)
-        arrays[f"{number}/figures"] = np.array(figures, dtype=np.float32)
+        arrays[f"{number}/{_METRICS_ARRAY}"] = np.array(metrics, dtype=np.float32)
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)
     return content.getbuffer()
-
-
-def _problem(document: Any) -> str | None:
-    """What keeps a document from being a card, or None."""
-    import jsonschema  # a tenth of a second, and only readers need it
-
-    schema = json.loads(Path(__file__).with_name("results.schema.json").read_text())
-    validator = jsonschema.Draft202012Validator(schema)
-    error = jsonschema.exceptions.best_match(validator.iter_errors(document))
-    return error and f"at {error.json_path}: {error.message[:160]}"

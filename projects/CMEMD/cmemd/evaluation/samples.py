@@ -1,4 +1,4 @@
-"""What is scored: features of images and what is known about each image.
+"""Images to score: their features and labels.
 
 Shape legend: ``N`` = images, ``D`` = feature dimension.
 """
@@ -10,23 +10,25 @@ import numpy as np
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 
+__all__ = ["Samples"]
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
     """Features and labels of ``N`` images, row by row. Checked once, when made.
 
     Attributes:
-        features: ``(N, D)`` floating-point features. Rows with NaN or infinity are scored as the
-            worst answer and counted, see ``cmemd.evaluation.scoring``.
+        features: ``(N, D)`` floating-point features. Rows with NaN or infinity are counted and
+            get the worst scores, see ``cmemd.evaluation.scoring``.
         pids: ``(N,)`` identities as in the data set.
         camids: ``(N,)`` genuine camera numbers (SYSU-MM01: 1 to 6), never renumbered ones.
         modalities: ``(N,)`` values of ``Modality``.
-        frames: ``(N,)`` each image's place among the images of its (camera, identity), as the
-            file names order them; SYSU-MM01's official draw takes it for the image number.
-        paths: ``(N,)`` strings; who draws ranked galleries opens them.
+        frames: ``(N,)`` each image's place among the images of its (camera, identity), in the
+            order of file names. SYSU-MM01's official sampling takes it for the image number.
+        paths: ``(N,)`` strings; only a ranked gallery opens them.
 
     Raises:
-        InputError: Lengths differ, no image, wrong kind of values, or no finite feature at all.
+        InputError: lengths differ, no image, values of a wrong kind, or no finite feature at all.
     """
 
     features: np.ndarray
@@ -42,25 +44,29 @@ class Samples:
             object.__setattr__(self, field.name, np.asarray(getattr(self, field.name)))
         if self.features.ndim != 2 or self.features.dtype.kind != "f" or self.features.size == 0:
             raise InputError(
-                "expected features as a non-empty (images, dimension) array of floats; got "
-                f"{self.features.dtype} of shape {self.features.shape}; stack one row per image"
+                "features as a non-empty (images, dimension) array of floats",
+                f"{self.features.dtype} of shape {self.features.shape}",
+                "stack one row per image",
             )
         for name, kinds in _LABELS.items():
             labels = getattr(self, name)
             if labels.shape != (len(self.features),) or labels.dtype.kind not in kinds:
                 raise InputError(
-                    f"expected {name} as {len(self.features)} {_KIND_NAMES[kinds]}, one per "
-                    f"feature; got {labels.dtype} of shape {labels.shape}"
+                    f"{name} as {len(self.features)} {_KIND_NAMES[kinds]}, one per feature",
+                    f"{labels.dtype} of shape {labels.shape}",
+                    "give one label for each row of features",
                 )
         if not np.isin(self.modalities, list(Modality)).all():
             raise InputError(
-                f"expected modalities {sorted(int(m) for m in Modality)} (visible, thermal); got "
-                f"{np.unique(self.modalities).tolist()}"
+                f"modalities {sorted(int(m) for m in Modality)} (visible, thermal)",
+                np.unique(self.modalities).tolist(),
+                "use these two numbers",
             )
         if not self.finite.any():
             raise InputError(
-                f"expected finite features; got NaN or infinity for all {len(self.features)} "
-                "images; the network has diverged or its checkpoint is damaged"
+                "finite features",
+                f"NaN or infinity for all {len(self.features)} images",
+                "the network has diverged or its checkpoint is damaged; test another checkpoint",
             )
 
     @property

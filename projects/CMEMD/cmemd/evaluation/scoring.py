@@ -3,11 +3,12 @@
 Designed cases, each with its count in the score:
 
 - A query without a positive in its gallery is left out of every mean, as in the official code.
-- A feature with NaN or infinity cannot be compared. As a query it gets the worst figures, 0 and no
-  rank; in the gallery it ranks behind all others. The figures get worse, never better by luck.
+- A feature with NaN or infinity cannot be compared. As a query it gets the worst metrics, 0 and no
+  rank; in the gallery it ranks behind all others. The metrics get worse, never better by chance.
 - A zero feature has no direction: its cosine distance to everything is 1, as if orthogonal.
-- An (identity, camera) without an image gives a draw nothing; see ``pairs_without_image``. No
-  gallery image at all, and no query with a positive, are errors: there is no figure to give.
+- An (identity, camera) without an image adds nothing to a gallery; see ``pairs_without_image``.
+
+No gallery image at all, and no query with a positive, are errors: there is nothing to measure.
 
 Shape legend: ``N`` = samples, ``D`` = feature dimension, ``Q`` = queries, ``V`` = gallery images
 of all trials, ``T`` = trials.
@@ -21,17 +22,19 @@ import numpy as np
 
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
-from cmemd.evaluation.distances import check_metric, distance_matrix, plain_distances
-from cmemd.evaluation.draws import Trial, draw_trials, ignored, pairs_without_image, sort_rows
-from cmemd.evaluation.protocols import AUTO, Protocol, choose_draw
+from cmemd.evaluation.distances import check_distance, distance_matrix, plain_distances
+from cmemd.evaluation.protocols import AUTO, Protocol, choose_sampling
 from cmemd.evaluation.ranking import QueryScores, score_queries
 from cmemd.evaluation.rerank import k_reciprocal_distances
 from cmemd.evaluation.samples import Samples
+from cmemd.evaluation.sampling import Trial, ignored, pairs_without_image, sample_trials, sort_rows
+
+__all__ = ["CMC_RANKS", "METRICS", "Reranking", "Score", "score", "score_all", "score_trial"]
 
 CMC_RANKS = (1, 5, 10, 20)
-FIGURES = (*(f"rank{rank}" for rank in CMC_RANKS), "mAP", "mINP")
+METRICS = (*(f"rank{rank}" for rank in CMC_RANKS), "mAP", "mINP")
 
-# Distances held at once, 256 MB: all of SYSU-MM01's, while larger sets go in parts.
+# Distances in memory at a time, 256 MB: all of SYSU-MM01's; larger sets go in parts.
 _DISTANCES_AT_ONCE = 2**25
 
 
@@ -45,26 +48,25 @@ class Reranking(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """What one protocol says about one set of features.
+    """Metrics of one set of features under one protocol.
 
     Attributes:
-        protocol: The protocol.
-        draw: The draw used: ``official``, ``python`` or ``everything``.
-        metric: The distance used.
-        reranking: How it was re-ranked, or None.
-        trials: Each of ``FIGURES`` -> ``(T,)`` values in [0, 1].
-        per_query: Each of ``FIGURES`` -> ``(Q,)`` means over the trials that counted the query;
+        protocol: the protocol.
+        sampling: the gallery sampling: ``official``, ``python`` or ``everything``.
+        distance: ``euclidean`` or ``cosine``.
+        reranking: settings of re-ranking, or None.
+        trials: each of ``METRICS`` -> ``(T,)`` values in [0, 1].
+        per_query: each of ``METRICS`` -> ``(Q,)`` means over the trials that counted the query;
             NaN where none did.
-        query_rows: ``(Q,)`` rows of the samples that asked in some trial.
-        counts: What was scored and what stood out, by name: ``queries`` and ``gallery`` (images
-            of one trial), ``queries_without_positive`` (all trials together where they differ:
-            the most of any), ``non_finite_features``, ``zero_features`` (images among those
-            scored) and ``pairs_without_image``.
+        query_rows: ``(Q,)`` rows of the samples that were a query in some trial.
+        counts: by name: ``queries`` and ``gallery`` (images of one trial),
+            ``queries_without_positive`` (the most of any trial), ``non_finite_features`` and
+            ``zero_features`` (images among those scored), and ``pairs_without_image``.
     """
 
     protocol: Protocol
-    draw: str
-    metric: str
+    sampling: str
+    distance: str
     reranking: Reranking | None
     trials: Mapping[str, np.ndarray]
     per_query: Mapping[str, np.ndarray]
@@ -72,80 +74,82 @@ class Score:
     counts: Mapping[str, int]
 
     def mean(self) -> dict[str, float]:
-        """Mean of each figure over the trials, in [0, 1]."""
+        """Return the mean of each metric over the trials, in [0, 1]."""
         return {name: float(np.mean(values)) for name, values in self.trials.items()}
 
     def std(self) -> dict[str, float]:
-        """Population standard deviation (divisor ``T``) of each figure over the trials."""
+        """Return each metric's population standard deviation (divisor ``T``) over the trials."""
         return {name: float(np.std(values)) for name, values in self.trials.items()}
 
 
 def score(
     samples: Samples,
     protocol: Protocol,
-    draw: str = AUTO,
+    sampling: str = AUTO,
     perm: RandPermCam | None = None,
-    metric: str = "euclidean",
+    distance: str = "euclidean",
     reranking: Reranking | None = None,
 ) -> Score:
     """Score under one protocol; see ``score_all``."""
-    return score_all(samples, [protocol], draw, perm, metric, reranking)[protocol.name]
+    return score_all(samples, [protocol], sampling, perm, distance, reranking)[protocol.name]
 
 
 def score_all(
     samples: Samples,
     protocols: Sequence[Protocol],
-    draw: str = AUTO,
+    sampling: str = AUTO,
     perm: RandPermCam | None = None,
-    metric: str = "euclidean",
+    distance: str = "euclidean",
     reranking: Reranking | None = None,
 ) -> dict[str, Score]:
     """Score under several protocols, computing and sorting each distance once.
 
     Args:
         samples: ``N`` images.
-        protocols: At least one.
-        draw: ``official``, ``python``, ``everything``, or ``auto``: official where ``perm`` is
-            given and the protocol knows it.
-        perm: The official permutations.
-        metric: ``euclidean`` or ``cosine``.
-        reranking: Re-rank each trial by the neighbours that its queries and gallery share; all
-            queries of a trial are then known together, as a search engine's are not.
+        protocols: at least one.
+        sampling: ``official``, ``python``, ``everything``, or ``auto``: official where ``perm`` is
+            given and the protocol has it.
+        perm: the official permutations.
+        distance: ``euclidean`` or ``cosine``.
+        reranking: re-rank each trial by the neighbours that its queries and gallery share. This
+            compares all queries of a trial with each other, which a search cannot do.
 
     Returns:
-        Protocol name -> score, in the order of ``protocols``. The figures do not depend on the
+        Protocol name -> score, in the order of ``protocols``. The metrics do not depend on the
         order of the samples.
 
     Raises:
-        InputError: A draw or metric that is not to be had; no query, no gallery, or no query
-            with a positive; images that do not fit the protocol.
+        InputError: an unknown sampling or distance; no query, no gallery, or no query with a
+            positive; images that do not fit the protocol.
     """
-    check_metric(metric)
-    drawn = {protocol.name: draw_trials(samples, protocol, draw, perm) for protocol in protocols}
+    check_distance(distance)
+    sampled = {
+        protocol.name: sample_trials(samples, protocol, sampling, perm) for protocol in protocols
+    }
     together: dict[tuple, list[Protocol]] = {}
-    for protocol in protocols:  # those that share sides and rules share distances and order
+    for protocol in protocols:  # equal sides and rules: equal distances and order
         rules = protocol.query.modality, protocol.ignored_pairs, protocol.ignore_same_camera
         together.setdefault(rules, []).append(protocol)
     scores = {}
     for group in together.values():
-        trials = [trial for protocol in group for trial in drawn[protocol.name]]
-        asking = _union(samples, (trial.queries for trial in trials))
+        trials = [trial for protocol in group for trial in sampled[protocol.name]]
+        queries = _union(samples, (trial.queries for trial in trials))
         if reranking is None:
-            figures = _rank(samples, group[0], trials, asking, metric)
+            metrics = _rank(samples, group[0], trials, queries, distance)
         else:
-            figures = _rerank(samples, group[0], trials, asking, metric, reranking)
+            metrics = _rerank(samples, group[0], trials, queries, distance, reranking)
         start = 0
         for protocol in group:
             part = slice(start, start := start + protocol.trials)
             scores[protocol.name] = _score(
                 samples,
                 protocol,
-                choose_draw(protocol, draw, perm),
-                metric,
+                choose_sampling(protocol, sampling, perm),
+                distance,
                 reranking,
                 trials[part],
-                asking,
-                QueryScores(*(of_all[part] for of_all in figures)),
+                queries,
+                QueryScores(*(of_all[part] for of_all in metrics)),
             )
     return {protocol.name: scores[protocol.name] for protocol in protocols}
 
@@ -157,12 +161,12 @@ def score_trial(
 
     Args:
         samples: ``N`` images.
-        protocol: Says which pairs are ignored.
-        trial: Who asks and who is searched.
+        protocol: gives the pairs to ignore.
+        trial: queries and gallery.
         distances: ``(Q, G)``, infinity for features that are not finite.
 
     Returns:
-        The figures of each query, ``(1, Q)`` each.
+        The metrics of each query, ``(1, Q)`` each.
     """
     scores = score_queries(
         distances,
@@ -178,103 +182,104 @@ def _rank(
     samples: Samples,
     protocol: Protocol,
     trials: Sequence[Trial],
-    asking: np.ndarray,
-    metric: str,
+    queries: np.ndarray,
+    distance: str,
 ) -> list[np.ndarray]:
-    """The four figures of ``QueryScores``, of ``asking`` in all trials."""
-    searched = _union(samples, (trial.gallery for trial in trials))
+    """Return the four metrics of ``QueryScores`` in all trials."""
+    gallery = _union(samples, (trial.gallery for trial in trials))
     column = np.full(len(samples.pids), -1)
-    column[searched] = np.arange(len(searched))
-    members = np.zeros((len(trials), len(searched)), dtype=bool)  # (T, V)
+    column[gallery] = np.arange(len(gallery))
+    members = np.zeros((len(trials), len(gallery)), dtype=bool)  # (T, V)
     for row, trial in enumerate(trials):
         members[row, column[trial.gallery]] = True
-    at_once = max(1, _DISTANCES_AT_ONCE // len(searched))
+    at_once = max(1, _DISTANCES_AT_ONCE // len(gallery))
     parts = []
-    for start in range(0, len(asking), at_once):
-        rows = asking[start : start + at_once]
+    for start in range(0, len(queries), at_once):
+        rows = queries[start : start + at_once]
         scores = score_queries(
-            distance_matrix(samples.features[rows], samples.features[searched], metric),
+            distance_matrix(samples.features[rows], samples.features[gallery], distance),
             samples.pids[rows],
-            samples.pids[searched],
-            ignored(samples, protocol, rows, searched),
+            samples.pids[gallery],
+            ignored(samples, protocol, rows, gallery),
             members,
         )
         _worst(scores, ~samples.finite[rows])
-        parts.append(scores.figures)
-    figures = [np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True)]
+        parts.append(scores.metrics)
+    metrics = [np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True)]
     for row, trial in enumerate(trials):
-        silent = ~np.isin(asking, trial.queries)  # did not ask in this trial
-        for figure in figures:
-            figure[row, silent] = np.nan
-    return figures
+        absent = ~np.isin(queries, trial.queries)
+        for metric in metrics:
+            metric[row, absent] = np.nan
+    return metrics
 
 
 def _rerank(
     samples: Samples,
     protocol: Protocol,
     trials: Sequence[Trial],
-    asking: np.ndarray,
-    metric: str,
+    queries: np.ndarray,
+    distance: str,
     reranking: Reranking,
 ) -> list[np.ndarray]:
-    """As ``_rank``, each trial re-ranked by itself."""
+    """Do as ``_rank``, with each trial re-ranked by itself."""
     if not samples.finite.all():
         raise InputError(
-            "expected finite features for re-ranking, which compares every image with every other;"
-            f" got NaN or infinity for {np.sum(~samples.finite)} of {len(samples.pids)} images; "
-            "score without re-ranking"
+            "finite features for re-ranking, which compares every image with every other",
+            f"NaN or infinity for {np.sum(~samples.finite)} of {len(samples.pids)} images",
+            "score without re-ranking",
         )
     column = np.empty(len(samples.pids), dtype=np.int64)
-    column[asking] = np.arange(len(asking))
-    figures = [np.full((len(trials), len(asking)), np.nan) for _ in range(4)]
+    column[queries] = np.arange(len(queries))
+    metrics = [np.full((len(trials), len(queries)), np.nan) for _ in range(4)]
     for row, trial in enumerate(trials):
         sides = samples.features[trial.queries], samples.features[trial.gallery]
         distances = [
-            plain_distances(first, second, metric)
+            plain_distances(first, second, distance)
             for first, second in (sides, sides[:1] * 2, sides[1:] * 2)
         ]
         scores = score_trial(
             samples, protocol, trial, k_reciprocal_distances(*distances, **reranking._asdict())
         )
-        for figure, of_trial in zip(figures, scores.figures, strict=True):
-            figure[row, column[trial.queries]] = of_trial[0]
-    return figures
+        for metric, of_trial in zip(metrics, scores.metrics, strict=True):
+            metric[row, column[trial.queries]] = of_trial[0]
+    return metrics
 
 
 def _worst(scores: QueryScores, bad: np.ndarray) -> None:
-    """Give queries that cannot be compared the worst figures, in place."""
-    for figure, worst in zip(scores.figures, (np.inf, np.inf, 0.0, 0.0), strict=True):
-        figure[:, bad] = np.where(np.isnan(figure[:, bad]), np.nan, worst)
+    """Give queries that cannot be compared the worst metrics, in place."""
+    for metric, worst in zip(scores.metrics, (np.inf, np.inf, 0.0, 0.0), strict=True):
+        metric[:, bad] = np.where(np.isnan(metric[:, bad]), np.nan, worst)
 
 
 def _score(
     samples: Samples,
     protocol: Protocol,
-    draw: str,
-    metric: str,
+    sampling: str,
+    distance: str,
     reranking: Reranking | None,
     trials: Sequence[Trial],
-    asking: np.ndarray,
+    queries: np.ndarray,
     scores: QueryScores,
 ) -> Score:
     counted = scores.counted
     if not counted.any(axis=1).all():
         raise InputError(
-            f"expected a query whose identity is in the gallery of {protocol.name}; got none among "
-            f"{len(trials[0].queries)}; do queries and gallery come from one split?"
+            f"a query whose identity is in the gallery of {protocol.name}",
+            f"none among {len(trials[0].queries)}",
+            "take queries and gallery from one split",
         )
-    figures = [scores.hits(limit, protocol.cmc) for limit in CMC_RANKS]
-    figures = dict(zip(FIGURES, [*figures, scores.ap, scores.inp], strict=True))
-    asked = np.isin(asking, np.concatenate([trial.queries for trial in trials]))
+    metrics = [scores.hits(limit, protocol.cmc) for limit in CMC_RANKS]
+    metrics = dict(zip(METRICS, [*metrics, scores.ap, scores.inp], strict=True))
+    own = np.isin(queries, np.concatenate([trial.queries for trial in trials]))
     scored = _union(samples, (rows for trial in trials for rows in (trial.queries, trial.gallery)))
     return Score(
         protocol=protocol,
-        draw=draw,
-        metric=metric,
+        sampling=sampling,
+        distance=distance,
         reranking=reranking,
-        trials={name: np.nanmean(values, axis=1) for name, values in figures.items()},
-        per_query={name: _mean_of_counted(values[:, asked]) for name, values in figures.items()},
-        query_rows=asking[asked],
+        trials={name: np.nanmean(values, axis=1) for name, values in metrics.items()},
+        per_query={name: _mean_of_counted(values[:, own]) for name, values in metrics.items()},
+        query_rows=queries[own],
         counts={
             "queries": len(trials[0].queries),
             "queries_without_positive": int(
@@ -292,7 +297,7 @@ def _score(
 
 
 def _mean_of_counted(values: np.ndarray) -> np.ndarray:
-    """Mean over trials, ``(T, Q) -> (Q,)``; NaN where no trial counted the query."""
+    """Return the mean over trials, ``(T, Q) -> (Q,)``; NaN where no trial counted the query."""
     counted = ~np.isnan(values)
     total = np.sum(values, axis=0, where=counted)
     number = counted.sum(axis=0)

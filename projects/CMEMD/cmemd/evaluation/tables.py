@@ -1,4 +1,4 @@
-"""Result cards as tables: one card, or several lined up."""
+"""Tables of a results file, or of several side by side."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,20 +7,22 @@ from tabulate import tabulate
 
 from cmemd.errors import InputError
 from cmemd.evaluation.bootstrap import Interval, paired_interval
-from cmemd.evaluation.scoring import CMC_RANKS, FIGURES
+from cmemd.evaluation.scoring import CMC_RANKS, METRICS
 
-HEADINGS = dict(zip(FIGURES, [*(f"Rank-{rank}" for rank in CMC_RANKS), "mAP", "mINP"], strict=True))
+__all__ = ["HEADINGS", "format_comparison", "format_counts", "format_table"]
+
+HEADINGS = dict(zip(METRICS, [*(f"Rank-{rank}" for rank in CMC_RANKS), "mAP", "mINP"], strict=True))
 _ROW_HEADINGS = ("Draw", "Metric", "Flip", "Re-ranking")
 
 
 def format_table(document: Mapping[str, Any]) -> str:
-    """A row per score: each figure as mean ± standard deviation over trials, in percent."""
+    """Return a row per score: mean ± standard deviation over trials of each metric, in percent."""
     rows = [[entry["protocol"], *_how(entry), *_cells(entry)] for entry in document["scores"]]
     return _table(["Protocol", *_ROW_HEADINGS], rows)
 
 
 def format_counts(document: Mapping[str, Any]) -> str:
-    """A row per protocol: what was scored, and what stood out."""
+    """Return a row per protocol: the numbers of images scored, and of designed cases."""
     counts = {entry["protocol"]: entry["counts"] for entry in document["scores"]}
     names = [name.replace("_", " ") for name in next(iter(counts.values()))]
     rows = [[protocol, *of_protocol.values()] for protocol, of_protocol in counts.items()]
@@ -31,16 +33,16 @@ def format_comparison(
     documents: Mapping[str, Mapping[str, Any]],
     per_query: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> str:
-    """Cards lined up: a table for each way of scoring, then differences to the first card.
+    """Return a table for each way of scoring, with differences to the first results file.
 
-    Figures of different protocols, draws, metrics, flip or re-ranking are never in one table.
+    Metrics of different protocols, samplings, distances, flip or re-ranking never share a table.
 
     Args:
-        documents: Name to show -> card.
-        per_query: Name -> figures of each query, where they were saved; they give intervals.
+        documents: name to show -> content of a results file.
+        per_query: name -> metrics of each query, where they were saved; they give intervals.
 
     Raises:
-        InputError: No two cards, of several, were scored in the same way.
+        InputError: of several results files, no two were scored in the same way.
     """
     per_query = per_query or {}
     ways: dict[tuple, dict[str, tuple[Mapping, Mapping | None]]] = {}
@@ -48,24 +50,25 @@ def format_comparison(
         queries = per_query.get(name) or [None] * len(document["scores"])
         for entry, of_queries in zip(document["scores"], queries, strict=True):
             ways.setdefault((entry["protocol"], *_how(entry)), {})[name] = entry, of_queries
-    if len(documents) > 1 and all(len(cards) == 1 for cards in ways.values()):
-        found = "; ".join(f"{next(iter(cards))}: {', '.join(way)}" for way, cards in ways.items())
+    if len(documents) > 1 and all(len(entries) == 1 for entries in ways.values()):
+        found = "; ".join(f"{next(iter(of))} with {', '.join(way)}" for way, of in ways.items())
         raise InputError(
-            "expected cards that share a protocol, draw, metric, flip and re-ranking; got "
-            f"{found}; figures of different protocols cannot be compared"
+            "results files that share a protocol, draw, metric, flip and re-ranking",
+            found,
+            "score them in one way, since others cannot be compared",
         )
-    return "\n\n".join(_comparison(way, cards) for way, cards in ways.items())
+    return "\n\n".join(_comparison(way, entries) for way, entries in ways.items())
 
 
-def _comparison(way: tuple, cards: Mapping[str, tuple[Mapping, Mapping | None]]) -> str:
+def _comparison(way: tuple, entries: Mapping[str, tuple[Mapping, Mapping | None]]) -> str:
     title = f"{way[0]}: " + ", ".join(
         f"{heading.lower()} {value}" for heading, value in zip(_ROW_HEADINGS, way[1:], strict=True)
     )
-    parts = [title, _table(["Results"], [[name, *_cells(e)] for name, (e, _) in cards.items()])]
-    first, *others = cards
+    parts = [title, _table(["Results"], [[name, *_cells(e)] for name, (e, _) in entries.items()])]
+    first, *others = entries
     if others:
         differences = [
-            [f"{name} - {first}", *_differences(cards[first], cards[name])] for name in others
+            [f"{name} - {first}", *_differences(entries[first], entries[name])] for name in others
         ]
         parts.append(_table(["Difference"], differences))
     return "\n".join(parts)
@@ -78,10 +81,10 @@ def _differences(
     if first[1] is not None and second[1] is not None:
         intervals = paired_interval(first[1], second[1])
     cells = []
-    for figure in FIGURES:
-        cell = f"{second[0]['mean'][figure] - first[0]['mean'][figure]:+.2f}"
-        if figure in intervals:
-            cell += f" [{intervals[figure].low:+.2f}, {intervals[figure].high:+.2f}]"
+    for metric in METRICS:
+        cell = f"{second[0]['mean'][metric] - first[0]['mean'][metric]:+.2f}"
+        if metric in intervals:
+            cell += f" [{intervals[metric].low:+.2f}, {intervals[metric].high:+.2f}]"
         cells.append(cell)
     return cells
 
@@ -96,7 +99,7 @@ def _how(entry: Mapping[str, Any]) -> tuple[str, str, str, str]:
 
 
 def _cells(entry: Mapping[str, Any]) -> list[str]:
-    return [f"{entry['mean'][figure]:.2f} ± {entry['std'][figure]:.2f}" for figure in FIGURES]
+    return [f"{entry['mean'][metric]:.2f} ± {entry['std'][metric]:.2f}" for metric in METRICS]
 
 
 def _table(labels: list[str], rows: list[list[str]]) -> str:

@@ -1,4 +1,4 @@
-"""What computed a figure: versions of the packages, and this package's commit."""
+"""Versions of the software that computed a result: its packages and this package's commit."""
 
 import platform
 import subprocess
@@ -7,14 +7,16 @@ from pathlib import Path
 
 from cmemd.version import __version__
 
+__all__ = ["versions"]
+
 _PACKAGES = ("numpy", "torch", "fastreid")
 
 
 def versions() -> dict[str, str | None]:
-    """Versions by name; None for a package that is not installed.
+    """Return versions by name; None for a package that is not installed.
 
-    ``commit`` is this package's own, with ``-dirty`` behind it where files differ from it; None
-    where the package does not come from a checkout.
+    ``commit`` is this package's own commit, followed by ``-dirty`` where files differ from it. It
+    is None where the package does not come from a checkout.
     """
     return {
         "python": platform.python_version(),
@@ -33,7 +35,7 @@ def _version(package: str) -> str | None:
 
 def _commit() -> str | None:
     here = Path(__file__).resolve()
-    # An installed copy may lie in a foreign checkout, in its virtual environment say.
+    # A virtual environment may lie inside another project's checkout.
     if _git("ls-files", "--error-unmatch", here.name) is None:
         return None
     return _git("describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")

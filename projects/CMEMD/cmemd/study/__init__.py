@@ -1,1 +1,3 @@
-"""What each part of the method does: experiments that anybody can repeat."""
+"""What each part of the method does: experiments that you can repeat."""
+
+__all__: list[str] = []

@@ -1,13 +1,11 @@
 """A study: several configurations, several seeds, one table.
 
-Shape legend: S seeds, Q queries, R resamples.
+Shape legend: ``S`` = seeds, ``Q`` = queries.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import cmemd.compat  # noqa: F401  before fastreid
 
 import numpy as np
 from tabulate import tabulate
@@ -15,8 +13,10 @@ from tabulate import tabulate
 from cmemd.config import load_config
 from cmemd.engine.runs import Run
 from cmemd.errors import InputError
+from cmemd.evaluation.bootstrap import paired_difference
 from cmemd.evaluation.results import read_per_query
-from cmemd.evaluation.scoring import FIGURES
+from cmemd.evaluation.scoring import METRICS
+from cmemd.evaluation.tables import HEADINGS
 
 __all__ = [
     "SHOWN",
@@ -24,7 +24,6 @@ __all__ = [
     "Variant",
     "check_seeds",
     "in_turn",
-    "paired_difference",
     "plan_study",
     "study_table",
     "variant_names",
@@ -33,7 +32,6 @@ __all__ = [
 SHOWN = ("rank1", "mAP", "mINP")
 WEIGHT = "MODEL.LOSSES.ALIGN.WEIGHT"
 _SAVED = ("TEST.SAVE_FEATURES", "True")
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -44,21 +42,24 @@ class Variant:
     runs: tuple[Run, ...]
 
     def found(self) -> dict[int, tuple[Mapping, Mapping | None]]:
-        """Seed of each finished run -> its card, and each query's figures of its first protocol."""
+        """Return seed -> results of each finished run, with each query's metrics.
+
+        The queries' metrics are of the first protocol, or None where they were not saved.
+        """
         found = {}
         for run in self.runs:
-            card = run.results()
-            if card is not None:
-                per_query = read_per_query(run.folder / "results.json", card)
-                found[run.cfg.SEED] = card, per_query[0] if per_query else None
+            document = run.results()
+            if document is not None:
+                per_query = read_per_query(run.folder / "results.json", document)
+                found[run.cfg.SEED] = document, per_query[0] if per_query else None
         return found
 
-    def figures(self) -> np.ndarray:
-        """(seeds, 3) means of ``SHOWN`` under the first protocol, of the finished runs."""
+    def metrics(self) -> np.ndarray:
+        """Return (S, 3) means of ``SHOWN`` under the first protocol, of the finished runs."""
         return np.array(
             [
-                [card["scores"][0]["mean"][name] for name in SHOWN]
-                for card, _ in self.found().values()
+                [document["scores"][0]["mean"][name] for name in SHOWN]
+                for document, _ in self.found().values()
             ]
         ).reshape(-1, len(SHOWN))
 
@@ -70,21 +71,21 @@ def plan_study(
     opts: Sequence[str] = (),
     weights: Mapping[str, float] | None = None,
 ) -> list[Variant]:
-    """The runs of a study; the first configuration is the baseline.
+    """Return the runs of a study; the first configuration is the baseline.
 
-    Each run saves its test features (TEST.SAVE_FEATURES): what else there is to measure of a
-    variant needs no training again.
+    Each run saves its test features (TEST.SAVE_FEATURES), so that further measurements need no
+    new training.
 
     Args:
         configs: yaml files; their stems name the variants.
         seeds: at least one; the same for every variant, so that differences are paired.
         output: run s of variant v writes to ``output/v/seed-s``.
-        opts: KEY VALUE pairs over every configuration.
-        weights: name -> MODEL.LOSSES.ALIGN.WEIGHT, over the configuration's own.
+        opts: KEY VALUE pairs that override every configuration.
+        weights: name -> MODEL.LOSSES.ALIGN.WEIGHT, which overrides the configuration's own.
 
     Raises:
-        InputError: for repeated names or seeds, none at all, negative seeds, a bad configuration,
-            or a folder that holds a run of another configuration.
+        InputError: no or repeated names or seeds, negative seeds, a bad configuration, or a folder
+            that holds a run of another configuration.
     """
     names = variant_names(configs)
     check_seeds(seeds)
@@ -103,83 +104,63 @@ def plan_study(
         variants.append(Variant(name, tuple(runs)))
     for variant in variants:
         for run in variant.runs:
-            run.results()  # refuses what another configuration left there
+            run.results()  # raises if another configuration has a run there
     return variants
 
 
 def variant_names(configs: Sequence[Path]) -> list[str]:
-    """Stems of the yaml files.
+    """Return the stems of the yaml files.
 
     Raises:
-        InputError: for repeated names, or none at all.
+        InputError: no or repeated names.
     """
     names = [Path(config).stem for config in configs]
     if not names or len(set(names)) < len(names):
-        raise InputError(f"expected configurations of different names, at least one; got {names}")
+        raise InputError(
+            "configurations of different names, at least one",
+            ", ".join(names) or "none",
+            "rename the yaml files",
+        )
     return names
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Refuses what are no seeds of a study.
+    """Raise unless there are seeds, all distinct and non-negative.
 
     Raises:
-        InputError: for repeated or negative ones, or none at all.
+        InputError: no, repeated or negative seeds.
     """
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
-        raise InputError(f"expected different seeds of at least 0, at least one; got {seeds}")
+        raise InputError(
+            "different seeds of at least 0, at least one", list(seeds), "change --seeds"
+        )
 
 
 def in_turn(variants: Sequence[Variant]) -> list[Run]:
-    """All runs seed by seed, so that an early look compares all variants."""
+    """Return all runs seed by seed, so that an early look compares all variants."""
     return [run for of_seed in zip(*(v.runs for v in variants), strict=True) for run in of_seed]
 
 
 def study_table(variants: Sequence[Variant]) -> str:
-    """A row per variant: means and deviations over seeds, and differences to the first variant.
+    """Return a row per variant: means and deviations over seeds, differences to the first variant.
 
-    Runs that are not done are left out and counted; a difference is over the seeds that both have.
+    Runs that are not done are left out; the table shows the number of seeds. A difference is over
+    the seeds that both variants have.
     """
     baseline = variants[0]
     rows = []
     for variant in variants:
-        figures = variant.figures()
-        row = [variant.name, len(figures)]
-        if len(figures):
-            means, deviations = figures.mean(0), figures.std(0)
+        metrics = variant.metrics()
+        row = [variant.name, len(metrics)]
+        if len(metrics):
+            means, deviations = metrics.mean(0), metrics.std(0)
             row += [f"{m:.2f} ± {s:.2f}" for m, s in zip(means, deviations, strict=True)]
             if variant is not baseline:
                 row += _difference_cells(baseline.found(), variant.found())
         rows.append(row)
-    labels = [{"rank1": "Rank-1"}.get(figure, figure) for figure in SHOWN]
+    labels = [HEADINGS[name] for name in SHOWN]
     headers = ["Variant", "Seeds", *labels, *(f"{label} - {baseline.name}" for label in labels)]
     return tabulate(rows, headers=headers, disable_numparse=True)
-
-
-def paired_difference(
-    first: np.ndarray, second: np.ndarray, level: float = 0.95
-) -> tuple[float, float, float]:
-    """Mean of second - first and its bootstrap interval over seeds and queries.
-
-    Both seeds and queries are drawn anew, each with both methods' figures, since a difference
-    could lie in either; with few seeds the interval is rough.
-
-    Args:
-        first: (S, Q) a figure of each query after the training of each seed.
-        second: the same of another method.
-        level: share of resamples in the interval.
-
-    Returns:
-        Mean, low end, high end.
-    """
-    difference = second - first
-    rng = np.random.default_rng(0)
-    seeds, queries = difference.shape
-    means = np.empty(_RESAMPLES)
-    for resample in range(_RESAMPLES):
-        drawn = difference[rng.integers(seeds, size=seeds)].mean(0)
-        means[resample] = drawn[rng.integers(queries, size=queries)].mean()
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(difference.mean()), float(low), float(high)
 
 
 def _difference_cells(first: Mapping, second: Mapping) -> list[str]:
@@ -187,10 +168,10 @@ def _difference_cells(first: Mapping, second: Mapping) -> list[str]:
     if not seeds or any(of[seed][1] is None for of in (first, second) for seed in seeds):
         return ["-"] * len(SHOWN)
     cells = []
-    for figure in SHOWN:
-        place = FIGURES.index(figure)
+    for name in SHOWN:
+        place = METRICS.index(name)
         values = [
-            np.array([of[seed][1]["figures"][place] for seed in seeds], dtype=np.float64)
+            np.array([of[seed][1]["metrics"][place] for seed in seeds], dtype=np.float64)
             for of in (first, second)
         ]
         counted = ~np.isnan(values[0]).any(0)

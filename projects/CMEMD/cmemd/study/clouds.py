@@ -1,22 +1,21 @@
-r"""Where aligning all pairs does damage and transport does not, in two dimensions.
+r"""A case in two dimensions where aligning all pairs does damage and transport does not.
 
-People stand on a plane: the y axis says who they are and, as much, in which of two poses; the x
-axis says a little of who they are, and the thermal camera moves everybody along it. All that is
-learned is a linear map W of the plane, of constant size, that makes the alignment term small:
+People stand on a plane. The y axis tells their identity and, as much, one of two poses. The x axis
+tells a little of their identity, and the thermal camera shifts everything along it. A linear map W
+of the plane, of constant size, is learned to make the alignment term small:
 
     L(W) = sum_ij pi_ij ||W (v_i - t_j)||^2 = trace(W M W^T)
     M = sum_ij pi_ij (v_i - t_j) (v_i - t_j)^T
 
-so that W gives up the direction in which the pairs differ most. Uniform weights pair different
-poses: M is shift^2 + noise along x and 2 pose^2 + noise along y, and as soon as 2 pose^2 > shift^2
-the map gives up y, by which people are told apart. Transport pairs like with like, whatever the
-shift (a shift adds the same to every matching), so that its M has the shift alone: the map gives up
-x, the modality gap.
+So W gives up the direction in which the pairs differ most. Uniform weights pair different poses:
+M is shift^2 + noise along x and 2 pose^2 + noise along y. As soon as 2 pose^2 > shift^2 the map
+gives up y, which tells people apart. Transport pairs equal poses, whatever the shift (a shift adds
+the same to every matching). Its M has the shift alone, and the map gives up x, the modality gap.
 
 Our own construction [chosen]. It tests the paper's claim that transport favours pairs of small
-intra-identity variation. The plans are those of the losses, computed anew at each step.
+intra-identity variation. The plans are those of the losses, computed again at each step.
 
-Shape legend: P people, K = 2 poses, each seen once by each camera.
+Shape legend: ``P`` = people, ``K`` = 2 poses, each seen once by each camera.
 """
 
 from dataclasses import dataclass
@@ -28,12 +27,12 @@ from cmemd.losses.alternatives import uniform_plan
 from cmemd.losses.cm_emd import ground_cost
 from cmemd.losses.transport import exact_plan
 
-__all__ = ["PLANS", "Clouds", "draw_clouds", "learn_map", "rank1"]
+__all__ = ["PLANS", "Clouds", "learn_map", "make_clouds", "rank1"]
 
 PEOPLE = 12
-POSE = 0.8  # offset of the two poses along y, to either side; people are 1 apart
+POSE = 0.8  # offset of each pose along y; people are 1 apart
 SHIFT = 1.0  # of the thermal camera along x
-SPREAD = 1.0  # of people along x, to either side
+SPREAD = 1.0  # largest offset of people along x
 NOISE = 0.03
 _STEPS, _RATE = 60, 0.05
 
@@ -46,19 +45,19 @@ class Clouds:
     thermal: Tensor
 
     def mapped(self, matrix: Tensor) -> "Clouds":
-        """The points after the linear map (2, 2)."""
+        """Return the points after the linear map (2, 2)."""
         return Clouds(self.visible @ matrix.T, self.thermal @ matrix.T)
 
 
 PLANS = {"uniform weights": uniform_plan, "transport (CM-EMD)": exact_plan}
 
 
-def draw_clouds(seed: int = 0, pose: float = POSE) -> Clouds:
-    """The plane before anything is learned.
+def make_clouds(seed: int = 0, pose: float = POSE) -> Clouds:
+    """Return the points before anything is learned.
 
     Args:
-        seed: of places along x and of noise.
-        pose: offset of the two poses along y.
+        seed: of offsets along x and of noise.
+        pose: offset of each pose along y.
     """
     generator = torch.Generator().manual_seed(seed)
     people = torch.arange(PEOPLE, dtype=torch.float64)
@@ -71,12 +70,12 @@ def draw_clouds(seed: int = 0, pose: float = POSE) -> Clouds:
 
 
 def learn_map(clouds: Clouds, plan: str, steps: int = _STEPS) -> Tensor:
-    """Gradient descent on the alignment term from the identity map.
+    """Return the linear map that gradient descent on the alignment term finds.
 
     Args:
-        clouds: what is to be aligned.
+        clouds: the points to align.
         plan: one of ``PLANS``.
-        steps: of descent.
+        steps: steps of descent, from the identity map.
 
     Returns:
         The map (2, 2), of the identity's Frobenius norm.
@@ -93,7 +92,7 @@ def learn_map(clouds: Clouds, plan: str, steps: int = _STEPS) -> Tensor:
 
 
 def rank1(clouds: Clouds) -> float:
-    """Share of thermal points whose nearest visible point is of the same person."""
+    """Return the share of thermal points whose nearest visible point is of the same person."""
     people = torch.arange(len(clouds.visible)).repeat_interleave(clouds.visible.shape[1])
     distances = torch.cdist(clouds.thermal.flatten(0, 1), clouds.visible.flatten(0, 1))
     return (people[distances.argmin(1)] == people).double().mean().item()

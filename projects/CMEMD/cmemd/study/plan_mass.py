@@ -1,11 +1,12 @@
-"""What the plan moves: the share of its mass on pairs seen from one side.
+"""The share of the optimal plan's mass on pairs of images that show one view of a person.
 
-Stand-in data say from which side each image shows its person. If transport favours pairs of small
-intra-identity variation, as the paper says, its plans put more mass on same-view pairs than the
-uniform plan does, which pairs at random. Where pairing at random has done damage, images of a
-query's own side should answer it worse than they could.
+Stand-in data record the view of each image: the side from which it shows its person. The paper says
+that transport favours pairs of small intra-identity variation. If so, its plans put more mass on
+same-view pairs than the uniform plan, which pairs at random. If pairing at random does damage,
+Rank-1 among images of the query's own view falls.
 
-Shape legend: N images, D channels, P identities, K images of each modality in a draw.
+Shape legend: ``N`` = images, ``D`` = channels, ``P`` = identities, ``K`` = images of each modality
+in a subset, ``R`` = subsets of all identities.
 """
 
 import json
@@ -23,21 +24,21 @@ from cmemd.losses.cm_dl import cm_dl_loss
 from cmemd.losses.cm_emd import ground_cost
 from cmemd.losses.transport import exact_plan
 
-__all__ = ["Measures", "measure", "read_views"]
+__all__ = ["PlanMeasures", "measure_plans", "read_views"]
 
 
 @dataclass(frozen=True)
-class Measures:
-    """Of L2-normalised features.
+class PlanMeasures:
+    """Measures of L2-normalised features.
 
     Attributes:
         same_view_mass: share of the optimal plans' mass on pairs of one view, in [0, 1].
-        uniform_mass: the uniform plans' share, on the same draws.
-        modality_gap: distance of the modalities' centres.
+        uniform_mass: the uniform plans' share, on the same subsets.
+        modality_gap: distance between the modalities' centres.
         variance_ratio: variance within identities over that between them (CM-DL's, eps 0).
-        same_view_rank1: share of thermal images whose nearest visible image of their own view, out
-            of everybody's, is of their person.
-        other_view_rank1: the same among the visible images of other views.
+        same_view_rank1: share of thermal images whose nearest visible image of the same view is of
+            their person.
+        other_view_rank1: the same among visible images of other views.
     """
 
     same_view_mass: float
@@ -49,59 +50,61 @@ class Measures:
 
 
 def read_views(root: Path | str) -> dict[str, str]:
-    """Path of each image below a stand-in's folder -> the side it shows.
+    """Return path below a stand-in's folder -> view, of each image.
 
     Raises:
-        InputError: if the folder is no stand-in.
+        InputError: the folder is not a stand-in.
     """
     meta = Path(root, "meta.jsonl")
     if not meta.is_file():
         raise InputError(
-            f"expected a stand-in, which knows its views, in {root}; got no meta.jsonl: draw one "
-            "with `cmemd synth`"
+            f"a stand-in, which records its views, in {root}",
+            "no meta.jsonl",
+            "draw a stand-in with `cmemd synth`",
         )
     lines = [json.loads(line) for line in meta.read_text(encoding="utf-8").splitlines()[1:]]
     return {line["path"]: line["view"] for line in lines}
 
 
-def measure(
-    samples: Samples, views: dict[str, str], *, images: int = 4, draws: int = 25, seed: int = 0
-) -> Measures:
-    """Measures features of a stand-in's images.
+def measure_plans(
+    samples: Samples, views: dict[str, str], *, images: int = 4, subsets: int = 25, seed: int = 0
+) -> PlanMeasures:
+    """Measure the optimal plans, and Rank-1 by view, of features of a stand-in's images.
 
     Args:
-        samples: N images; their paths end as those of ``views`` do.
+        samples: ``N`` images; their paths end as those of ``views`` do.
         views: of ``read_views``.
-        images: K, of each identity and modality in a draw.
-        draws: of K + K images of each identity; with replacement between draws, not within.
-        seed: of the draws.
+        images: ``K``, images of each identity and modality in a subset.
+        subsets: number of subsets of each identity; an image is at most once in a subset.
+        seed: of the choice of subsets.
 
     Raises:
-        InputError: for an image without a view, or no identity with K images of each modality.
+        InputError: an image without a view, or no identity with ``K`` images of each modality.
     """
-    side = np.array([_view_of(path, views) for path in samples.paths.tolist()])
+    view = np.array([_view_of(path, views) for path in samples.paths.tolist()])
     features = functional.normalize(torch.from_numpy(samples.features).double(), dim=-1)
     rng = np.random.default_rng(seed)
-    rows = []  # (2, K) of each identity and draw
+    rows = []  # (2, K) of each identity and subset
     for pid in np.unique(samples.pids):
         own = [
             np.flatnonzero((samples.pids == pid) & (samples.modalities == modality))
             for modality in Modality
         ]
         if min(map(len, own)) >= images:
-            rows += [[rng.choice(of, images, replace=False) for of in own] for _ in range(draws)]
+            rows += [[rng.choice(of, images, replace=False) for of in own] for _ in range(subsets)]
     if not rows:
         raise InputError(
-            f"expected an identity with {images} images of each modality; got none: draw a "
-            "stand-in with more --per-camera"
+            f"an identity with {images} images of each modality",
+            "none",
+            "draw a stand-in with more --per-camera, or lower --images",
         )
-    visible, thermal = np.array(rows).swapaxes(0, 1)  # (P x draws, K)
+    visible, thermal = np.array(rows).swapaxes(0, 1)  # (R, K)
     plan = exact_plan(ground_cost(features[visible], features[thermal])).numpy()
-    same = side[visible][:, :, None] == side[thermal][:, None]  # (P x draws, K, K)
+    same = view[visible][:, :, None] == view[thermal][:, None]  # (R, K, K)
     centres = [features[samples.modalities == modality].mean(0) for modality in Modality]
-    batch = features[np.concatenate([visible[::draws], thermal[::draws]], axis=1)]  # (P, 2K, D)
-    same_rank1, other_rank1 = _first_matches(features.numpy(), samples, side)
-    return Measures(
+    batch = features[np.concatenate([visible[::subsets], thermal[::subsets]], axis=1)]  # (P, 2K, D)
+    same_rank1, other_rank1 = _first_matches(features.numpy(), samples, view)
+    return PlanMeasures(
         same_view_mass=float((plan * same).sum() / len(plan)),
         uniform_mass=float(same.mean()),
         modality_gap=float((centres[0] - centres[1]).norm()),
@@ -111,21 +114,23 @@ def measure(
     )
 
 
-def _first_matches(features: np.ndarray, samples: Samples, side: np.ndarray) -> list[float]:
-    """Rank-1 of thermal images (N, D) among visible ones of their side, and of other sides."""
+def _first_matches(features: np.ndarray, samples: Samples, view: np.ndarray) -> list[float]:
+    """Return Rank-1 of thermal images among visible images of the same view, and of others."""
     visible, thermal = (np.flatnonzero(samples.modalities == modality) for modality in Modality)
     scores = features[thermal] @ features[visible].T
-    same = side[thermal][:, None] == side[visible]
+    same = view[thermal][:, None] == view[visible]
     found = [np.where(of, scores, -np.inf).argmax(axis=1) for of in (same, ~same)]
     return [float((samples.pids[visible][best] == samples.pids[thermal]).mean()) for best in found]
 
 
 def _view_of(path: str, views: dict[str, str]) -> str:
-    """By the path below the data set's folder, however long that is."""
+    """Return the view of the longest end of a path that ``views`` has."""
     parts = Path(path).parts
     for start in range(len(parts)):
-        if view := views.get("/".join(parts[start:])):
-            return view
+        if found := views.get("/".join(parts[start:])):
+            return found
     raise InputError(
-        f"expected images of the stand-in's meta.jsonl; got {path}, which is not there"
+        "images of the stand-in's meta.jsonl",
+        f"{path}, which is not there",
+        "give the stand-in from which the features were made",
     )

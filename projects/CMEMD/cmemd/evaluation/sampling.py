@@ -1,4 +1,4 @@
-"""Queries, galleries and ignored pairs of a protocol, as row numbers of the samples.
+"""Gallery sampling: the queries and galleries of a protocol, as row numbers of the samples.
 
 Shape legend: ``N`` = samples, ``Q`` = queries, ``G`` = gallery images of one trial.
 """
@@ -10,31 +10,33 @@ import numpy as np
 
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
-from cmemd.evaluation.protocols import EVERYTHING, OFFICIAL, Protocol, Side, choose_draw
+from cmemd.evaluation.protocols import EVERYTHING, OFFICIAL, Protocol, Side, choose_sampling
 from cmemd.evaluation.samples import Samples
+
+__all__ = ["Trial", "ignored", "pairs_without_image", "sample_trials", "sort_rows"]
 
 
 @dataclass(frozen=True, eq=False)
 class Trial:
-    """One draw.
+    """The rows of one gallery sampling.
 
     Attributes:
-        queries: ``(Q,)`` rows that ask.
-        gallery: ``(G,)`` rows that are searched.
+        queries: ``(Q,)`` row numbers.
+        gallery: ``(G,)`` row numbers.
     """
 
     queries: np.ndarray
     gallery: np.ndarray
 
 
-def draw_trials(
-    samples: Samples, protocol: Protocol, draw: str = "auto", perm: RandPermCam | None = None
+def sample_trials(
+    samples: Samples, protocol: Protocol, sampling: str = "auto", perm: RandPermCam | None = None
 ) -> list[Trial]:
-    """Draw queries and gallery of every trial.
+    """Return queries and gallery of every trial.
 
-    Where a side of the protocol is drawn, its rows come in the draw's order: identities rise, the
-    cameras of one identity follow the protocol, the images of one camera follow the draw. All
-    other rows are sorted by (identity, camera, frame). Nothing hangs on the samples' order.
+    The rows of a sampled side come by identity, then by the protocol's cameras; the images of one
+    camera follow the sampling. The rows of a whole side are sorted by (identity, camera, frame).
+    The samples' order does not matter.
 
     ``official``: row ``trial`` of the permutations, its first ``shots`` image numbers.
     ``python``: the released Python code, ``random.seed(trial)`` for trial 0..9, then
@@ -43,32 +45,29 @@ def draw_trials(
 
     Args:
         samples: ``N`` images.
-        protocol: Says who asks, who is searched and how many images of each are drawn.
-        draw: ``auto``, ``official``, ``python`` or ``everything``.
-        perm: The official permutations, needed by the official draw.
+        protocol: gives the cameras of each side and the number of images to sample.
+        sampling: ``auto``, ``official``, ``python`` or ``everything``.
+        perm: the official permutations, needed by the official sampling.
 
     Returns:
-        One trial per draw.
+        One trial per sampling.
 
     Raises:
-        InputError: The draw is not to be had, no query or no gallery image, a camera's images are
-            not of its modality, or the images are not those that the permutations were made for.
+        InputError: the protocol does not have this sampling, a side has no image, a camera's
+            images are not of its modality, or the permutations are of other images.
     """
-    draw = choose_draw(protocol, draw, perm)
-    queries = _draw_side(samples, protocol, protocol.query, "queries", draw, perm)
-    galleries = _draw_side(samples, protocol, protocol.gallery, "gallery images", draw, perm)
+    sampling = choose_sampling(protocol, sampling, perm)
+    queries = _sample_side(samples, protocol, protocol.query, "queries", sampling, perm)
+    galleries = _sample_side(samples, protocol, protocol.gallery, "gallery images", sampling, perm)
     return [Trial(*rows) for rows in zip(queries, galleries, strict=True)]
 
 
 def sort_rows(samples: Samples, rows: np.ndarray) -> np.ndarray:
-    """Sort rows by (identity, camera, frame), so that nothing hangs on the samples' order.
+    """Return rows sorted by (identity, camera, frame): the samples' order does not matter.
 
     Args:
         samples: ``N`` images.
-        rows: Row numbers.
-
-    Returns:
-        The same row numbers in that order.
+        rows: row numbers.
     """
     keys = samples.frames[rows], samples.camids[rows], samples.pids[rows]
     return rows[np.lexsort(keys)]
@@ -77,11 +76,11 @@ def sort_rows(samples: Samples, rows: np.ndarray) -> np.ndarray:
 def ignored(
     samples: Samples, protocol: Protocol, queries: np.ndarray, gallery: np.ndarray
 ) -> np.ndarray:
-    """Which gallery images do not exist for which query.
+    """Return which gallery images are removed from which query's ranking.
 
     Args:
         samples: ``N`` images.
-        protocol: Names the rules.
+        protocol: gives the rules.
         queries: ``(Q,)`` rows.
         gallery: ``(G,)`` rows.
 
@@ -100,38 +99,35 @@ def ignored(
 
 
 def pairs_without_image(samples: Samples, protocol: Protocol) -> int:
-    """Count the (identity, camera) that a gallery draw finds empty.
+    """Count the (identity, camera) pairs for which a gallery sampling finds no image.
 
-    Not everybody appears under every camera; of the identities that have a gallery image at all,
-    and the cameras that are searched, these pairs have none.
+    Pairs are of the gallery's identities and the gallery's cameras. An identity need not appear
+    under every camera.
 
     Args:
         samples: ``N`` images.
-        protocol: Says who is searched.
-
-    Returns:
-        The number of empty pairs.
+        protocol: gives the gallery's side.
     """
     rows = _pool(samples, protocol, protocol.gallery, "gallery images")
     pids, cameras = samples.pids[rows], samples.camids[rows]
-    searched = protocol.gallery.cameras or np.unique(cameras)
+    gallery_cameras = protocol.gallery.cameras or np.unique(cameras)
     found = len(np.unique(np.stack([pids, cameras]), axis=1).T)
-    return len(np.unique(pids)) * len(searched) - found
+    return len(np.unique(pids)) * len(gallery_cameras) - found
 
 
-def _draw_side(
+def _sample_side(
     samples: Samples,
     protocol: Protocol,
     side: Side,
     what: str,
-    draw: str,
+    sampling: str,
     perm: RandPermCam | None,
 ) -> list[np.ndarray]:
     pool = _pool(samples, protocol, side, what)
-    if draw == EVERYTHING or side.shots is None:
+    if sampling == EVERYTHING or side.shots is None:
         return [sort_rows(samples, pool)] * protocol.trials
     groups = _images_of_pairs(samples, pool, side)
-    if draw == OFFICIAL:
+    if sampling == OFFICIAL:
         return _official(samples, protocol, side, groups, perm)
     return [
         np.array([generator.choice(rows) for rows in groups.values()])
@@ -140,7 +136,7 @@ def _draw_side(
 
 
 def _pool(samples: Samples, protocol: Protocol, side: Side, what: str) -> np.ndarray:
-    """Rows of one side's images, in the samples' order."""
+    """Return the rows of one side's images, in the samples' order."""
     if side.cameras is None:
         rows = np.flatnonzero(samples.modalities == side.modality)
     else:
@@ -149,8 +145,9 @@ def _pool(samples: Samples, protocol: Protocol, side: Side, what: str) -> np.nda
     if len(rows) == 0:
         wanted = f"from cameras {side.cameras}" if side.cameras else "of its modality"
         raise InputError(
-            f"expected {side.modality.name.lower()} {what} {wanted} for {protocol.name}; got "
-            f"images of cameras {np.unique(samples.camids).tolist()} only; test on the whole split"
+            f"{side.modality.name.lower()} {what} {wanted} for {protocol.name}",
+            f"images of cameras {np.unique(samples.camids).tolist()} only",
+            "test on the whole split",
         )
     return rows
 
@@ -158,7 +155,10 @@ def _pool(samples: Samples, protocol: Protocol, side: Side, what: str) -> np.nda
 def _images_of_pairs(
     samples: Samples, pool: np.ndarray, side: Side
 ) -> dict[tuple[int, int], np.ndarray]:
-    """Rows of each (identity, camera) that has images, by frame; keys in the draw's order."""
+    """Return each (identity, camera)'s rows by frame, identities in order, cameras as the side's.
+
+    Pairs without an image are left out.
+    """
     cameras = side.cameras or np.unique(samples.camids[pool]).tolist()
     groups = {}
     for pid in np.unique(samples.pids[pool]):
@@ -182,12 +182,13 @@ def _official(
         for camera in side.cameras:
             rows = groups.get((pid, camera), np.empty(0, dtype=np.int64))
             permutation = perm.permutations(camera, pid)
-            # A missing image would quietly shift every number after it.
+            # A missing image would silently shift every number after it.
             if not np.array_equal(samples.frames[rows], np.arange(1, permutation.shape[1] + 1)):
                 raise InputError(
-                    f"expected images 1..{permutation.shape[1]} of id {pid} under camera {camera},"
-                    f" as rand_perm_cam.mat lists them; got {len(rows)} images; complete the data "
-                    "set, or use the python draw"
+                    f"images 1..{permutation.shape[1]} of id {pid} under camera {camera}, as "
+                    "rand_perm_cam.mat lists them",
+                    f"{len(rows)} images",
+                    "complete the data set, or use the python sampling (--draw python)",
                 )
             permutations[pid, camera] = permutation - 1
     return [
@@ -202,7 +203,8 @@ def _check_modality(samples: Samples, rows: np.ndarray, side: Side, protocol: st
     wrong = rows[samples.modalities[rows] != side.modality]
     if len(wrong):
         raise InputError(
-            f"expected {side.modality.name.lower()} images from camera {samples.camids[wrong[0]]} "
-            f"in {protocol}; got another modality for {samples.paths[wrong[0]]}; pass the data "
-            "set's own camera numbers (relabel=False), not renumbered ones"
+            f"{side.modality.name.lower()} images from camera {samples.camids[wrong[0]]} in "
+            f"{protocol}",
+            f"another modality for {samples.paths[wrong[0]]}",
+            "pass the data set's own camera numbers (relabel=False), not renumbered ones",
         )

@@ -5,19 +5,19 @@ import pytest
 
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
-from cmemd.evaluation.draws import draw_trials, ignored, pairs_without_image
 from cmemd.evaluation.protocols import get_protocol
 from cmemd.evaluation.samples import Samples
+from cmemd.evaluation.sampling import ignored, pairs_without_image, sample_trials
 
 ALL = get_protocol("sysu-all-1shot")
 
 
 def gallery_rows(*arguments):
-    return [trial.gallery for trial in draw_trials(*arguments)]
+    return [trial.gallery for trial in sample_trials(*arguments)]
 
 
 def query_rows(samples, protocol):
-    every = [trial.queries for trial in draw_trials(samples, protocol, "python")]
+    every = [trial.queries for trial in sample_trials(samples, protocol, "python")]
     assert all(rows.tolist() == every[0].tolist() for rows in every)
     return every[0]
 
@@ -30,35 +30,42 @@ def test_queries_are_all_images_of_cameras_3_and_6(random_samples):
     assert keys == sorted(keys)
 
 
-def test_official_draw_takes_the_first_images_of_the_trials_row(make_samples):
+def test_the_official_sampling_takes_the_first_images_of_the_trials_row(make_samples):
     samples = make_samples(
         [(1, 1, frame, 0.0) for frame in (3, 1, 2)] + [(1, 2, 1, 0.0), (1, 3, 1, 0.0)]
     )
     orders = np.array([[(trial + k) % 3 + 1 for k in range(3)] for trial in range(10)])
     one, none = np.ones((10, 1), dtype=int), np.empty((10, 0), dtype=int)
     perm = RandPermCam([[orders], [one], [one], [none], [none], [none]])
-    drawn = gallery_rows(samples, ALL, "official", perm)
+    sampled = gallery_rows(samples, ALL, "official", perm)
     # Trial 0 takes image 1, trial 1 image 2, ...; camera 2 has one image.
-    assert [samples.frames[rows].tolist() for rows in drawn[:4]] == [[1, 1], [2, 1], [3, 1], [1, 1]]
-    assert samples.camids[drawn[0]].tolist() == [1, 2]
+    assert [samples.frames[rows].tolist() for rows in sampled[:4]] == [
+        [1, 1],
+        [2, 1],
+        [3, 1],
+        [1, 1],
+    ]
+    assert samples.camids[sampled[0]].tolist() == [1, 2]
     ten = gallery_rows(samples, get_protocol("sysu-indoor-10shot"), "official", perm)
     assert samples.frames[ten[1]].tolist() == [2, 3, 1, 1]  # all three, then camera 2
 
 
-def test_python_draw_is_that_of_the_released_code(golden_samples, golden_expected_python):
+def test_the_python_sampling_is_that_of_the_released_code(golden_samples, golden_expected_python):
     for setting in ("all", "indoor"):
         protocol = get_protocol(f"sysu-{setting}-1shot")
-        drawn = gallery_rows(golden_samples, protocol, "python")
+        sampled = gallery_rows(golden_samples, protocol, "python")
         first = golden_expected_python[f"sysu_python_{setting}_1shot"]["first_gallery_paths_trial0"]
-        assert golden_samples.paths[drawn[0][: len(first)]].tolist() == first
+        assert golden_samples.paths[sampled[0][: len(first)]].tolist() == first
 
 
-def test_python_draw_chooses_as_the_seeded_global_generator_and_leaves_it_alone(random_samples):
+def test_the_python_sampling_chooses_as_the_seeded_global_generator_and_leaves_it_alone(
+    random_samples,
+):
     samples = random_samples(1)
     before = random.getstate()
-    drawn = gallery_rows(samples, ALL, "python")
+    sampled = gallery_rows(samples, ALL, "python")
     assert random.getstate() == before
-    for trial, rows in enumerate(drawn):
+    for trial, rows in enumerate(sampled):
         random.seed(trial)
         files = [
             sorted(samples.paths[(samples.pids == pid) & (samples.camids == camera)])
@@ -72,8 +79,8 @@ def test_python_draw_chooses_as_the_seeded_global_generator_and_leaves_it_alone(
 def test_a_folder_named_like_a_camera_above_the_data_does_no_harm(make_samples):
     rows = [(pid, camera, 1, float(pid)) for pid in (1, 2) for camera in (1, 3)]
     plain, nested = make_samples(rows), make_samples(rows, folder="/data/cam1/0002/")
-    for draw in (gallery_rows(plain, ALL, "python"), gallery_rows(nested, ALL, "python")):
-        assert draw[0].tolist() == [0, 2]
+    for rows in (gallery_rows(plain, ALL, "python"), gallery_rows(nested, ALL, "python")):
+        assert rows[0].tolist() == [0, 2]
     assert query_rows(nested, ALL).tolist() == query_rows(plain, ALL).tolist() == [1, 3]
 
 
@@ -83,18 +90,18 @@ def test_a_cam3_query_ignores_all_of_cam2_and_nothing_else(make_samples):
     assert mask.tolist() == [[False, True, False, False, True], [False] * 5]
 
 
-@pytest.mark.parametrize("missing", [1, 3])
-def test_official_draw_refuses_an_incomplete_camera_folder(random_samples, shuffled_perm, missing):
+def test_the_official_sampling_refuses_an_incomplete_camera_folder(
+    random_samples, shuffled_perm, make_samples
+):
     samples = random_samples(0)
     perm = shuffled_perm(samples)
-    gone = (samples.pids == 2) & (samples.camids == 1) & (samples.frames == missing)
     fields = ("features", "pids", "camids", "modalities", "frames", "paths")
-    rest = Samples(**{name: getattr(samples, name)[~gone] for name in fields})
-    with pytest.raises(InputError, match=r"images 1..3 of id 2 under camera 1.*got 2 images"):
-        gallery_rows(rest, ALL, "official", perm)
-
-
-def test_official_draw_refuses_an_identity_whose_whole_folder_is_gone(make_samples):
+    for missing in (1, 3):
+        gone = (samples.pids == 2) & (samples.camids == 1) & (samples.frames == missing)
+        rest = Samples(**{name: getattr(samples, name)[~gone] for name in fields})
+        with pytest.raises(InputError, match=r"images 1..3 of id 2 under camera 1.*got 2 images"):
+            gallery_rows(rest, ALL, "official", perm)
+    # A whole folder is missing.
     samples = make_samples([(1, 1, 1, 0.0), (1, 3, 1, 0.0)])
     one, none = np.ones((10, 1), dtype=int), np.empty((10, 0), dtype=int)
     perm = RandPermCam([[one], [one], [one], [none], [none], [none]])
@@ -121,37 +128,39 @@ def test_no_query_and_no_gallery_are_refused(make_samples):
 
 
 def test_pairs_without_an_image_are_counted(make_samples):
-    # Ids 1 and 2 are in the gallery: of 2 x 4 pairs three have an image. Id 3 only asks.
+    # Ids 1 and 2 are in the gallery: of 2 x 4 pairs three have an image. Id 3 is a query only.
     rows = [(1, 1, 1, 0.0), (1, 2, 1, 0.0), (1, 2, 2, 0.0), (2, 4, 1, 0.0), (3, 3, 1, 0.0)]
     assert pairs_without_image(make_samples(rows), ALL) == 5
 
 
-def test_a_side_without_shots_is_everybody_of_its_modality(llcm_samples):
-    full = draw_trials(llcm_samples, get_protocol("llcm-v2t-full-gallery"))
+def test_a_side_without_shots_is_every_image_of_its_modality(llcm_samples):
+    full = sample_trials(llcm_samples, get_protocol("llcm-v2t-full-gallery"))
     assert len(full) == 1
     visible = llcm_samples.modalities == 0
     assert sorted(full[0].queries) == np.flatnonzero(visible).tolist()
     assert sorted(full[0].gallery) == np.flatnonzero(~visible).tolist()
 
 
-@pytest.mark.parametrize(("variant", "drawn"), [("paper", "gallery"), ("released", "queries")])
-def test_llcm_draws_one_image_per_identity_and_camera_as_the_seeded_global_generator(
-    llcm_samples, variant, drawn
+def test_llcm_samples_one_image_per_identity_and_camera_as_the_seeded_global_generator(
+    llcm_samples,
 ):
     samples = llcm_samples
     state = random.getstate()
-    for trial, of_trial in enumerate(draw_trials(samples, get_protocol(f"llcm-v2t-{variant}"))):
-        random.seed(trial)
-        modality = 1 if drawn == "gallery" else 0
-        expected = []
-        for pid in np.unique(samples.pids):
-            for camera in range(1, 10):
-                here = (samples.modalities == modality) & (samples.pids == pid)
-                files = sorted(samples.paths[here & (samples.camids == camera)])
-                expected += [random.choice(files)] if files else []
-        assert samples.paths[getattr(of_trial, drawn)].tolist() == expected
-        other = getattr(of_trial, "queries" if drawn == "gallery" else "gallery")
-        assert len(other) == np.sum(samples.modalities == 1 - modality)
+    # The near-infrared gallery of one variant, the visible queries of the other.
+    for variant, side, modality in (("paper", "gallery", 1), ("released", "queries", 0)):
+        trials = sample_trials(samples, get_protocol(f"llcm-v2t-{variant}"))
+        files = [
+            sorted(samples.paths[here & (samples.camids == camera)])
+            for pid in np.unique(samples.pids)
+            for here in [(samples.modalities == modality) & (samples.pids == pid)]
+            for camera in range(1, 10)
+        ]
+        for trial, rows in enumerate(trials):
+            random.seed(trial)
+            expected = [random.choice(paths) for paths in files if paths]
+            assert samples.paths[getattr(rows, side)].tolist() == expected, (variant, trial)
+            other = getattr(rows, "queries" if side == "gallery" else "gallery")
+            assert len(other) == np.sum(samples.modalities == 1 - modality), (variant, trial)
     random.setstate(state)
 
 
