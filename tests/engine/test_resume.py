@@ -289,6 +289,6 @@ def test_a_diverging_loss_is_one_line_and_a_rising_one_a_warning(train_net, tmp_
     assert status == 2
     assert "lower SOLVER.BASE_LR" in message
     assert message.count("\n") == 1
-    keys = KEYS | {"SOLVER__OPT": "SGD", "SOLVER__BASE_LR": 1.0, "OUTPUT_DIR": tmp_path / "b"}
+    keys = KEYS | {"SOLVER__OPT": "SGD", "SOLVER__BASE_LR": 1.5, "OUTPUT_DIR": tmp_path / "b"}
     assert train_net(**keys)[0] == 0
     assert any("may have diverged" in w for w in results(tmp_path / "b")["run"]["warnings"])
