@@ -27,8 +27,7 @@ with readable_errors():  # fast-reid may be missing
 
 def main(args: argparse.Namespace) -> None:
     """Run one process."""
-    with readable_errors():
-        start = setup(args)
+    with readable_errors(), setup(args) as start:
         if args.eval_only:
             evaluate(start.cfg, start.data.test, start.weights)
         else:
@@ -43,6 +42,12 @@ def parser() -> argparse.ArgumentParser:
         metavar="1-10",
         help="RegDB: train and test these trials one after the other and average them; goes on "
         "where an interrupted command stopped",
+    )
+    arguments.add_argument(
+        "--archive",
+        action="store_true",
+        help="start anew in a folder that holds a run: its files move to OUTPUT_DIR/archive-1, "
+        "archive-2, ...",
     )
     return arguments
 

@@ -32,7 +32,7 @@ def test_a_run_lists_its_data_once_and_an_evaluation_reads_its_checkpoint_once(
     train_net, tmp_path, counted
 ):
     assert train_net()[0] == 0
-    assert counted == {"__init__": 1}
+    assert counted == {"__init__": 1, "file_sha256": 1}  # of the checkpoint that it writes
     counted.clear()
     weights = tmp_path / "out/model_final.pth"
     assert train_net("--eval-only", MODEL__WEIGHTS=weights, OUTPUT_DIR=tmp_path / "again")[0] == 0

@@ -5,13 +5,11 @@ from argparse import Namespace
 from pathlib import Path
 
 import pytest
-import torch
 from tests.conftest import CONFIGS
-from tests.engine.test_record import record
 
 import cmemd.engine.trials
+from cmemd.engine.identity import RunIdentity, RunLog
 from cmemd.engine.provenance import config_sha256
-from cmemd.engine.record import RECORD
 from cmemd.engine.trials import average, parse_trials, plan_trials, run_trials
 from cmemd.errors import InputError
 from cmemd.evaluation.results import read_results
@@ -164,19 +162,16 @@ def test_a_trial_of_another_configuration_is_refused_before_any_work(args):
 
 
 def test_an_interrupted_trial_of_another_configuration_too(args, tmp_path):
-    (tmp_path / "trial-2").mkdir()
-    last = tmp_path / "trial-2/model_0009.pth"
-    (tmp_path / "trial-2/last_checkpoint").write_text(last.name)
     second = plan_trials(Namespace(**vars(args) | {"trials": "1"}))[0].cfg.clone()
     second.defrost()
     second.DATASETS.REGDB.TRIAL = 2
-    state = record().state_dict()
-    torch.save({"model": {}, RECORD: state | {"config_sha256": config_sha256(second)}}, last)
-    assert len(plan_trials(args)) == 3
-    for checkpoint in ({"model": {}, RECORD: state}, {"model": {}}):
-        torch.save(checkpoint, last)
-        with pytest.raises(InputError, match="trial 2 in .* another configuration"):
-            plan_trials(args)
+    for rate in (second.SOLVER.BASE_LR, 0.5):
+        second.SOLVER.BASE_LR = rate
+        RunLog(RunIdentity.of(second, {})).write(tmp_path / "trial-2")
+        if rate != 0.5:
+            assert len(plan_trials(args)) == 3
+    with pytest.raises(InputError, match="got SOLVER.BASE_LR .* instead of 0.5"):
+        plan_trials(args)
 
 
 def test_an_evaluation_on_the_way_is_not_the_end(args):

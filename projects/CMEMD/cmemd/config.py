@@ -22,8 +22,9 @@ __all__ = ["add_cmemd_config", "load_config"]
 
 def add_cmemd_config(cfg: CfgNode) -> None:
     """Adds this plugin's keys, with their defaults, to a fast-reid configuration, in place."""
-    # Seed of all random numbers; -1 takes one from the clock, as fast-reid does. On a CPU the
-    # same seed repeats a run bit by bit [C].
+    # Seed of all random numbers; -1 draws one, which the run's record and results name [C]. On one
+    # CPU the same seed repeats a run bit by bit, interrupted or not, with any NUM_WORKERS. Other
+    # numbers of processes or threads see the same batches, but add up in another order.
     cfg.SEED = -1
 
     # ---- Backbone -------------------------------------------------------------------------
@@ -107,6 +108,9 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # the best on held-out training identities, scored on the test set once. "best_on_test": the
     # best on the test set, fast-reid's habit; its figures are biased upwards.
     cfg.SOLVER.SELECTION = "last"
+    # Minutes between checkpoints, beside those of CHECKPOINT_PERIOD; 0 for none. The next
+    # checkpoint replaces such a one [C].
+    cfg.SOLVER.CHECKPOINT_MINUTES = 10.0
 
     # ---- Test -----------------------------------------------------------------------------
     # What is reported; SOLVER.SELECTION compares (Rank-1 + mAP) / 2 under the first [C].

@@ -16,6 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from filelock import FileLock, Timeout
+
 from cmemd.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = [
     "file_sha256",
     "load_tensors",
+    "one_writer",
     "schema_problem",
     "whole_file",
     "whole_folder",
@@ -73,6 +76,38 @@ def whole_folder(path: Path) -> Iterator[Path]:
         unfinished.mkdir()  # with the usual permissions; the temporary folder's are private
         yield unfinished
         unfinished.replace(path)
+
+
+@contextmanager
+def one_writer(path: Path | str) -> Iterator[None]:
+    """Keep other processes from writing to a folder or a file; the lock ends with the process.
+
+    A folder's lock is the file ``.lock`` in it, a file's is ``.<name>.lock`` beside it.
+
+    Args:
+        path: an existing folder, or a file that may not exist yet.
+
+    Raises:
+        InputError: another process writes there.
+    """
+    path = Path(path)
+    lock = FileLock(path / ".lock" if path.is_dir() else path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise InputError(
+            f"{path} without another writer",
+            "a process that writes there now",
+            "wait for it to end, or choose another output",
+        ) from None
+    except OSError as error:
+        raise InputError(
+            f"to write {path}", error.strerror, "choose another output folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:

@@ -1,6 +1,7 @@
 """A data set's images with their modality, as fast-reid's loaders read them."""
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import cmemd.compat  # noqa: F401  before fastreid
 
@@ -9,6 +10,7 @@ from PIL import Image
 
 from cmemd.data.images import read_rgb
 from cmemd.data.items import ImageItem
+from cmemd.data.random_state import seeded
 
 __all__ = ["VisibleThermalDataset"]
 
@@ -20,22 +22,36 @@ class VisibleThermalDataset(CommDataset):
         items: images of both modalities.
         transform: turns an RGB image into what the batch holds.
         relabel: number identities and cameras from 0, as training needs.
+        seed: of the augmentation; see ``cmemd.data.places``.
     """
 
     def __init__(
-        self, items: Sequence[ImageItem], transform: Callable[[Image.Image], object], relabel: bool
+        self,
+        items: Sequence[ImageItem],
+        transform: Callable[[Image.Image], object],
+        relabel: bool,
+        seed: int | None = None,
     ) -> None:
         super().__init__(items, transform, relabel)
+        self._seed = seed
 
-    def __getitem__(self, index: int) -> dict[str, object]:
+    def __getitem__(self, key: int | tuple[int, int]) -> dict[str, object]:
         """Return one image with its labels.
 
+        Args:
+            key: number of the image; or that and its place in the stream of a training, on which
+                its augmentation then depends.
+
         Raises:
-            InputError: for a file that is truncated or no image.
+            InputError: the file is truncated or no image.
         """
+        index, place = key if isinstance(key, tuple) else (key, None)
         item = self.img_items[index]
+        image = read_rgb(item.path)
+        with nullcontext() if place is None else seeded(self._seed, place):
+            image = self.transform(image)
         return {
-            "images": self.transform(read_rgb(item.path)),
+            "images": image,
             "targets": self.pid_dict[item.pid] if self.relabel else item.pid,
             "camids": self.cam_dict[item.camid] if self.relabel else item.camid,
             "modalities": int(item.modality),

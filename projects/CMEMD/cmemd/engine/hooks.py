@@ -1,30 +1,57 @@
-"""What the trainer does beside its steps: checkpoints, evaluations and a line of watched values."""
+"""What the trainer does beside its steps: checkpoints, evaluations, warnings, watched values."""
 
 import logging
+import math
+import time
 
 import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.engine import hooks
 from fastreid.utils.events import EventWriter, get_event_storage
 
-__all__ = ["Checkpoints", "Evaluations", "WatchedPrinter"]
+from cmemd.engine.checkpoint import FINAL
+
+__all__ = ["Checkpoints", "DivergenceWarning", "Evaluations", "WatchedPrinter"]
 
 logger = logging.getLogger(__name__)
 
+_DIVERGED = 10.0  # times the first loss [C]
+_WINDOW = 20  # iterations, of which the median is the loss at the end [C]
+
 
 class Checkpoints(hooks.HookBase):
-    """Save every SOLVER.CHECKPOINT_PERIOD epochs and after the last one.
+    """Save every SOLVER.CHECKPOINT_PERIOD epochs, after the last one, and every so many minutes.
 
-    This happens before the evaluation, so that a failure there costs no training.
+    An epoch that is evaluated is saved before that, so that a failure or a signal in the evaluation
+    costs no training.
     """
+
+    def before_train(self) -> None:
+        """Start the clock."""
+        self._saved = time.monotonic()
+
+    def due(self) -> bool:
+        """Return whether SOLVER.CHECKPOINT_MINUTES have passed since the last checkpoint."""
+        minutes = self.trainer.cfg.SOLVER.CHECKPOINT_MINUTES
+        return minutes > 0 and time.monotonic() - self._saved >= 60 * minutes
+
+    def within_epoch(self) -> None:
+        """Save before the next iteration."""
+        self.trainer.save_within_epoch()
+        self._saved = time.monotonic()
 
     def after_epoch(self) -> None:
         """Save where a checkpoint is due."""
         epoch, trainer = self.trainer.epoch, self.trainer
         if epoch + 1 == trainer.max_epoch:
-            trainer.checkpointer.save("model_final", epoch=epoch)
+            trainer.save(FINAL)
         elif (epoch + 1) % trainer.cfg.SOLVER.CHECKPOINT_PERIOD == 0:
-            trainer.checkpointer.save(f"model_{epoch:04d}", epoch=epoch)
+            trainer.save(f"model_{epoch:04d}")
+        elif trainer.evaluation_due(epoch + 1):
+            trainer.save_within_epoch()
+        else:
+            return
+        self._saved = time.monotonic()
 
 
 class Evaluations(hooks.EvalHook):
@@ -38,6 +65,40 @@ class Evaluations(hooks.EvalHook):
     def after_train(self) -> None:
         """Release the trainer."""
         del self._func  # it holds the trainer, which holds this hook
+
+
+class DivergenceWarning(hooks.HookBase):
+    """Warn where the loss rises far above what the run started with, or ends no lower."""
+
+    def before_train(self) -> None:
+        """Forget what was seen."""
+        self._told = False
+
+    def after_step(self) -> None:
+        """Compare the loss with the first one."""
+        loss = get_event_storage().latest().get("total_loss")
+        if loss is None:  # only the main process has it
+            return
+        first = self.trainer.first_loss = self.trainer.first_loss or loss[0]
+        if not self._told and loss[0] > _DIVERGED * max(first, math.e):
+            self._told = True
+            self._warn(f"the loss rose from {first:.3g} to {loss[0]:.3g}")
+
+    def after_epoch(self) -> None:
+        """Compare the loss of the end with the first one."""
+        histories = get_event_storage().histories()
+        if self.trainer.epoch + 1 == self.trainer.max_epoch and "total_loss" in histories:
+            first, last = self.trainer.first_loss, histories["total_loss"].median(_WINDOW)
+            if last >= first:
+                self._warn(
+                    f"the loss has not fallen: it was {first:.3g}, and {last:.3g} at the end"
+                )
+
+    def _warn(self, what: str) -> None:
+        self.trainer.warnings.append(f"{what}: training may have diverged")
+        logger.warning(
+            "%s; lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS", self.trainer.warnings[-1]
+        )
 
 
 class WatchedPrinter(EventWriter):

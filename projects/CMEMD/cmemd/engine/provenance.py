@@ -21,6 +21,7 @@ __all__ = [
     "Weights",
     "config_sha256",
     "describe_run",
+    "files_sha256",
     "guard",
     "training_record",
 ]
@@ -170,7 +171,7 @@ def describe_run(
             "split": split,
             "images": len(items),
             "identities": len({item.pid for item in items}),
-            "files_sha256": _digest(_file(Path(item.path), data.folder) for item in items),
+            "files_sha256": files_sha256(items, data),
             "identities_sha256": _digest(f"{data.dataset_name}/{item.pid}" for item in items),
         },
         "seed": None if seed < 0 else seed,
@@ -182,6 +183,16 @@ def describe_run(
         },
         "leak_guard": dict(leak_guard),
     }
+
+
+def files_sha256(items: Sequence[ImageItem], data) -> str:
+    """Return the digest of images: of each one's path in the data set and its size.
+
+    Args:
+        items: the images, in any order.
+        data: their data set.
+    """
+    return _digest(_file(Path(item.path), data.folder) for item in items)
 
 
 def _file(path: Path, folder: Path) -> str:

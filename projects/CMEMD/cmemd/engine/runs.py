@@ -14,8 +14,9 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.config import CfgNode
 from tqdm import tqdm
 
-from cmemd.engine.checkpoint import read_checkpoint
+from cmemd.engine.identity import RunIdentity, RunLog, flat_config, read_run
 from cmemd.engine.provenance import config_sha256
+from cmemd.engine.setup import with_seed
 from cmemd.errors import InputError
 from cmemd.evaluation.results import read_results
 
@@ -47,20 +48,27 @@ class Run:
         Raises:
             InputError: its folder holds a run of another configuration.
         """
-        path, last = self.folder / "results.json", self.folder / "last_checkpoint"
+        run = read_run(self.folder)
+        if run is not None:
+            run.identity.check_same_run(self._identity(run), self.folder)
+        path = self.folder / "results.json"
         if path.is_file():
-            run = (document := read_results(path))["run"]
-            if run.get("selection", {}).get("final"):
-                self._check(run["config"]["sha256"])
+            facts = (document := read_results(path))["run"]
+            if facts.get("selection", {}).get("final"):
+                self._check(facts["config"]["sha256"], run)
                 return document
-        if last.is_file():
-            name = last.read_text().strip()
-            record = read_checkpoint(self.folder / name, named_by=str(last)).record
-            self._check(record and record.config_sha256)
         return None
 
-    def _check(self, sha256: str | None) -> None:
-        if sha256 != config_sha256(self.cfg):
+    def _identity(self, run: RunLog) -> RunIdentity:
+        """Return the planned identity; images and weights are compared when the run starts."""
+        identity = run.identity
+        return RunIdentity(flat_config(self.cfg), identity.data, identity.version)
+
+    def _check(self, sha256: str, run: RunLog | None) -> None:
+        cfg = self.cfg
+        if cfg.SEED < 0 and run is not None:
+            cfg = with_seed(cfg, run.identity.config["SEED"])
+        if sha256 != config_sha256(cfg):
             raise InputError(
                 f"{self.name} in {self.folder} with the configuration that was given",
                 "a run of another configuration",
@@ -91,7 +99,7 @@ def run_all(runs: Sequence[Run], script: Path, jobs: int = 1) -> list[Run]:
 
     def start(run: Run) -> Run | None:
         run.folder.mkdir(parents=True, exist_ok=True)
-        with (run.folder / "output.txt").open("w") as output:
+        with (run.folder / "output.txt").open("a") as output:
             words = [sys.executable, str(script), *run.words]
             done = subprocess.run(
                 words, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False

@@ -1,8 +1,10 @@
 """Sets up a run: configuration, data and weights are checked before any work is done."""
 
-import logging
+import os
 import tempfile
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,11 +21,27 @@ from fastreid.utils.logger import setup_logger
 from cmemd.config import load_config
 from cmemd.data.build import build_dataset, test_dataset, train_dataset
 from cmemd.data.images import check_images
-from cmemd.engine.provenance import UNTRAINED, Weights, training_record
+from cmemd.engine.archive import archive_run, holds_run
+from cmemd.engine.identity import RunIdentity, RunLog, read_run
+from cmemd.engine.provenance import UNTRAINED, Weights, files_sha256, training_record
 from cmemd.engine.testing import check_test
 from cmemd.errors import InputError
+from cmemd.files import one_writer
 
-__all__ = ["SELECTIONS", "RunData", "Start", "check_config", "read_data", "setup"]
+__all__ = [
+    "EVALUATION",
+    "SELECTIONS",
+    "RunData",
+    "Start",
+    "check_config",
+    "draw_seed",
+    "read_data",
+    "run_identity",
+    "setup",
+    "with_seed",
+]
+
+EVALUATION = "evaluation"  # subfolder for the results of --eval-only in a training's folder
 
 SELECTIONS = ("last", "validation", "best_on_test")
 _NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")  # what fast-reid's get_norm knows
@@ -45,39 +63,124 @@ class Start(NamedTuple):
     """What a run starts with.
 
     Attributes:
-        cfg: the frozen configuration, as it was given.
+        cfg: the frozen configuration, with the seed that is used.
         data: its data sets.
         weights: the start-up weights of a training, or the weights under evaluation.
+        run: the record of a training; None for an evaluation.
     """
 
     cfg: CfgNode
     data: RunData
     weights: Weights
+    run: RunLog | None
 
 
-def setup(args: Namespace) -> Start:
-    """Load and check configuration, data and weights; then set up logs and random numbers.
+@contextmanager
+def setup(args: Namespace) -> Iterator[Start]:
+    """Load and check configuration, data and weights; then set up the folder, logs and seeds.
+
+    ``OUTPUT_DIR`` is locked inside the context. ``run.json`` is the first file that a training
+    writes there.
 
     Args:
-        args: of fast-reid's ``default_argument_parser``.
+        args: of fast-reid's ``default_argument_parser``, and ``archive``.
 
     Raises:
-        InputError: bad input; nothing has been written then.
+        InputError: bad input, a folder in use, or a changed configuration of a resumed run; nothing
+            has been written then.
     """
     training = not args.eval_only
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg, world_size=comm.get_world_size(), training=training)
+    folder = Path(cfg.OUTPUT_DIR)
+    old = _check_folder(folder, args) if training else None
     weights = Weights.read(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else UNTRAINED
     data = read_data(cfg, training)
+    if cfg.SEED < 0:
+        cfg = with_seed(cfg, old.identity.config["SEED"] if old else draw_seed())
+    run = None
+    if training:
+        identity = run_identity(cfg, data, weights)
+        run = RunLog(identity)
+        if old is not None:
+            run = RunLog(identity, old.starts, old.identity.check_same_run(identity, folder))
+    elif holds_run(folder):
+        cfg = _with(cfg, OUTPUT_DIR=str(folder / EVALUATION))
+        folder = folder / EVALUATION
     if comm.is_main_process():
         _check_data(cfg, data, weights)
-    default_setup(cfg, args)
-    setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="cmemd")
-    # The log keeps the traceback of a defect; what a user can fix is one line, shown at the end.
-    logging.getLogger("fastreid.engine.train_loop").addFilter(_is_no_input_error)
-    if cfg.SEED >= 0:
-        seed_all_rng(cfg.SEED + comm.get_rank())
-    return Start(cfg, data, weights)
+        folder.mkdir(parents=True, exist_ok=True)
+    with one_writer(folder) if comm.is_main_process() else nullcontext():
+        if comm.is_main_process() and training:
+            if args.archive:
+                archive_run(folder)
+            run.write(folder)
+        default_setup(cfg, args)
+        setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="cmemd")
+        seed_all_rng(cfg.SEED)  # the same on all processes: they must build the same network
+        yield Start(cfg, data, weights, run)
+
+
+def run_identity(cfg: CfgNode, data: RunData, weights: Weights) -> RunIdentity:
+    """Return the identity of a training; all processes must call it.
+
+    Args:
+        cfg: the configuration, with the seed that is used.
+        data: its data sets.
+        weights: the start-up weights.
+    """
+    digests = None
+    if comm.is_main_process():
+        digests = {"training images": files_sha256(data.train.train, data.train)}
+        if data.train.validation:
+            digests["validation images"] = files_sha256(data.train.validation, data.train)
+        if weights.checkpoint is not None:
+            digests["start-up weights"] = weights.sha256
+    return RunIdentity.of(cfg, comm.all_gather(digests)[0])
+
+
+def draw_seed() -> int:
+    """Return a random seed, the same on all processes; all of them must call it."""
+    return comm.all_gather(int.from_bytes(os.urandom(4), "big") % 2**31)[0]
+
+
+def with_seed(cfg: CfgNode, seed: int) -> CfgNode:
+    """Return the configuration with another ``SEED``."""
+    return _with(cfg, SEED=seed)
+
+
+def _with(cfg: CfgNode, **values: object) -> CfgNode:
+    cfg = cfg.clone()
+    cfg.defrost()
+    for name, value in values.items():
+        cfg[name] = value
+    cfg.freeze()
+    return cfg
+
+
+def _check_folder(folder: Path, args: Namespace) -> RunLog | None:
+    """Return the record of the run that is to be resumed, if there is one.
+
+    Raises:
+        InputError: the folder holds a run, and neither --resume nor --archive says what to do with
+            it; or both do.
+    """
+    if args.resume and args.archive:
+        raise InputError(
+            "--resume or --archive",
+            "both",
+            "--resume goes on with the run in OUTPUT_DIR, --archive starts a new one there",
+        )
+    if args.archive or not holds_run(folder):
+        return None
+    if not args.resume:
+        raise InputError(
+            f"an OUTPUT_DIR without a run, {folder}",
+            "one that holds a run",
+            "go on with it by --resume, set another OUTPUT_DIR, or start anew with --archive, "
+            "which moves the old run to a folder of its own",
+        )
+    return read_run(folder)
 
 
 def read_data(cfg: CfgNode, training: bool = True) -> RunData:
@@ -190,7 +293,3 @@ def _check_data(cfg: CfgNode, data: RunData, weights: Weights) -> None:
     trained_on = [] if data.train is None else [data.train.train]
     for items in [*trained_on, *tested]:
         check_images(item.path for item in items)
-
-
-def _is_no_input_error(record: logging.LogRecord) -> bool:
-    return not (record.exc_info and isinstance(record.exc_info[1], InputError))

@@ -8,7 +8,7 @@ import cmemd.compat  # noqa: F401  before fastreid
 
 import torch
 from fastreid.config import CfgNode
-from fastreid.data import build_reid_test_loader
+from fastreid.data import build as fastreid_build
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.data.transforms import build_transforms
 from fastreid.evaluation import inference_on_dataset, print_csv_format
@@ -59,7 +59,9 @@ def evaluate(cfg: CfgNode, data: ImageDataset, weights: Weights) -> Mapping[str,
     bare.freeze()
     model = build_model(bare)
     load_weights(model, weights.checkpoint)
-    return score_network(cfg, model, *build_evaluator(cfg, data, weights))
+    identity = weights.checkpoint.identity
+    run = {} if identity is None else {"identity": identity.digest}
+    return score_network(cfg, model, *build_evaluator(cfg, data, weights, run=run))
 
 
 def score_network(
@@ -81,6 +83,7 @@ def build_evaluator(
     weights: Weights,
     split: str = "test",
     output_dir: str | None = None,
+    run: Mapping[str, object] | None = None,
 ) -> tuple[DataLoader, VisibleThermalEvaluator]:
     """Return a loader and the evaluator of ``TEST.PROTOCOLS``, if the leak guard permits it.
 
@@ -90,18 +93,20 @@ def build_evaluator(
         weights: what is known of those to be tested.
         split: "test", or "validation": the identities held out of training.
         output_dir: default ``OUTPUT_DIR``, for the validation split its folder "validation".
+        run: further facts for the results file.
 
     Raises:
         InputError: the weights were trained on identities under test, the validation split is
             empty, the protocols are of another data set, or what the evaluator raises.
     """
     items, leak_guard = _items_and_guard(cfg, data, weights, split)
-    run = None
+    facts = None
     if comm.is_main_process():
-        run = describe_run(cfg, data, items, split=split, weights=weights, leak_guard=leak_guard)
+        facts = describe_run(cfg, data, items, split=split, weights=weights, leak_guard=leak_guard)
+        facts |= run or {}
     folder = output_dir or str(Path(cfg.OUTPUT_DIR, *([] if split == "test" else [split])))
     return build_test_loader(cfg, items, len(data.query))[0], _evaluator(
-        cfg, data, split, folder, run
+        cfg, data, split, folder, facts
     )
 
 
@@ -138,13 +143,22 @@ def check_protocols(cfg: CfgNode, data: ImageDataset) -> None:
 def build_test_loader(
     cfg: CfgNode, items: Sequence[ImageItem], num_query: int
 ) -> tuple[DataLoader, int]:
-    """Return a loader of images with the test transform, and ``num_query`` as it was given."""
-    return build_reid_test_loader(
-        VisibleThermalDataset(items, build_transforms(cfg, is_train=False), relabel=False),
-        test_batch_size=cfg.TEST.IMS_PER_BATCH,
-        num_query=num_query,
+    """Return a loader of images with the test transform, and ``num_query`` as it was given.
+
+    Batches hold ``TEST.IMS_PER_BATCH`` images whatever the number of processes, which take turns:
+    the sums behind a feature may depend on its batch, and so metrics do not depend on processes.
+    """
+    size = cfg.TEST.IMS_PER_BATCH
+    batches = [range(i, min(i + size, len(items))) for i in range(0, len(items), size)]
+    loader = fastreid_build.DataLoaderX(
+        comm.get_local_rank(),
+        dataset=VisibleThermalDataset(items, build_transforms(cfg, is_train=False), relabel=False),
+        batch_sampler=batches[comm.get_rank() :: comm.get_world_size()],
         num_workers=cfg.DATALOADER.NUM_WORKERS,
+        collate_fn=fastreid_build.fast_batch_collator,
+        pin_memory=True,
     )
+    return loader, num_query
 
 
 def _items_and_guard(

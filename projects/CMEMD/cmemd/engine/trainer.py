@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import cmemd.compat  # noqa: F401  before fastreid
+from cmemd.compat import set_frozen_steps
 
 from fastreid.config import CfgNode
 from fastreid.data import build_reid_train_loader
@@ -14,20 +15,36 @@ from fastreid.data.datasets.bases import ImageDataset
 from fastreid.data.transforms import build_transforms
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.utils import comm
+from fastreid.utils.env import seed_all_rng
+from fastreid.utils.events import EventStorage
 from torch import nn
 from torch.utils.data import DataLoader
 
 from cmemd.data.build import build_dataset, test_dataset, train_dataset
 from cmemd.data.dataset import VisibleThermalDataset
+from cmemd.data.places import PlacedSampler
+from cmemd.data.random_state import kept_random_state, load_random_state, random_state
 from cmemd.data.sampler import CrossModalitySampler
-from cmemd.engine.checkpoint import WholeCheckpointer, load_weights, read_checkpoint
+from cmemd.engine.checkpoint import (
+    BEST,
+    FINAL,
+    WITHIN_EPOCH,
+    Checkpoint,
+    WholeCheckpointer,
+    last_checkpoint,
+    load_weights,
+    read_checkpoint,
+)
 from cmemd.engine.evaluator import VisibleThermalEvaluator
-from cmemd.engine.hooks import Checkpoints, Evaluations, WatchedPrinter
+from cmemd.engine.hooks import Checkpoints, DivergenceWarning, Evaluations, WatchedPrinter
+from cmemd.engine.identity import IDENTITY, RunLog
+from cmemd.engine.log_state import EMPTY_LOG, load_log_state, log_state
 from cmemd.engine.provenance import SELECTED_BY, UNTRAINED, Weights, training_record
 from cmemd.engine.record import RECORD
-from cmemd.engine.setup import RunData, Start, read_data
+from cmemd.engine.setup import RunData, Start, draw_seed, read_data, run_identity, with_seed
+from cmemd.engine.stopping import Stop, stop_at_signals
 from cmemd.engine.testing import build_evaluator, build_test_loader, score_network
-from cmemd.errors import InputError
+from cmemd.errors import InputError, Stopped
 
 __all__ = ["Trainer", "train"]
 
@@ -37,36 +54,61 @@ logger = logging.getLogger(__name__)
 class Trainer(DefaultTrainer):
     """fast-reid's DefaultTrainer on visible-thermal data.
 
-    Its hooks work unchanged but for two: every checkpoint carries a training record, and
-    ``model_best`` is saved only where ``SOLVER.SELECTION`` asks for it, by that rule.
+    Its hooks work unchanged but for two: every checkpoint carries a training record, the run's
+    identity and all that a resumed run needs; ``model_best`` is saved only where
+    ``SOLVER.SELECTION`` asks for it, by that rule. A resumed run ends with the weights and results
+    of one that was never interrupted, bit for bit on a CPU.
 
     Args:
         cfg: the configuration as it was given.
         data: its data sets; they are listed here if they are not given.
         weights: of ``MODEL.WEIGHTS``; they are read here if they are not given.
+        run: the run's record; a new one if it is not given.
+
+    Attributes:
+        warnings: what the results file should say, such as a loss that diverged.
+        first_loss: the total loss of the first iteration.
     """
 
     def __init__(
-        self, cfg: CfgNode, data: RunData | None = None, weights: Weights | None = None
+        self,
+        cfg: CfgNode,
+        data: RunData | None = None,
+        weights: Weights | None = None,
+        run: RunLog | None = None,
     ) -> None:
+        cfg = cfg if cfg.SEED >= 0 else with_seed(cfg, draw_seed())
         self._given = cfg  # fast-reid's own copy gets the number of classes filled in
         self._best = -math.inf
+        self.warnings: list[str] = []
+        self.first_loss: float | None = None
         self._data = read_data(cfg) if data is None else data
         if weights is None:
             weights = Weights.read(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else UNTRAINED
         self._weights = weights
+        self._stop = Stop()
+        self._log_state = EMPTY_LOG
+        self.start_iter = 0
+        self._run = RunLog(run_identity(cfg, self._data, weights)) if run is None else run
         # fast-reid calls build_train_loader with the configuration alone, which would list the
         # images again.
         self.build_train_loader = partial(_build_train_loader, type(self), cfg, self._data.train)
         super().__init__(cfg)
+        self._set_up_ranks()
         self.record = training_record(cfg, self._data.train)
         self.checkpointer = WholeCheckpointer(
             self.checkpointer.model,
             self.checkpointer.save_dir,
             save_to_disk=self.checkpointer.save_to_disk,
             **self.checkpointer.checkpointables,
-            **{RECORD: self.record},
+            **({} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}),
+            **{RECORD: self.record, IDENTITY: self._run.identity},
         )
+
+    def _set_up_ranks(self) -> None:
+        """Give each process its own random numbers, once all have built the same network."""
+        if comm.get_world_size() > 1:
+            seed_all_rng(self._given.SEED + comm.get_rank())
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, data: ImageDataset | None = None) -> DataLoader:
@@ -86,6 +128,7 @@ class Trainer(DefaultTrainer):
                 cfg.DATALOADER.SAMPLER_TRAIN,
                 "CM-EMD needs images of both modalities of each identity: leave the key out",
             )
+        seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         items = (build_dataset(cfg, train_dataset(cfg)) if data is None else data).train
         each = cfg.DATALOADER.NUM_VISIBLE + cfg.DATALOADER.NUM_THERMAL
         sampler = CrossModalitySampler(
@@ -93,7 +136,7 @@ class Trainer(DefaultTrainer):
             identities=cfg.SOLVER.IMS_PER_BATCH // each,
             num_visible=cfg.DATALOADER.NUM_VISIBLE,
             num_thermal=cfg.DATALOADER.NUM_THERMAL,
-            seed=cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed(),
+            seed=seed,
             rank=comm.get_rank(),
             world_size=comm.get_world_size(),
         )
@@ -103,9 +146,15 @@ class Trainer(DefaultTrainer):
                 len(items),
                 "lower SOLVER.IMS_PER_BATCH or add data",
             )
+        transforms = build_transforms(cfg, is_train=True)
         return build_reid_train_loader(
-            VisibleThermalDataset(items, build_transforms(cfg, is_train=True), relabel=True),
-            sampler=sampler,
+            VisibleThermalDataset(items, transforms, relabel=True, seed=seed),
+            sampler=PlacedSampler(
+                sampler,
+                batch=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
+                rank=comm.get_rank(),
+                world_size=comm.get_world_size(),
+            ),
             total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
             num_workers=cfg.DATALOADER.NUM_WORKERS,
         )
@@ -126,6 +175,7 @@ class Trainer(DefaultTrainer):
         data: ImageDataset | None = None,
         weights: Weights | None = None,
         split: str = "test",
+        run: Mapping[str, object] | None = None,
     ) -> tuple[DataLoader, VisibleThermalEvaluator]:
         """Return a loader and the evaluator of ``TEST.PROTOCOLS``.
 
@@ -136,12 +186,13 @@ class Trainer(DefaultTrainer):
             data: the data set; it is listed if it is not given.
             weights: by default nothing is known of them.
             split: "test" or "validation".
+            run: further facts for the results file.
 
         Raises:
             InputError: see ``cmemd.engine.testing.build_evaluator``.
         """
         data = build_dataset(cfg, dataset_name) if data is None else data
-        return build_evaluator(cfg, data, weights or Weights(), split, output_dir)
+        return build_evaluator(cfg, data, weights or Weights(), split, output_dir, run)
 
     @classmethod
     def test(cls, cfg: CfgNode, model: nn.Module, **known: object) -> Mapping[str, object]:
@@ -150,7 +201,7 @@ class Trainer(DefaultTrainer):
         Args:
             cfg: the configuration as it was given.
             model: the network.
-            known: ``data``, ``weights`` and ``split`` of ``build_evaluator``.
+            known: ``data``, ``weights``, ``split`` and ``run`` of ``build_evaluator``.
 
         Raises:
             InputError: more or fewer than one data set, and what ``build_evaluator`` raises.
@@ -160,54 +211,169 @@ class Trainer(DefaultTrainer):
     def resume_or_load(self, resume: bool = True) -> None:
         """Go on from the last checkpoint of ``OUTPUT_DIR``, or start from ``MODEL.WEIGHTS``.
 
-        fast-reid would carry on with weights that do not fit.
+        fast-reid would carry on with weights that do not fit, and train anew over checkpoints whose
+        mark is missing.
 
         Raises:
-            InputError: the checkpoint is unreadable or of another architecture, or a resumed one
-                was trained on other identities.
+            InputError: the checkpoint is unreadable, of another run or of another architecture.
         """
-        if resume and self.checkpointer.has_checkpoint():
-            self._resume()
+        checkpoint = last_checkpoint(Path(self.cfg.OUTPUT_DIR)) if resume else None
+        changes = {}
+        if checkpoint is not None:
+            changes = self._resume(checkpoint)
         elif self._weights.checkpoint is not None:
             load_weights(self.checkpointer.model, self._weights.checkpoint)
             self.record.start_from(self._weights.record)
+        if self.start_iter < self.max_iter:
+            changes = {**changes, **self._run.changes}
+            self._run.add_start(self.start_iter, comm.get_world_size(), changes)
+            if comm.is_main_process():
+                self._run.write(Path(self.cfg.OUTPUT_DIR))
 
-    def _resume(self) -> None:
-        path = self.checkpointer.get_checkpoint_file()
-        checkpoint = read_checkpoint(path, named_by=f"{self.cfg.OUTPUT_DIR}/last_checkpoint")
+    def _resume(self, checkpoint: Checkpoint) -> Mapping[str, object]:
+        """Load all states of a checkpoint of this run; return the free keys that have changed."""
+        if checkpoint.identity is None:
+            raise InputError(
+                f"a checkpoint of a run of this version of cmemd in {checkpoint.path}",
+                "one without the run's identity",
+                "start a new run from it with MODEL.WEIGHTS and another OUTPUT_DIR",
+            )
+        changes = checkpoint.identity.check_same_run(self._run.identity, Path(self.cfg.OUTPUT_DIR))
+        entries = checkpoint.entries
         load_weights(self.checkpointer.model, checkpoint)
         if checkpoint.record is None:
             self.record.start_from(None)
         for name, kept in self.checkpointer.checkpointables.items():
-            if name in checkpoint.entries:
-                kept.load_state_dict(checkpoint.entries[name])
-        self.start_epoch = checkpoint.epoch or 0
+            if name != IDENTITY and name in entries:
+                kept.load_state_dict(entries[name])
+        epochs = (checkpoint.epoch or 0) * self.iters_per_epoch
+        self.start_iter = checkpoint.iteration if checkpoint.iteration >= 0 else epochs
+        self.start_epoch = self.start_iter // self.iters_per_epoch
+        set_frozen_steps(self.optimizer, self.start_iter)
+        self._log_state = entries.get("log", EMPTY_LOG)
+        self.warnings = list(entries.get("warnings", ()))
+        self.first_loss = entries.get("first_loss")
         if self._rule != "last":
             self._best = self._best_so_far()
+        self.data_loader.batch_sampler.sampler.start = self.start_iter
+        self._trainer._data_loader_iter = iter(self.data_loader)
+        states = entries.get("random", ())
+        if len(states) == comm.get_world_size():
+            load_random_state(states[comm.get_rank()])
+        return changes
+
+    def save(self, name: str, **extra: object) -> None:
+        """Save a checkpoint with all that a resumed run needs; every process calls it.
+
+        Args:
+            name: of the file, without ".pth".
+            extra: further entries.
+        """
+        self.checkpointer.save(name, **self._entries(), **extra)
+        self.checkpointer.remove_within_epoch()
+
+    def save_within_epoch(self) -> None:
+        """Save a checkpoint between epochs; every process calls it."""
+        self.save(f"{WITHIN_EPOCH}{self.iter:08d}")
+
+    def _entries(self) -> dict[str, object]:
+        return {
+            "iteration": self.iter,
+            "epoch": self.iter // self.iters_per_epoch - 1,  # fast-reid's: the last finished one
+            "random": comm.gather(random_state()),
+            "log": log_state(self.storage),
+            "warnings": list(self.warnings),
+            "first_loss": self.first_loss,
+        }
 
     def train(self) -> Mapping[str, object]:
-        """Train from ``start_epoch`` on, then score the selected checkpoint on the test set.
+        """Train from ``start_iter`` on, then score the selected checkpoint on the test set.
 
         Returns:
             The results on the main process.
+
+        Raises:
+            Stopped: a signal came; the run was saved and can be resumed.
+            InputError: the loss became NaN or infinite.
         """
-        resumed = self.start_epoch > 0 and self._rule != "last"
-        if resumed and self.evaluation_due(self.start_epoch):
-            self.evaluate(self.start_epoch)  # the interruption may have come before it
-        if self.start_epoch < self.max_epoch:
-            results = super().train()
-            if self._rule == "last":
-                return results  # those of the last epoch
-        path = self.checkpointer.get_checkpoint_file() if self._rule == "last" else self._best_file
-        comm.synchronize()  # the main process has just written it
-        weights = Weights.read(path, final=True)
-        load_weights(self.checkpointer.model, weights.checkpoint)
-        logger.info("Testing %s, of epoch %s", path, weights.epoch)
-        return self._test(weights)
+        with stop_at_signals() as self._stop:
+            if self.start_iter < self.max_iter:
+                self._train_loop()
+                if self._rule == "last":
+                    return getattr(self, "_last_eval_results", {})  # those of the last epoch
+            path = self._final_file if self._rule == "last" else self._best_file
+            comm.synchronize()  # the main process has just written it
+            weights = Weights.read(path, final=True)
+            load_weights(self.checkpointer.model, weights.checkpoint)
+            logger.info("Testing %s, of epoch %s", path, weights.epoch)
+            return self._test(weights)
+
+    def _train_loop(self) -> None:
+        """Run iterations and hooks, from anywhere within an epoch; fast-reid's starts at epochs."""
+        self.iter = self.start_iter
+        self.epoch = self.start_epoch
+        logger.info("Starting training from epoch %d, iteration %d", self.epoch, self.iter)
+        with EventStorage(self.start_iter) as self.storage:
+            load_log_state(self.storage, self._log_state)
+            try:
+                self.before_train()
+                self._evaluate_what_was_missed()
+                for epoch in range(self.start_epoch, self.max_epoch):
+                    self.epoch = epoch
+                    self.before_epoch()
+                    while self.iter < (epoch + 1) * self.iters_per_epoch:
+                        self._save_or_stop()
+                        self.before_step()
+                        self.run_step()
+                        self.after_step()
+                        self.iter += 1
+                    self.after_epoch()  # a checkpoint between these two would miss its rate
+            except FloatingPointError as error:
+                raise InputError(
+                    "finite losses",
+                    " ".join(str(error).split()),
+                    "training has diverged: lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS",
+                ) from None
+            except InputError:
+                raise
+            except Exception:
+                logger.exception("Exception during training:")
+                raise
+            finally:
+                self.after_train()
+
+    def _evaluate_what_was_missed(self) -> None:
+        """Evaluate a resumed epoch whose selection the interruption may have prevented."""
+        whole = self.start_iter > 0 and self.start_iter % self.iters_per_epoch == 0
+        if whole and self._rule != "last" and self.evaluation_due(self.start_epoch):
+            self.evaluate(self.start_epoch)
+
+    def _save_or_stop(self) -> None:
+        """Between iterations, on all processes alike: save by the clock, or stop at a signal."""
+        checkpoints = next(h for h in self._hooks if isinstance(h, Checkpoints))
+        stop, due = self._stop.number, checkpoints.due()
+        if comm.get_world_size() > 1:
+            told = comm.all_gather((stop, due))
+            stop, due = max(number for number, _ in told), told[0][1]
+        if stop:
+            self.save_within_epoch()
+            raise Stopped(stop, f"saved after iteration {self.iter}; --resume goes on from there")
+        if due:
+            checkpoints.within_epoch()
 
     def _test(self, weights: Weights, split: str = "test") -> Mapping[str, object]:
-        known = {"data": self._data.test, "weights": weights, "split": split}
-        return self.test(self._given, self.model, **known)
+        known = {"data": self._data.test, "weights": weights, "split": split, "run": self._facts()}
+        saved = "the last checkpoint is whole; --resume goes on from there"
+        with self._stop.at_once(saved), kept_random_state():
+            return self.test(self._given, self.model, **known)
+
+    def _facts(self) -> dict[str, object]:
+        """Return what the results file says of the run, beside its weights."""
+        return {
+            "identity": self._run.identity.digest,
+            "interruptions": list(self._run.interruptions),
+            "warnings": list(self.warnings),
+        }
 
     def evaluation_due(self, epoch: int) -> bool:
         """Return whether the network is evaluated after so many epochs."""
@@ -217,7 +383,7 @@ class Trainer(DefaultTrainer):
         """Score the network after so many epochs; keep it if it is the rule's best so far."""
         final = self._rule == "last" and epoch == self.max_epoch
         weights = Weights(
-            file=Path(self.cfg.OUTPUT_DIR, "model_final.pth") if final else None,
+            file=self._final_file if final else None,
             record=self.record,
             rule=self._rule,
             epoch=epoch,
@@ -228,8 +394,12 @@ class Trainer(DefaultTrainer):
         if self._rule != "last" and comm.is_main_process() and results["metric"] > self._best:
             self._best = float(results["metric"])
             chosen = {SELECTED_BY: self._rule, "metric": self._best}
-            self.checkpointer.save("model_best", epoch=epoch - 1, **chosen)
+            self.checkpointer.save(BEST, epoch=epoch - 1, **chosen)
         return results
+
+    @property
+    def _final_file(self) -> Path:
+        return Path(self.cfg.OUTPUT_DIR, f"{FINAL}.pth")
 
     @property
     def _rule(self) -> str:
@@ -237,7 +407,7 @@ class Trainer(DefaultTrainer):
 
     @property
     def _best_file(self) -> Path:
-        return Path(self.cfg.OUTPUT_DIR, "model_best.pth")
+        return Path(self.cfg.OUTPUT_DIR, f"{BEST}.pth")
 
     def _best_so_far(self) -> float:
         """Score of the run's ``model_best``, if it was chosen as this run would choose."""
@@ -257,7 +427,11 @@ class Trainer(DefaultTrainer):
         built = []
         for hook in super().build_hooks():
             if isinstance(hook, hooks.EvalHook):
-                built += [Checkpoints(), Evaluations(0, lambda: self.evaluate(self.epoch + 1))]
+                built += [
+                    DivergenceWarning(),
+                    Checkpoints(),
+                    Evaluations(0, lambda: self.evaluate(self.epoch + 1)),
+                ]
             elif not isinstance(hook, hooks.PeriodicCheckpointer):
                 built.append(hook)
         return built
@@ -277,6 +451,6 @@ def _build_train_loader(
 
 def train(start: Start, resume: bool = False) -> Mapping[str, object]:
     """Train and test the selected checkpoint; test a finished run again if it is resumed."""
-    trainer = Trainer(*start)
+    trainer = Trainer(start.cfg, start.data, start.weights, start.run)
     trainer.resume_or_load(resume=resume)
     return trainer.train()

@@ -46,7 +46,7 @@ def checked_cost(cost: Tensor) -> Tensor:
             torch.maximum(-lowest, highest) <= limit,
             f"finite costs of at most {limit:.0e} in size",
             "NaN, infinity or a larger one",
-            "look for overflow where the cost was computed",
+            "in training, lower SOLVER.BASE_LR; else look for overflow in the costs",
         )
     return cost
 

@@ -1,0 +1,70 @@
+"""Stops a run at a signal: the iteration is finished and saved, then the process ends.
+
+SIGINT (Ctrl-C), SIGTERM and SIGHUP end a training with exit status 128 + the signal's number: 130,
+143, 129. A second signal ends the process at once.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from cmemd.errors import Stopped
+
+__all__ = ["Stop", "stop_at_signals"]
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Stop:
+    """Whether a signal has come; asked for between iterations.
+
+    Attributes:
+        number: of the signal that came, or 0.
+    """
+
+    def __init__(self) -> None:
+        self.number = 0
+        self._at_once: str | None = None
+
+    def take(self, number: int, frame: FrameType | None) -> None:
+        """Handle a signal: remember the first one; a second one has its usual effect."""
+        if self.number:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+            return
+        self.number = number
+        if self._at_once is not None:
+            raise Stopped(number, self._at_once)
+
+    @contextmanager
+    def at_once(self, detail: str) -> Iterator[None]:
+        """Let a signal end the run at once, in code that has nothing to save.
+
+        Args:
+            detail: what a user should know, for the line on stderr.
+        """
+        if self.number:
+            raise Stopped(self.number, detail)
+        self._at_once = detail
+        try:
+            yield
+        finally:
+            self._at_once = None
+
+
+@contextmanager
+def stop_at_signals() -> Iterator[Stop]:
+    """Yield what says whether a signal has come; outside the main thread none ever does."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop.take) for number in _SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
