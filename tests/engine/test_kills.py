@@ -144,7 +144,7 @@ def test_a_killed_study_goes_on_where_it_stopped(datasets, tmp_path, capsys):
     assert study(tmp_path / "whole", None)
     duration = time.monotonic() - begun
     rng = random.Random(0)
-    while not study(tmp_path / "cut", rng.uniform(0.2, 0.9) * duration):
+    while not study(tmp_path / "cut", rng.uniform(0.15, 0.5) * duration):
         kills += 1
         time.sleep(3)  # orphans notice between iterations
     runs = [f"{config.stem}/seed-{seed}" for config in configs for seed in (0, 1)]
