@@ -343,8 +343,9 @@ def test_a_training_does_not_replace_an_evaluations_results(train_net, tmp_path)
     assert (tmp_path / "out/archive-1/results.json").read_bytes() == before
 
 
-def test_ctrl_c_at_a_terminal_reaches_loader_workers_too(datasets, tmp_path):
-    """Every process of the group gets the signal; the run still saves, in one line."""
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_group_reaches_loader_workers_too(datasets, tmp_path, number):
+    """As of Ctrl-C at a terminal, or of a service manager; the run still saves, in one line."""
     keys = TINY | {
         "DATALOADER.NUM_WORKERS": "2",
         "SOLVER.MAX_EPOCH": "200",
@@ -359,10 +360,10 @@ def test_ctrl_c_at_a_terminal_reaches_loader_workers_too(datasets, tmp_path):
     while not (metrics.is_file() and metrics.stat().st_size):
         assert process.is_alive(), (tmp_path / "log.txt").read_text()[-2000:]
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, number)
     process.join(10)
-    assert process.exitcode == 130
+    assert process.exitcode == 128 + number
     log = (tmp_path / "log.txt").read_text()
-    assert log.splitlines()[-1].startswith("stopped by SIGINT: saved after iteration")
+    assert log.splitlines()[-1].startswith(f"stopped by {number.name}: saved after iteration")
     assert "Traceback" not in log
     assert list((tmp_path / "out").glob("model_iter_*.pth"))

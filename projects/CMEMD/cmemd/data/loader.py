@@ -9,7 +9,9 @@ from fastreid.data import build as fastreid_build
 from fastreid.utils import comm
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-__all__ = ["build_loader"]
+__all__ = ["build_loader", "shut_down"]
+
+_SECONDS = 8  # a run should end within ten
 
 
 def build_loader(dataset: Dataset, batch_sampler: Sampler, num_workers: int) -> DataLoader:
@@ -34,12 +36,25 @@ def build_loader(dataset: Dataset, batch_sampler: Sampler, num_workers: int) -> 
     )
 
 
+def shut_down(iterator: object) -> None:
+    """End the worker processes of an iterator over a loader, if it has any.
+
+    Otherwise they end when the iterator is collected, which an exception's traceback may delay
+    until the process ends and waits for them.
+    """
+    end = getattr(iterator, "_shutdown_workers", None)
+    if end is not None:
+        end()
+
+
 def _leave_signals(worker: int) -> None:
-    """Ignore Ctrl-C, and the first SIGTERM and SIGHUP; a second one may come from the parent."""
+    """Ignore Ctrl-C; after SIGTERM or SIGHUP go on for a few seconds."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _ignore_once)
+        signal.signal(number, _go_on)
 
 
-def _ignore_once(number: int, frame: FrameType | None) -> None:
+def _go_on(number: int, frame: FrameType | None) -> None:
+    """Leave the run time to finish its iteration; a second signal or the alarm ends the worker."""
     signal.signal(number, signal.SIG_DFL)
+    signal.alarm(_SECONDS)

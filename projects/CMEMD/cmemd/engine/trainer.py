@@ -22,7 +22,7 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from cmemd.data.build import build_dataset, test_dataset, train_dataset
 from cmemd.data.dataset import VisibleThermalDataset
-from cmemd.data.loader import build_loader
+from cmemd.data.loader import build_loader, shut_down
 from cmemd.data.places import PlacedSampler
 from cmemd.data.random_state import kept_random_state, load_random_state, random_state
 from cmemd.data.sampler import CrossModalitySampler
@@ -263,6 +263,7 @@ class Trainer(DefaultTrainer):
         if self._rule != "last":
             self._best = self._best_so_far()
         self.data_loader.batch_sampler.sampler.start = self.start_iter
+        shut_down(self._trainer._data_loader_iter)
         self._trainer._data_loader_iter = iter(self.data_loader)
         states = entries.get("random", ())
         if len(states) == comm.get_world_size():
@@ -349,6 +350,7 @@ class Trainer(DefaultTrainer):
                 logger.exception("Exception during training:")
                 raise
             finally:
+                shut_down(self._trainer._data_loader_iter)
                 self.after_train()
 
     def _evaluate_what_was_missed(self) -> None:
