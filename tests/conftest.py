@@ -1,16 +1,20 @@
 """Fixtures that several test folders use."""
 
 import logging
+import os
 import runpy
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import cmemd.compat  # noqa: F401  before torch and fastreid
+# The tests' tensors are tiny: PyTorch's threads would take longer to meet than to add.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest
+import cmemd.compat  # noqa: E402, F401  before torch and fastreid
 
-from cmemd.standin import draw_llcm, draw_regdb, draw_sysu
+import pytest  # noqa: E402
+
+from cmemd.standin import draw_llcm, draw_regdb, draw_sysu  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / "projects/CMEMD/configs"
