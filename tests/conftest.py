@@ -4,7 +4,7 @@ import logging
 import os
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 # The tests' tensors are tiny: PyTorch's threads would take longer to meet than to add.
@@ -67,20 +67,28 @@ def train_net(
     ) -> tuple[int, str]:
         opts = (TINY if tiny else {}) | {"OUTPUT_DIR": str(tmp_path / "out")}
         opts |= {name.replace("__", "."): str(value) for name, value in keys.items()}
-        argv = ["train_net.py", "--config-file", str(config), *words]
-        argv += [word for pair in opts.items() for word in pair]
-        monkeypatch.setattr(sys, "argv", argv)
         capsys.readouterr()
-        try:
-            runpy.run_path(str(REPOSITORY / "tools/train_net.py"), run_name="__main__")
-        except SystemExit as end:
-            return end.code, capsys.readouterr().err
-        finally:
-            _forget_log_handlers()
-        return 0, capsys.readouterr().err
+        status = start_train_net(monkeypatch, *words, config=config, opts=opts)
+        return status, capsys.readouterr().err
 
     monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
     return run
+
+
+def start_train_net(
+    patch: pytest.MonkeyPatch, *words: str, config: Path, opts: Mapping[str, str]
+) -> int:
+    """Runs tools/train_net.py in this process and returns its exit status."""
+    argv = ["train_net.py", "--config-file", str(config), *words]
+    argv += [word for pair in opts.items() for word in pair]
+    patch.setattr(sys, "argv", argv)
+    try:
+        runpy.run_path(str(REPOSITORY / "tools/train_net.py"), run_name="__main__")
+    except SystemExit as end:
+        return end.code
+    finally:
+        _forget_log_handlers()
+    return 0
 
 
 def _forget_log_handlers() -> None:
