@@ -42,11 +42,11 @@ TINY = {
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with tiny stand-ins.
 
-    SYSU-MM01: 20 identities, 3 images a camera. RegDB: 24 identities, 12 of them for training in
+    SYSU-MM01: 20 identities, 2 images a camera. RegDB: 24 identities, 12 of them for training in
     each split, 3 images a modality. LLCM: 18 identities, 12 of them for training, 1 image a camera.
     """
     root = tmp_path_factory.mktemp("datasets")
-    draw_sysu(root / "SYSU-MM01", ids=20, per_camera=3, size=(48, 24), seed=0)
+    draw_sysu(root / "SYSU-MM01", ids=20, per_camera=2, size=(48, 24), seed=0)
     draw_regdb(root / "RegDB", ids=24, per_camera=3, size=(48, 24), seed=0)
     draw_llcm(root / "LLCM", ids=18, per_camera=1, size=(48, 24), seed=0)
     return root

@@ -1,6 +1,7 @@
 """Imports what the server of ``tests.processes`` has ready; see there."""
 
 import contextlib
+import gc
 import importlib
 import sys
 import warnings
@@ -40,3 +41,4 @@ with contextlib.suppress(RuntimeError):
     importlib.import_module("torchvision")
 for _name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
     del sys.modules[_name]
+gc.freeze()  # else a collection would copy the pages of all that was imported

@@ -318,6 +318,7 @@ def test_a_diverging_loss_is_one_line_and_a_rising_one_a_warning(train_net, tmp_
     assert status == 2
     assert "lower SOLVER.BASE_LR" in message
     assert message.count("\n") == 1
-    keys = KEYS | {"SOLVER__OPT": "SGD", "SOLVER__BASE_LR": 1.5, "SOLVER__MAX_EPOCH": 9}
-    assert train_net(**keys, OUTPUT_DIR=tmp_path / "b")[0] == 0
+    keys = {"SOLVER__OPT": "SGD", "SOLVER__BASE_LR": 1.5, "SOLVER__WARMUP_ITERS": 0}
+    keys |= {"SOLVER__MAX_EPOCH": 9, "TEST__EVAL_PERIOD": 9, "OUTPUT_DIR": tmp_path / "b"}
+    assert train_net(**keys)[0] == 0
     assert any("may have diverged" in w for w in results(tmp_path / "b")["run"]["warnings"])
