@@ -1,29 +1,20 @@
-"""Runs of tools/train_net.py in processes that can be killed.
+"""Runs of tools/train_net.py in processes that can be killed."""
 
-They are forked from a server that has imported everything, which takes seconds.
-"""
-
-import multiprocessing
 import os
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import cmemd.engine.trainer  # noqa: F401  the server imports it once
-import cmemd.engine.trials  # noqa: F401
+from tests.processes import CONTEXT
 
 REPOSITORY = Path(__file__).parents[2]
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.engine.victim"])
 
-
-def start(
-    words: Sequence[str], environment: Mapping[str, str], output: Path
-) -> multiprocessing.Process:
+def start(words: Sequence[str], environment: Mapping[str, str], output: Path) -> BaseProcess:
     """Start tools/train_net.py with a command line; its output is appended to a file."""
-    process = _CONTEXT.Process(target=_run, args=(list(words), dict(environment), str(output)))
+    process = CONTEXT.Process(target=_run, args=(list(words), dict(environment), str(output)))
     process.start()
     return process
 

@@ -5,13 +5,13 @@ import runpy
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from tests.conftest import REPOSITORY
 from tests.processes import python
 
 import cmemd.engine.trials
+from cmemd.engine.children import Children
 
 REGDB = {
     "DATASETS__NAMES": "('RegDB',)",
@@ -90,11 +90,11 @@ def test_a_missing_split_stops_all_of_them(train_net, tmp_path, datasets, monkey
 
 
 def test_a_trial_has_a_process_of_its_own(train_net, tmp_path, monkeypatch):
-    def run(words, check):
-        assert (words[0], check) == (sys.executable, False)
-        return python(*words[1:])
+    def run(self, words):
+        assert words[0] == sys.executable
+        return python(*words[1:]).returncode
 
-    monkeypatch.setattr(cmemd.engine.trials, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(Children, "run", run)
     assert train_net("--trials", "3", **REGDB)[0] == 0
     assert card(tmp_path / "out")["run"]["trials"]["3"]["dataset"]["trial"] == 3
 
