@@ -202,7 +202,7 @@ def test_bad_input(export, tmp_path):
         ([], {"INPUT__SIZE_TEST": [64]}, "INPUT.SIZE_TEST [height, width]"),
         ([], {"MODEL__META_ARCHITECTURE": "Baseline"}, "META_ARCHITECTURE CMEMDNet, got Baseline"),
         ([], {"MODEL__HEADS__EMBEDDING_DIM": 16}, "another architecture"),
-        ([], {"config": "nowhere.yml"}, "no config file at nowhere.yml"),
+        ([], {"config": "nowhere.yml"}, "configuration file at nowhere.yml, got no file"),
         ([], {"weights": "nowhere.pth"}, "checkpoint at nowhere.pth, got no file"),
         (["--agw", "max"], {}, "expected --agw out of average, gem, got max"),
         (["--agw", "gem"], {}, "expected weights of the AGW code at"),

@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Print counts and findings; return 0 if the data set is usable, 1 if not.
 
     Raises:
-        InputError: for a root that is no folder, or a JSON file that cannot be written.
+        InputError: a root that is no folder, or a JSON file that cannot be written.
     """
     from cmemd.doctor import examine  # imports Pillow and NumPy, which slow every command's start
 

@@ -32,7 +32,7 @@ def run(args: argparse.Namespace) -> int:
     """Draw the data set; return the exit status.
 
     Raises:
-        InputError: for a malformed --size, or what the drawing raises.
+        InputError: a malformed --size, or what the drawing raises.
     """
     from cmemd.standin import STANDINS
 

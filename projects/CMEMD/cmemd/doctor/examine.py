@@ -34,7 +34,7 @@ def examine(layout: str, root: Path | str) -> Report:
         The report; ``usable`` says whether you can train and score on the data set.
 
     Raises:
-        InputError: for a missing folder, or one that you may not read.
+        InputError: a missing folder, or one that you may not read.
     """
     root = Path(root)
     if not root.is_dir():

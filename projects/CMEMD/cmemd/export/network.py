@@ -32,7 +32,7 @@ def inference_config(cfg: CfgNode) -> CfgNode:
     """Return a configuration without what no embedding depends on: paths and classes.
 
     Raises:
-        InputError: unless it describes a ``CMEMDNet`` whose images are only resized, to one size.
+        InputError: it describes no ``CMEMDNet`` whose images are only resized, to one size.
     """
     if cfg.MODEL.META_ARCHITECTURE != CMEMD:
         raise InputError(

@@ -3,8 +3,6 @@
 Shape legend: N images of H x W; D channels of the embedding.
 """
 
-import cmemd.compat  # noqa: F401  before fastreid
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
