@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.conftest import CONFIGS
-from tests.engine.test_trials import card
+from tests.engine.test_trials import trial_results
 
 from cmemd.cli.main import main
 from cmemd.engine.provenance import config_sha256
@@ -35,7 +35,7 @@ def prepare(variants, metrics):
             run.folder.mkdir(parents=True, exist_ok=True)
             if metric is None:
                 continue
-            document = card(metric, config_sha256(run.cfg)) | {"per_query": "q.npz"}
+            document = trial_results(metric, config_sha256(run.cfg)) | {"per_query": "q.npz"}
             (run.folder / "waiting.json").write_text(json.dumps(document))
             arrays = {
                 "0/queries": np.arange(30).reshape(10, 3),

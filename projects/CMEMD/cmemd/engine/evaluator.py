@@ -216,8 +216,8 @@ def _flat(document: Mapping[str, Any]) -> OrderedDict[str, float]:
         name = entry["protocol"]
         name += "/flip" if entry["flip"] else ""
         name += "/re-ranked" if entry["reranking"] else ""
-        for figure, heading in HEADINGS.items():
-            flat[f"{name}/{heading}"] = entry["mean"][figure]
+        for metric, heading in HEADINGS.items():
+            flat[f"{name}/{heading}"] = entry["mean"][metric]
     first = document["scores"][0]["mean"]
     flat["metric"] = (first["rank1"] + first["mAP"]) / 2
     return flat
