@@ -9,6 +9,7 @@ import cmemd.plugin  # noqa: F401  before torch and fastreid
 import numpy as np
 import pytest
 import torch
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from tests.conftest import CONFIGS, REPOSITORY
 from tests.export.conftest import options, save_checkpoint, tiny_config
 
@@ -208,6 +209,12 @@ def test_bad_input(export, tmp_path):
         (["--agw", "gem"], {}, "expected weights of the AGW code at"),
     ):
         assert message in refused(export, tmp_path, *words, **keys), (words, keys)
+
+
+def test_a_backbone_without_the_parts_of_a_graph(export, tmp_path, monkeypatch):
+    monkeypatch.setitem(BACKBONE_REGISTRY._obj_map, "build_own", lambda cfg: torch.nn.Identity())
+    message = refused(export, tmp_path, MODEL__BACKBONE__NAME="build_own")
+    assert "got build_own, without stems, global_stream, local_stream: give your" in message
 
 
 def test_evaluating_without_the_data_set(export, tmp_path, monkeypatch):

@@ -23,7 +23,6 @@ from cmemd.errors import InputError
 from cmemd.evaluation.distances import check_distance
 from cmemd.evaluation.features_file import order_by_name, write_features
 from cmemd.evaluation.protocols import choose_sampling, get_protocols
-from cmemd.evaluation.ranked_gallery import draw_ranked_gallery
 from cmemd.evaluation.results import Column, results_document, write_results
 from cmemd.evaluation.samples import Samples
 from cmemd.evaluation.scoring import Reranking, score_all
@@ -142,6 +141,8 @@ class VisibleThermalEvaluator(DatasetEvaluator):
             write_features(samples, self._output_dir / "features.npz")
         write_results(document, self._output_dir / "results.json", columns, samples)
         if self._ranked_gallery_queries > 0:
+            from cmemd.evaluation.ranked_gallery import draw_ranked_gallery  # loads matplotlib
+
             draw_ranked_gallery(
                 samples,
                 self._protocols[0],
