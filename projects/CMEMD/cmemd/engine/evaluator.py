@@ -36,8 +36,8 @@ logger = logging.getLogger(__name__)
 class VisibleThermalEvaluator(DatasetEvaluator):
     """Score a test set's features under visible-thermal protocols.
 
-    Queries and galleries are chosen by modality and camera from all images of the test set, so
-    the loader's order and fast-reid's ``num_query`` do not matter. The output folder gets
+    It chooses queries and galleries by modality and camera from all images of the test set. The
+    loader's order and fast-reid's ``num_query`` do not matter. The output folder gets
     ``results.json``, ``results.per_query.npz`` and ``ranked_gallery.png``; a later evaluation
     replaces them.
 
