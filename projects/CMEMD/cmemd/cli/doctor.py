@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from cmemd.data.layouts import LAYOUTS
+from cmemd.doctor import EXAMINERS
 from cmemd.errors import InputError
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -15,7 +15,7 @@ HELP = "examine a copy of a data set: exit status 0 if it is usable, 1 if not"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--layout", required=True, choices=LAYOUTS, help="data set whose folders are expected"
+        "--layout", required=True, choices=EXAMINERS, help="data set whose folders are expected"
     )
     parser.add_argument("--root", required=True, type=Path, help="the data set's own folder")
     parser.add_argument(
@@ -27,7 +27,7 @@ def run(args: argparse.Namespace) -> int:
     """Print counts and findings; return 0 if the data set is usable, 1 if not.
 
     Raises:
-        InputError: for a root that is no folder, or a JSON file that cannot be written.
+        InputError: a root that is no folder, or a JSON file that cannot be written.
     """
     from cmemd.doctor import examine  # imports Pillow and NumPy, which slow every command's start
 

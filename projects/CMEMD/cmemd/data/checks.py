@@ -22,7 +22,7 @@ def find_folder(name: str, root: str | os.PathLike, folder: str, combineall: boo
         combineall: fast-reid's COMBINEALL; must be False.
 
     Raises:
-        InputError: for a missing or empty folder, or a true ``combineall``.
+        InputError: a missing or empty folder, or a true ``combineall``.
     """
     if combineall:
         raise InputError(
@@ -51,7 +51,7 @@ def check_disjoint(one: Iterable[int], other: Iterable[int], uses: str, where: P
         where: the lists that name them.
 
     Raises:
-        InputError: for an identity in both.
+        InputError: an identity in both.
     """
     shared = sorted(set(one) & set(other))
     if shared:
@@ -71,7 +71,7 @@ def check_both_modalities(items: Sequence[ImageItem], use: str, folder: Path) ->
         folder: the data set's.
 
     Raises:
-        InputError: for a modality without images.
+        InputError: a modality without images.
     """
     for modality in Modality:
         if not any(item.modality is modality for item in items):
@@ -98,7 +98,7 @@ def hold_out(items: Sequence[ImageItem], share: float) -> tuple[list[ImageItem],
         none.
 
     Raises:
-        InputError: for an invalid share, or a single identity.
+        InputError: an invalid share, or a single identity.
     """
     if not 0 <= share < 1:
         raise InputError(

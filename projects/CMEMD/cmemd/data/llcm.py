@@ -38,7 +38,7 @@ class LLCM(ImageDataset):
         combineall: fast-reid's COMBINEALL; must be False.
 
     Raises:
-        InputError: for a missing folder, list or listed image, a malformed list, training and test
+        InputError: a missing folder, list or listed image, a malformed list, training and test
             lists that share an identity, a use without images of one modality, or an invalid
             share.
     """

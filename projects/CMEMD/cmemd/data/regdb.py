@@ -38,7 +38,7 @@ class RegDB(ImageDataset):
         combineall: fast-reid's COMBINEALL; must be False.
 
     Raises:
-        InputError: for a missing folder, list or listed image, a malformed list, lists of a split
+        InputError: a missing folder, list or listed image, a malformed list, lists of a split
             that name different identities, training and test lists that share one, or an invalid
             trial or share.
     """

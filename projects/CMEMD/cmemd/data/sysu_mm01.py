@@ -40,7 +40,7 @@ class SYSUMM01(ImageDataset):
         combineall: fast-reid's COMBINEALL; must be False.
 
     Raises:
-        InputError: for a missing or empty folder or list, overlapping lists, or a use without
+        InputError: a missing or empty folder or list, overlapping lists, or a use without
             images of one modality.
     """
 

@@ -44,7 +44,7 @@ def as_modality(value: object) -> Modality:
         value: a ``Modality``, "visible" or "thermal".
 
     Raises:
-        InputError: for any other value. Numbers are refused because data sets number their
+        InputError: any other value. Numbers are refused because data sets number their
             modalities differently.
     """
     if isinstance(value, Modality):

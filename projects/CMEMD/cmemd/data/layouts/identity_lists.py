@@ -27,7 +27,7 @@ def read_ids(folder: Path | str, name: str) -> list[int]:
         The identities in the file's order.
 
     Raises:
-        InputError: for an unknown name, a missing file, or a malformed, empty or repeating list.
+        InputError: an unknown name, a missing file, or a malformed, empty or repeating list.
     """
     if name not in ID_LISTS:
         raise InputError(
@@ -49,7 +49,7 @@ def read_matlab_variable(path: Path, name: str) -> Any:
     """Return one variable of a MATLAB file.
 
     Raises:
-        InputError: for another or damaged file, or one without the variable.
+        InputError: another or damaged file, or one without the variable.
     """
     from scipy.io import loadmat  # half a second; text files are read without it
 

@@ -89,7 +89,7 @@ def read_index(
         The images in the file's order.
 
     Raises:
-        InputError: unless ``on_fault`` is given: the file is missing or empty; or a line is not
+        InputError: without ``on_fault``: the file is missing or empty; or a line is not
             ``path label``, leaves the data set, names no identity or a missing image, or its label
             does not go with one identity alone.
     """

@@ -1,40 +1,32 @@
 """Examine a copy of a data set: folders, lists and every image."""
 
 import json
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
 
-from cmemd.data.layouts import LAYOUTS, llcm, regdb, sysu
-from cmemd.doctor.llcm import examine_llcm
+from cmemd.data.layouts import LAYOUTS
+from cmemd.doctor import EXAMINERS
 from cmemd.doctor.pixels import report_pixels
-from cmemd.doctor.regdb import examine_regdb
 from cmemd.doctor.report import Report
-from cmemd.doctor.sysu import examine_sysu
 from cmemd.doctor.tree import META, ImageFile
 from cmemd.errors import InputError
 
 __all__ = ["examine"]
-
-# Name of a layout -> what examines its folders and lists.
-_EXAMINERS: dict[str, Callable[[Path, Report], list[ImageFile]]] = {
-    sysu.LAYOUT.name: examine_sysu,
-    regdb.LAYOUT.name: examine_regdb,
-    llcm.LAYOUT.name: examine_llcm,
-}
 
 
 def examine(layout: str, root: Path | str) -> Report:
     """Examine a copy of a data set: folders, lists, and every image decoded.
 
     Args:
-        layout: name of one of ``cmemd.data.layouts.LAYOUTS``.
+        layout: name of one of ``EXAMINERS``.
         root: the data set's own folder.
 
     Returns:
         The report; ``usable`` says whether you can train and score on the data set.
 
     Raises:
-        InputError: for a missing folder, or one that you may not read.
+        InputError: a missing folder, or one that you may not read.
     """
     root = Path(root)
     if not root.is_dir():
@@ -44,8 +36,10 @@ def examine(layout: str, root: Path | str) -> Report:
             "give --root the folder itself",
         )
     report = Report(LAYOUTS[layout].title, str(root), standin=_standin(root / META))
+    examine_tree: Callable[[Path, Report], list[ImageFile]]
+    examine_tree = pkgutil.resolve_name(EXAMINERS[layout])
     try:
-        files = _EXAMINERS[layout](root, report)
+        files = examine_tree(root, report)
     except PermissionError as error:
         raise InputError("readable folders", error, "change their permissions") from None
     report_pixels(root, files, report)
