@@ -2,14 +2,12 @@ import argparse
 import json
 import subprocess
 import sys
-from multiprocessing.pool import ThreadPool
 
 import pytest
 from tests.trees import copy_tree
 
 from cmemd.cli import doctor
 from cmemd.data.layouts import LAYOUTS
-from cmemd.doctor import pixels
 from cmemd.errors import readable_errors
 
 
@@ -19,12 +17,6 @@ def run(*words: object) -> int:
     args = parser.parse_args(list(map(str, words)))
     with readable_errors():
         return doctor.run(args)
-
-
-@pytest.fixture(autouse=True)
-def threads(monkeypatch):
-    """Threads start faster than processes, which the last test shows."""
-    monkeypatch.setattr(pixels, "Pool", ThreadPool)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 import io
 import json
 import shutil
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +10,8 @@ from scipy.io import savemat
 from tests.trees import copy_tree
 
 from cmemd.data.layouts import LAYOUTS
-from cmemd.doctor import Severity, examine, pixels
+from cmemd.doctor import Severity, examine
 from cmemd.errors import InputError
-
-
-@pytest.fixture(autouse=True)
-def threads(monkeypatch):
-    """Threads start faster than processes; tests/cli/test_doctor.py shows the processes."""
-    monkeypatch.setattr(pixels, "Pool", ThreadPool)
 
 
 def encoded(form: str, chroma: int) -> bytes:

@@ -1,7 +1,8 @@
 """Examine a copy of a data set: folders, lists and every image."""
 
+import contextlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cmemd.data.layouts import LAYOUTS, llcm, regdb, sysu
@@ -9,11 +10,15 @@ from cmemd.doctor.llcm import examine_llcm
 from cmemd.doctor.pixels import report_pixels
 from cmemd.doctor.regdb import examine_regdb
 from cmemd.doctor.report import Report
+from cmemd.doctor.sums import report_sums
 from cmemd.doctor.sysu import examine_sysu
-from cmemd.doctor.tree import META, ImageFile
+from cmemd.doctor.tree import META, ImageFile, report_left_out
 from cmemd.errors import InputError
+from cmemd.files import file_sha256
 
 __all__ = ["examine"]
+
+_LINE = 2**16  # bytes of a stand-in's first line, at most
 
 # Name of a layout -> what examines its folders and lists.
 _EXAMINERS: dict[str, Callable[[Path, Report], list[ImageFile]]] = {
@@ -23,12 +28,13 @@ _EXAMINERS: dict[str, Callable[[Path, Report], list[ImageFile]]] = {
 }
 
 
-def examine(layout: str, root: Path | str) -> Report:
+def examine(layout: str, root: Path | str, sums: Mapping[str, str] | None = None) -> Report:
     """Examine a copy of a data set: folders, lists, and every image decoded.
 
     Args:
         layout: name of one of ``cmemd.data.layouts.LAYOUTS``.
         root: the data set's own folder.
+        sums: path below it -> SHA-256 that the file should have.
 
     Returns:
         The report; ``usable`` says whether you can train and score on the data set.
@@ -48,16 +54,31 @@ def examine(layout: str, root: Path | str) -> Report:
         files = _EXAMINERS[layout](root, report)
     except PermissionError as error:
         raise InputError("readable folders", error, "change their permissions") from None
+    report_left_out(root, report)
     report_pixels(root, files, report)
+    _hash_lists(root, LAYOUTS[layout].list_folder, report)
+    if sums is not None:
+        report_sums(root, sums, report)
     report.compare_counts()
     return report
 
 
+def _hash_lists(root: Path, folder: str, report: Report) -> None:
+    if not (root / folder).is_dir():
+        return
+    for path in sorted((root / folder).iterdir()):
+        if path.is_file() and not path.name.startswith("."):
+            with contextlib.suppress(OSError):  # the reader of that list tells
+                report.digests[f"{folder}/{path.name}"] = file_sha256(path)
+
+
 def _standin(meta: Path) -> str | None:
     """Return the title of the data set that a stand-in imitates, from its first line, or None."""
+    if not meta.is_file():  # opening a pipe would wait for ever
+        return None
     try:
         with meta.open(encoding="utf-8") as file:
-            name = json.loads(file.readline())["standin"]
+            name = json.loads(file.readline(_LINE))["standin"]
     except (OSError, ValueError, TypeError, KeyError):
         return None
     return name if isinstance(name, str) else None

@@ -5,15 +5,13 @@ from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from cmemd.data.images import list_images
+from cmemd.data.image_files import find_images
 from cmemd.data.layouts import llcm
 from cmemd.data.layouts.identity_lists import read_ids
 from cmemd.data.modality import Modality
 from cmemd.doctor.lists import NO_INDEX, path_of, read_to_the_end, report_overlap
 from cmemd.doctor.report import Fault, Report, Severity
 from cmemd.doctor.tree import (
-    FOREIGN,
-    META,
     ImageFile,
     identity_folders,
     pids,
@@ -114,20 +112,9 @@ def _test_images(root: Path, report: Report) -> list[ImageFile]:
 
 def _images_outside_test(root: Path, report: Report) -> set[str]:
     """Return the paths of the images that training lists may name."""
-    found = set()
-    skipped = [root / _LISTS, *(root / folder for folder in llcm.TEST_FOLDERS.values())]
-    for name, subfolders, files in os.walk(root):
-        folder = Path(name)
-        images = {path.name for path in list_images(folder)}
-        prefix = folder.relative_to(root)
-        found |= {(prefix / image).as_posix() for image in images}
-        hidden = {x for x in subfolders if x.startswith(".")}
-        others = sorted((set(files) - images - {META}) | hidden)
-        report.add(FOREIGN, ((prefix / x).as_posix() for x in others))
-        subfolders[:] = sorted(
-            x for x in subfolders if folder / x not in skipped and x not in hidden
-        )
-    return found
+    skip = [root / _LISTS, *(root / folder for folder in llcm.TEST_FOLDERS.values())]
+    found = find_images(root, report.tally, skip)
+    return {path.relative_to(root).as_posix() for path in found}
 
 
 def _read_test_ids(root: Path, report: Report) -> set[int]:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from cmemd.data.image_files import Tally
 from cmemd.data.images import chroma
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
@@ -79,6 +80,7 @@ class Predictor:
     Attributes:
         folder: the checked ``ModelFolder``.
         skipped: path (for an array its number) and reason of each unusable image, over all calls.
+        noted: images that were used although something in them is ignored, over all calls.
         suspects: number of images that look like the other modality, over all calls.
 
     Raises:
@@ -128,6 +130,7 @@ class Predictor:
         self.on_corrupt = on_corrupt
         self.workers = workers
         self.skipped: list[tuple[object, str]] = []
+        self.noted = Tally()
         self.suspects = 0
 
     @property
@@ -235,7 +238,7 @@ class Predictor:
             if isinstance(image, np.ndarray):
                 pixels = from_array(image, bgr, *size)
             elif isinstance(image, (str, os.PathLike)):
-                pixels = read_image(image, *size)
+                pixels = read_image(image, *size, self.noted)
             else:
                 raise InputError(
                     "paths or arrays as images",
