@@ -38,7 +38,7 @@ def seen(tmp_path):
 def test_size_is_the_files_own_and_chroma_the_channels_distance(seen):
     # |200 - 80| on the upper half, 0 on the lower one: 60 on average
     pixels = np.concatenate([flat(32, 40, 200, 100, 80), flat(32, 40, 90, 90, 90)])
-    assert seen(encoded(pixels, "BMP"), "a.bmp") == (64, 40, 60.0, None)
+    assert seen(encoded(pixels, "BMP"), "a.bmp")[:4] == (64, 40, 60.0, None)
     jpeg = seen(encoded(pixels, quality=95))
     assert jpeg[:2] == (64, 40)
     assert jpeg.chroma == pytest.approx(60, abs=1)
@@ -93,7 +93,7 @@ def test_the_end_of_a_thumbnail_is_not_the_images(seen):
     exif = b"Exif\0\0" + encoded(NOISE[:8, :8])
     whole = encoded(NOISE, quality=90, exif=exif)
     assert seen(whole).problem is None
-    assert seen(whole[:-900] + bytes(900)).problem == "the end of the JPEG is missing"
+    assert seen(whole[:-900] + bytes(900)).problem == "Premature end of JPEG file"
 
 
 def test_padding_behind_the_end_of_a_jpeg_is_no_damage(seen):

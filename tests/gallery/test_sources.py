@@ -34,6 +34,9 @@ def test_a_list_gives_labels_and_its_order(tmp_path):
         "über/a.jpg,,,\n"
     )
     (tmp_path / "list.csv").write_text(text, encoding="utf-8")
+    (tmp_path / "über").mkdir()
+    for name in ("b, c.jpg", "über/a.jpg"):
+        (tmp_path / name).touch()
     noon = datetime(2024, 5, 31, 12, tzinfo=timezone.utc)
     assert find_sources(str(tmp_path / "list.csv")) == [
         Source(str(tmp_path / "b, c.jpg"), 'O\'Neil "x"', "7", noon),
@@ -85,7 +88,7 @@ def test_lists_and_names_that_are_not_utf_8_are_told(tmp_path):
         find_sources(str(tmp_path / "l.txt"))
     os.mkdir(tmp_path / "odd")
     open(os.path.join(os.fsencode(tmp_path), b"odd/\xff.jpg"), "w").close()
-    with pytest.raises(InputError, match="expected file names in UTF-8"):
+    with pytest.raises(InputError, match=r"none \(1 a name that is not UTF-8: .*odd/.udcff\.jpg\)"):
         find_sources(str(tmp_path / "odd"))
 
 

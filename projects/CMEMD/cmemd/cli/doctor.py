@@ -49,10 +49,11 @@ def run(args: argparse.Namespace) -> int:
     from cmemd.doctor.sums import format_sums, read_sums
     from cmemd.files import write_whole
 
-    if args.write_sums and (os.path.lexists(args.write_sums) or not args.write_sums.parent.is_dir()):
+    new = args.write_sums
+    if new and (os.path.lexists(new) or not new.parent.is_dir()):
         raise InputError(
             "a new file in an existing folder for --write-sums",
-            args.write_sums,
+            new,
             "make its folder, or name another file",
         )
     if args.json and (args.json.is_dir() or not args.json.parent.is_dir()):
@@ -65,10 +66,9 @@ def run(args: argparse.Namespace) -> int:
     print(report.to_text())
     if args.json:
         write_whole(args.json, (json.dumps(report.to_dict(), indent=2) + "\n").encode())
-    if args.write_sums and report.usable:
-        sums = format_sums(report.digests)
-        write_whole(args.write_sums, sums.encode("utf-8", "surrogateescape"))
-        print(f"{len(report.digests):,} checksums in {args.write_sums}")
-    elif args.write_sums:
+    if new and report.usable:
+        write_whole(new, format_sums(report.digests).encode("utf-8", "surrogateescape"))
+        print(f"{len(report.digests):,} checksums in {new}")
+    elif new:
         print("no checksums written: they would certify this copy")
     return 0 if report.usable else 1

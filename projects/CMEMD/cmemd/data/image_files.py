@@ -45,7 +45,7 @@ class Reason(Enum):
 
     EXTENSION = ("not one of .jpg, .jpeg, .png and .bmp", False, False)
     HIDDEN = ("hidden: the name starts with a dot", False, False)
-    MISSING = ("no such file", False, True)
+    MISSING = ("no file", False, True)
     NOT_REGULAR = ("a folder, pipe, socket or device, not a file", False, True)
     NOT_UTF8 = ("a name that is not UTF-8", False, True)
     LINKED_FOLDER = ("a link to a folder, which is not followed", False, False)

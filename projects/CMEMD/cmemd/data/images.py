@@ -185,7 +185,7 @@ def max_pixels() -> int:
     """
     text = os.getenv("CMEMD_MAX_MEGAPIXELS", str(_MEGAPIXELS))
     if not text.isdecimal() or not 0 < int(text) <= 10**6:
-        raise InputError("CMEMD_MAX_MEGAPIXELS from 1 to 1000000", repr(text), "correct or unset it")
+        raise InputError("CMEMD_MAX_MEGAPIXELS from 1 to 1000000", repr(text), "correct it")
     return int(text) * 10**6
 
 

@@ -1,11 +1,10 @@
 """Examine LLCM: training images by lists, test images by folders."""
 
-import os
 from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from cmemd.data.image_files import find_images
+from cmemd.data.image_files import find_images, why_left_out
 from cmemd.data.layouts import llcm
 from cmemd.data.layouts.identity_lists import read_ids
 from cmemd.data.modality import Modality
@@ -90,7 +89,7 @@ def _examine_training(root: Path, outside: set[str], report: Report) -> list[Ima
             path = path_of(entry)
             if path in files and files[path].modality is not modality:
                 report.add(BOTH_LISTS, [f"{name}:{entry.line}: {path}"])
-            elif os.path.isfile(entry.path):
+            elif why_left_out(entry.path) is None:
                 files[path] = ImageFile(path, PurePosixPath(name).stem, entry.pid, modality)
     report.add(NOT_LISTED, sorted(outside - files.keys()))
     return list(files.values())

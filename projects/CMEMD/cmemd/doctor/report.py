@@ -147,7 +147,7 @@ class Report:
                 (row.subject, _cell(row.expected), _cell(row.found), mark if row.differs else "")
                 for row in self.rows
             ],
-            headers=(f"{self.data_set} in {self.root}", "expected", "found", ""),
+            headers=(f"{self.data_set} in {shown(self.root)}", "expected", "found", ""),
             colalign=("left", "right", "right", "left"),
             tablefmt="plain",
             disable_numparse=True,

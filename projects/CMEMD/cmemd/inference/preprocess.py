@@ -21,9 +21,7 @@ class UnusableImageError(InputError):
     """This image cannot be embedded; other images can."""
 
 
-def read_image(
-    path: Path | str, height: int, width: int, tally: Tally | None = None
-) -> np.ndarray:
+def read_image(path: Path | str, height: int, width: int, tally: Tally | None = None) -> np.ndarray:
     """Read an image file at the model's size.
 
     Args:
