@@ -55,7 +55,7 @@ class Reason(Enum):
     SAME_FILE = ("the same file as another name", True, False)
     FRAMES = ("several frames: the first counts", True, False)
     ROTATED = ("an EXIF orientation, which is ignored: rotate the pixels", True, False)
-    DOUBTFUL = ("stray bytes, which may be damage", True, False)
+    DOUBTFUL = ("damaged, or with stray bytes of its camera", True, False)
 
     def __init__(self, words: str, used: bool, fault: bool) -> None:
         self.words = words
@@ -169,7 +169,7 @@ def find_images(folder: Path, tally: Tally, skip: Collection[Path] = ()) -> list
             and not _looks_like_image(name)
             and Path(place, name) not in skip
         ]
-    return [path for place in sorted(folders) for path in _sift(place, tally, deep=True)]
+    return [path for place in sorted(folders, key=str) for path in _sift(place, tally, deep=True)]
 
 
 def shown(name: str) -> str:

@@ -40,6 +40,7 @@ __all__ = [
     "damage",
     "find_images",
     "has_jpeg_end",
+    "is_doubtful",
     "list_images",
     "max_pixels",
     "open_image",
@@ -54,6 +55,8 @@ _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _MEGAPIXELS = 50
 _MAX_BYTES = 2**28  # 50 megapixels of 32 bits fit
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_PROGRESSIVE, _SCAN = 0xC2, 0xDA
+_NO_SEGMENT = frozenset((0x00, 0x01, 0xFF, *range(0xD0, 0xDA)))
 _PNG_START = b"\x89PNG\r\n\x1a\n"
 _ORIENTATION = 0x0112
 # There is no agreed way from more than 8 bits down to 8: Pillow clips 16-bit grey at 255, and each
@@ -215,6 +218,14 @@ def damage(data: bytes, form: str | None) -> str | None:
     return _png_damage(data) if form == "PNG" else None
 
 
+def is_doubtful(problem: str) -> bool:
+    """Return whether a whole JPEG may show this problem: bytes that belong to nothing.
+
+    Many cameras write a few before the end; where data was damaged, some are left over as well.
+    """
+    return "extraneous" in problem
+
+
 def chroma(image: np.ndarray) -> float:
     """Return how far an image's channels differ: mean over pixels of the largest minus the least.
 
@@ -260,9 +271,7 @@ def _inspect(path: Path | str, data: bytes, image: Image.Image, tally: Tally) ->
     for reason in peculiarities(image):
         tally.add(reason, path)
     problem = damage(data, image.format)
-    # Many cameras write a few stray bytes before the end of a whole image, so that alone is no
-    # reason to leave one out.
-    if problem and "extraneous" in problem:
+    if problem and is_doubtful(problem):
         tally.add(Reason.DOUBTFUL, path)
     elif problem:
         raise InputError(f"an image in {path}", f"a damaged one ({problem})", _RESTORE)
@@ -276,7 +285,37 @@ def _jpeg_damage(data: bytes) -> str | None:
         if not str(error).startswith(_UNSUPPORTED):
             return str(error)
         return None if has_jpeg_end(data) else "the end of the JPEG is missing"
-    return None
+    return None if _has_all_scans(data) else "the last scans of a progressive JPEG are missing"
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Return whether a JPEG's scans bring every coefficient to its full precision.
+
+    A progressive JPEG that was cut between two scans is a valid, blurred one. Other JPEGs have a
+    scan for all at once.
+    """
+    missing: dict[int, set[int]] = {}  # component -> coefficients that are not exact yet
+    at = 2
+    while at + 4 <= len(data) and data[at : at + 2] != _JPEG_END:
+        if data[at] != 0xFF or data[at + 1] in _NO_SEGMENT:  # pixel data, or padding
+            at = data.find(b"\xff", at + 1)
+            if at < 0:
+                break
+            continue
+        marker, (length,) = data[at + 1], struct.unpack(">H", data[at + 2 : at + 4])
+        segment = data[at + 4 : at + 2 + length]
+        if marker == _PROGRESSIVE:
+            missing = {segment[6 + 3 * n]: set(range(64)) for n in range(segment[5])}
+        elif marker == _SCAN:
+            if not missing:
+                return True
+            count = segment[0]
+            first, last, precision = segment[1 + 2 * count : 4 + 2 * count]
+            if precision & 15 == 0:
+                for n in range(count):
+                    missing[segment[1 + 2 * n]] -= set(range(first, last + 1))
+        at += 2 + length
+    return not any(missing.values())
 
 
 def _png_damage(data: bytes) -> str | None:

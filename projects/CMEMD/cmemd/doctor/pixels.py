@@ -14,7 +14,7 @@ from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
 from cmemd.data.image_files import Reason
-from cmemd.data.images import chroma, damage, open_image, peculiarities, read_bytes
+from cmemd.data.images import chroma, damage, is_doubtful, open_image, peculiarities, read_bytes
 from cmemd.data.modality import Modality
 from cmemd.doctor.report import Fault, Report, Severity
 from cmemd.doctor.tree import ImageFile
@@ -39,9 +39,18 @@ SWAPPED = 0.5
 # Share of a visible camera's images that are grey: from here on it looks like a thermal one.
 COLOURLESS = 0.9
 
+# Share, and least number, of images with stray bytes from which on they are the camera's habit and
+# no damage [C].
+_HABIT, _HABIT_IMAGES = 0.9, 100
+
 _AHEAD = 8  # images that wait for each thread
 
 UNREADABLE = Fault(Severity.ERROR, "damaged or unreadable images", "restore them from the data set")
+STRAY_BYTES = Fault(
+    Severity.WARNING,
+    "nearly all images hold stray bytes",
+    "nothing, if the camera writes them: but damage that leaves bytes over cannot be told then",
+)
 FRAMES = Fault(
     Severity.ERROR,
     "images of several frames",
@@ -101,6 +110,8 @@ def decode(path: Path) -> Decoded:
         pixels = np.asarray(image.convert("RGB"))
         problem = damage(data, image.format)
         notes = tuple(peculiarities(image))
+        if problem and is_doubtful(problem):
+            problem, notes = None, (*notes, Reason.DOUBTFUL)
     except UnidentifiedImageError:
         problem = "no image"
     except Exception as error:  # noqa: BLE001 - Pillow raises many kinds for damaged files
@@ -144,6 +155,15 @@ def report_decoded(files: Sequence[ImageFile], decoded: Sequence[Decoded], repor
         UNREADABLE,
         (f"{file.path}: {x.problem}" for file, x in zip(files, decoded, strict=True) if x.problem),
     )
+    doubtful = [
+        file.path
+        for file, seen in zip(files, decoded, strict=True)
+        if Reason.DOUBTFUL in seen.notes
+    ]
+    if len(doubtful) >= max(_HABIT_IMAGES, _HABIT * len(files)):
+        report.add(STRAY_BYTES, [f"{len(doubtful):,} of {len(files):,} images"])
+    else:
+        report.add(UNREADABLE, (f"{path}: {Reason.DOUBTFUL.words}" for path in doubtful))
     for reason, fault in ((Reason.FRAMES, FRAMES), (Reason.ROTATED, ROTATED)):
         found = zip(files, decoded, strict=True)
         report.add(fault, (file.path for file, seen in found if reason in seen.notes))
