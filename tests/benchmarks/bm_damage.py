@@ -38,9 +38,7 @@ def main() -> None:
         draw_sysu(root, ids=args.images // 4 + 5, per_camera=1, size=(height, width), seed=0)
         paths = sorted(root.glob("cam*/*/*.jpg"))[: args.images]
         images = [Image.open(path).convert("RGB") for path in paths]
-    print(
-        f"{len(images)} images of {args.size}, {args.tries} tries each; found strictly, by Pillow"
-    )
+    print(f"{len(images)} images of {args.size}, {args.tries} tries each; found, found by Pillow")
     for saved, options in SAVED.items():
         files = [_encoded(image, options) for image in images]
         for kind, spoil in DAMAGE.items():

@@ -335,10 +335,8 @@ def _png_damage(data: bytes) -> str | None:
 def _orientation(image: Image.Image) -> int:
     """Return the EXIF orientation, 1 if there is none that can be read.
 
-    Pillow's own reader warns of each oddity in other fields.
+    Pillow's own reader warns of each oddity in other fields. It turns a TIFF itself.
     """
-    if image.format == "TIFF":
-        return image.tag_v2.get(_ORIENTATION, 1)
     exif = image.info.get("exif") or b""
     exif = exif.removeprefix(b"Exif\0\0")
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
