@@ -129,7 +129,7 @@ def _listed(what: str, tally: Tally) -> Iterable[_Named]:
 
 def _beside(file: Path, name: str) -> str:
     r"""Return a listed path; it starts at the list's folder, and ``\`` may separate folders."""
-    path = os.path.join(file.parent, os.path.expanduser(name))
+    path = str(file.parent / os.path.expanduser(name))
     other = path.replace("\\", "/")
     return other if other != path and not os.path.lexists(path) else path
 
@@ -167,7 +167,7 @@ def _lines(text: str) -> Iterator[tuple[int, str, Mapping[str, str]]]:
 
 def _rows(path: Path, text: str) -> Iterator[tuple[int, str, Mapping[str, str]]]:
     """Yield line number, path and labels of each row of a ``.csv`` list."""
-    reader = csv.DictReader(io.StringIO(text, newline=""))
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         columns = [name.strip() for name in reader.fieldnames or []]
         if (
