@@ -196,8 +196,8 @@ def test_odd_lines_of_a_list_are_told(here):
     for name, text, message in (
         ("l.txt", "\0.jpg\n", r"none \(1 no file: \\x00.jpg \(l.txt, line 1\)\)"),
         ("l.txt", "x" * 5000 + ".jpg\n", "1 no file"),
-        ("l.csv", 'path\n"a.jpg\n', "expected comma-separated values in line 2 of l.csv, got unexpected end"),
-        ("l.csv", "path\n" + "x" * 200_000, "comma-separated values in line 2 of l.csv"),
+        ("l.csv", 'path\n"a.jpg\n', "values in l.csv, after line [01], got unexpected end"),
+        ("l.csv", "path\n" + "x" * 200_000, "values in l.csv, after line [01], got field larger"),
         ("l.csv", "path,path\na.jpg,a.jpg\n", "got path, path"),
     ):
         Path(name).write_text(text)

@@ -193,7 +193,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, str, Mapping[str, str]]]
             yield reader.line_num, values["path"], labels
     except csv.Error as error:
         raise InputError(
-            f"comma-separated values in line {reader.line_num} of {path}",
+            f"comma-separated values in {path}, after line {max(reader.line_num - 1, 0)}",
             error,
             "save it again as CSV",
         ) from None
