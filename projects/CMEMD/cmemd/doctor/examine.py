@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from cmemd.data.images import max_pixels
 from cmemd.data.layouts import LAYOUTS, llcm, regdb, sysu
 from cmemd.doctor.llcm import examine_llcm
 from cmemd.doctor.pixels import report_pixels
@@ -40,9 +41,10 @@ def examine(layout: str, root: Path | str, sums: Mapping[str, str] | None = None
         The report; ``usable`` says whether you can train and score on the data set.
 
     Raises:
-        InputError: for a missing folder, or one that you may not read.
+        InputError: for a missing folder, one that you may not read, or an invalid limit of pixels.
     """
     root = Path(root)
+    max_pixels()  # an invalid setting is no fault of the images
     if not root.is_dir():
         raise InputError(
             f"a data set's folder at {root}",

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from cmemd.data.image_files import Tally
-from cmemd.data.images import chroma
+from cmemd.data.images import chroma, max_pixels
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.inference.backends import open_backend
@@ -101,6 +101,7 @@ class Predictor:
         on_corrupt: Literal["skip", "raise"] = "skip",
         workers: int = _THREADS,
     ) -> None:
+        max_pixels()  # an invalid setting is no fault of the images
         if batch_size < 1 or workers < 1:
             raise InputError(
                 "batch_size and workers of at least 1",
