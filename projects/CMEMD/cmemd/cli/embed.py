@@ -130,7 +130,7 @@ def report_skipped(predictor: "Predictor", file: TextIO | None = None) -> None:
         file: to print to; stdout by default.
     """
     for path, reason in predictor.skipped:
-        print(f"skipped {shown(str(path))}: {reason}", file=file)
+        print(shown(f"skipped {path}: {reason}"), file=file)
     if predictor.skipped:
         print(f"{len(predictor.skipped)} images skipped", file=file)
     report_tally(predictor.noted, file)

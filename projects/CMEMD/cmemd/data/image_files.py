@@ -120,7 +120,7 @@ class Tally:
     def _line(self, reasons: Iterable[Reason]) -> str:
         wanted = set(reasons)
         return "; ".join(
-            f"{len(names):,} {reason.words}: {_some(names)}"
+            f"{reason.words} ({len(names):,}): {_some(names)}"
             for reason, names in self._sorted()
             if reason in wanted
         )
