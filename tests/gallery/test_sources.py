@@ -130,7 +130,8 @@ def test_every_spelling_of_a_text_list_says_the_same(here):
     }.items():
         here("sub/x.jpg")
         Path("l.txt").write_bytes(text)
-        assert found("l.txt") == ["a b.jpg", "c/d.png"], name
+        tally = Tally()
+        assert (found("l.txt", tally), tally.lines()) == (["a b.jpg", "c/d.png"], []), name
     Path("l.txt").write_text("./#e.jpg\n")
     assert found("l.txt") == ["#e.jpg"]
 
