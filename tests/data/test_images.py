@@ -1,6 +1,7 @@
 import io
 import logging
 import struct
+import tracemalloc
 import warnings
 import zlib
 
@@ -127,6 +128,10 @@ def test_the_pixel_limit_is_a_setting(monkeypatch):
 
 def test_no_more_bytes_are_read_than_an_image_needs(tmp_path, monkeypatch):
     (tmp_path / "a.jpg").write_bytes(jpeg())
+    tracemalloc.start()
+    read_rgb(tmp_path / "a.jpg")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
     monkeypatch.setattr(images, "_MAX_BYTES", len(jpeg()))
     read_rgb(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").write_bytes(jpeg() + b"x")

@@ -142,7 +142,7 @@ def read_bytes(path: Path | str) -> bytes:
             f"at most {_MAX_BYTES:,} bytes in {path}", f"{status.st_size:,}", "leave it out"
         )
     with open(path, "rb") as file:
-        return file.read(_MAX_BYTES)
+        return file.read(status.st_size)  # memory for as many bytes is taken at once
 
 
 def open_image(data: bytes, path: Path | str) -> Image.Image:
