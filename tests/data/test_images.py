@@ -31,6 +31,7 @@ def test_lists_images_by_name_and_nothing_else(tmp_path):
 def test_whole_images_pass_whatever_follows_the_end_marker(tmp_path):
     (tmp_path / "whole.jpg").write_bytes(jpeg())
     (tmp_path / "padded.jpg").write_bytes(jpeg() + b"\0" * 500)
+    (tmp_path / "film.jpg").write_bytes(jpeg() + b"\0\xff\xda" * 500)
     Image.new("L", (4, 4)).save(tmp_path / "grey.bmp")
     check_images(list_images(tmp_path))
 

@@ -96,8 +96,10 @@ def check_images(paths: Iterable[Path | str]) -> None:
             if image.format != "JPEG":
                 image.load()
                 problem = damage(data, image.format)
-            else:
-                problem = None if has_jpeg_end(data) else "a JPEG whose end is missing"
+            elif has_jpeg_end(data):
+                problem = None
+            else:  # or a camera's own data follows, which looks like the start of another scan
+                problem = damage(data, "JPEG") and "a JPEG whose end is missing"
             if problem:
                 raise InputError(f"an image in {path}", problem, _RESTORE)
     for line in tally.lines():
