@@ -216,6 +216,13 @@ def test_a_jpeg_cut_anywhere_is_found_whatever_stands_at_its_end(tmp_path):
                     assert found, (options, mode, kept, end[:2])
 
 
+def test_what_the_strict_decoder_does_not_know_is_judged_by_its_end():
+    whole = bytearray(jpeg())
+    whole[whole.find(b"\xff\xc0") + 11] = 0x31  # three times as many grey columns as colour ones
+    assert damage(bytes(whole), "JPEG") is None
+    assert damage(bytes(whole[:-300]), "JPEG") == "the end of the JPEG is missing"
+
+
 def test_a_progressive_jpeg_cut_between_two_scans_is_found():
     whole = jpeg(progressive=True)
     at = len(whole)

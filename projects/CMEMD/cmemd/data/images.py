@@ -64,7 +64,7 @@ _ORIENTATION = 0x0112
 _DEEP_MODES = ("I", "F")
 _RESTORE = "restore it, or leave it out"
 # libjpeg-turbo's words for what it cannot decode, although other decoders can.
-_UNSUPPORTED = ("Unsupported color", "Unsupported subsampling", "Could not determine", "Sorry")
+_UNSUPPORTED = ("Unsupported color", "Could not determine subsampling", "Sorry")
 
 _logger = logging.getLogger(__name__)
 
@@ -284,7 +284,7 @@ def _jpeg_damage(data: bytes) -> str | None:
         # An eighth of the size reads all of the data, in less time.
         simplejpeg.decode_jpeg(data, "RGB", min_height=1, min_width=1, min_factor=8, strict=True)
     except ValueError as error:
-        if not str(error).startswith(_UNSUPPORTED):
+        if not any(words in str(error) for words in _UNSUPPORTED):
             return str(error)
         return None if has_jpeg_end(data) else "the end of the JPEG is missing"
     return None if _has_all_scans(data) else "the last scans of a progressive JPEG are missing"
