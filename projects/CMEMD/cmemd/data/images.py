@@ -249,7 +249,7 @@ def has_jpeg_end(data: bytes) -> bool:
     A file that was cut has none, even if its missing end was filled with other bytes. A thumbnail's
     end marker comes before the scan, and padding may follow the end.
     """
-    return data.rfind(_JPEG_END) > data.rfind(_JPEG_SCAN)
+    return 0 <= data.rfind(_JPEG_SCAN) < data.rfind(_JPEG_END)
 
 
 @contextmanager
