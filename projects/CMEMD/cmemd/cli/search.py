@@ -1,11 +1,13 @@
 """``cmemd search``: find the people of query images in a gallery."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmemd.cli.embed import add_model, report_skipped
+from cmemd.cli.embed import add_model, report_skipped, report_tally
+from cmemd.data.image_files import Tally
 from cmemd.errors import InputError
 
 if TYPE_CHECKING:
@@ -75,7 +77,10 @@ def run(args: argparse.Namespace) -> int:
         until=parse_time(args.until) if args.until else None,
     )
     with open_gallery(args.gallery) as gallery:
-        paths = [source.path for source in find_sources(args.image)]
+        tally = Tally()
+        paths = [source.path for source in find_sources(args.image, tally=tally)]
+        # JSON on stdout stays alone there.
+        report_tally(tally, sys.stderr if args.json else None)
         predictor = Predictor(args.model, device=args.device, batch_size=args.batch_size)
         gallery.check_model(predictor.digest, predictor.size)
         found = list(predictor.stream(paths, args.modality))
@@ -93,10 +98,9 @@ def run(args: argparse.Namespace) -> int:
     if args.sheet:
         write_sheet(contact_sheet(answers, args.top), args.sheet)
     _print(answers, args.json)
-    if not args.json:
-        report_skipped(predictor)
-        if args.sheet and len(answers) > QUERIES:
-            print(f"the sheet shows the first {QUERIES} of {len(answers)} queries")
+    report_skipped(predictor, sys.stderr if args.json else None)
+    if not args.json and args.sheet and len(answers) > QUERIES:
+        print(f"the sheet shows the first {QUERIES} of {len(answers)} queries")
     return 0
 
 
