@@ -48,7 +48,7 @@ def found(capsys, *words):
 
 
 def test_matches_are_ranked_by_cosine(paths, capsys):
-    (answer,) = found(capsys, "--image", paths[3], "--top", 5)
+    (answer,) = found(capsys, "--image", paths[3], "--top", 5, "--in", "all")
     cosines = {path: float(vector_of(path) @ vector_of(paths[3])) for path in paths}
     expected = sorted(paths, key=lambda path: -cosines[path])[:5]
     assert answer["query"] == paths[3]
@@ -70,10 +70,12 @@ def test_a_table_for_each_query_of_a_folder(paths, capsys):
 
 def test_filters_leave_the_rest_out(paths, capsys):
     for words, half in (
-        (["--camera", "1"], 1),
+        (["--in", "all", "--camera", "1"], 1),
         (["--in", "visible"], 0),
-        (["--since", "2024-06-01"], 1),
-        (["--until", "2024-06-01"], 0),
+        (["--in", "thermal"], 1),
+        ([], 0),  # the modality that the query does not have
+        (["--in", "all", "--since", "2024-06-01"], 1),
+        (["--in", "all", "--until", "2024-06-01"], 0),
     ):
         (answer,) = found(capsys, "--image", paths[0], *words)
         assert {match["path"] for match in answer["matches"]} == {*paths[6 * half :][:6]}, words

@@ -12,7 +12,7 @@ from pathlib import Path
 from cmemd.data.images import list_images
 from cmemd.errors import InputError
 
-__all__ = ["LABELS", "Source", "find_sources", "parse_time"]
+__all__ = ["LABELS", "Source", "find_sources", "given_labels", "parse_time"]
 
 LABELS = ("identity", "camera", "time")
 
@@ -161,3 +161,18 @@ def _source(path: str, labels: Mapping[str, str]) -> Source:
         ) from None
     time = parse_time(labels["time"]) if "time" in labels else None
     return Source(path, **{**labels, "time": time})
+
+
+def given_labels(what: str, pattern: str | None = None) -> set[str]:
+    """Return which labels a list's columns or a pattern's groups give, though some may be empty.
+
+    Args:
+        what: as ``find_sources`` takes it.
+        pattern: as ``find_sources`` takes it.
+    """
+    expression, path = _compile(pattern), Path(what)
+    given = set(expression.groupindex) if expression else set()
+    if path.suffix.lower() == ".csv" and path.is_file():
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            given |= set(next(csv.reader(file), ())) & set(LABELS)
+    return given
