@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
     for name, text in {
         "info": "show counts, time span, index and bytes",
-        "check": "read all rows; check vectors, checksums, labels, model and index; exit with 0 or 1",
+        "check": "read all rows; check vectors, checksums, labels and index; exit with 0 or 1",
         "remove": "remove the rows that fit all given options; compact deletes them from disk",
         "index": "build the approximate index of a large gallery again",
         "compact": "delete removed rows, old versions and leftovers from disk",
