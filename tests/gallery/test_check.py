@@ -190,3 +190,19 @@ def test_damage_anywhere_is_one_readable_line_or_harmless(tmp_path, part, capfd)
         assert ".rs" not in message
         assert message.isprintable()
     assert capfd.readouterr().err == ""
+
+
+def test_a_gallery_passes_after_every_change(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(table, "INDEX_FROM", 300)
+    place = make(tmp_path / "g", rows_of([*NAMES, *(f"/more {number}" for number in range(300))]))
+    for change in (
+        lambda gallery: gallery.add(rows_of(["/new"])),
+        lambda gallery: gallery.replace(rows_of(NAMES[:2], identity="2")),
+        lambda gallery: gallery.build_index(),
+        lambda gallery: gallery.remove(table.row_filter(paths=NAMES[2:4])),
+        lambda gallery: gallery.compact(),
+        lambda gallery: gallery.add(rows_of(["/newer"])),
+    ):
+        with open_gallery(place, alone=True) as gallery:
+            change(gallery)
+        assert checked(place, capsys)[0] == 0

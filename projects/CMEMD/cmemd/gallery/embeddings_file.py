@@ -370,7 +370,7 @@ def _damaged(path: Path) -> Iterator[None]:
     """Turn whatever a reader of the file raises into an error that names the file."""
     try:
         yield
-    except (InputError, ImportError):
+    except (InputError, ImportError, MemoryError):
         raise
     except Exception as error:
         raise InputError(

@@ -170,9 +170,9 @@ def given_labels(what: str, pattern: str | None = None) -> set[str]:
         what: as ``find_sources`` takes it.
         pattern: as ``find_sources`` takes it.
     """
-    expression, path = _compile(pattern), Path(what)
+    expression, path = _compile(pattern), Path(os.path.expanduser(what))
     given = set(expression.groupindex) if expression else set()
     if path.suffix.lower() == ".csv" and path.is_file():
         with path.open(encoding="utf-8-sig", newline="") as file:
-            given |= set(next(csv.reader(file), ())) & set(LABELS)
+            given |= {name.strip() for name in next(csv.reader(file), ())} & set(LABELS)
     return given

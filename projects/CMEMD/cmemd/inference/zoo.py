@@ -54,6 +54,7 @@ _TIMEOUT = 60  # seconds without a byte
 _UNPACKED_MEMBERS = 1000
 _SHA256 = re.compile("[0-9a-f]{64}")
 _PAGE_MARK = b"# Model zoo\n\n`cmemd zoo` writes this page from"
+_KIND_NAMES = {str: "text", int: "a whole number", list: "a list of texts"}
 _KEYS = ({"card", "address", "sha256", "bytes"}, {"card", "folder", "commands"})
 
 
@@ -213,27 +214,27 @@ def _entry(name: object, facts: object, path: Path | str) -> ZooEntry:
             f"{name!r} with {', '.join(map(str, keys)) or 'nothing'}",
             "correct the index",
         )
-    kinds = {"commands": list, "bytes": int}
-    texts = facts["commands"] if isinstance(facts.get("commands"), list) else []
-    wrong = [key for key in facts if not isinstance(facts[key], kinds.get(key, str))]
-    wrong += ["commands" for command in texts if not isinstance(command, str)]
-    if not wrong and facts.get("bytes", 0) < 0:
-        wrong.append("bytes")
-    if "sha256" in facts and not _SHA256.fullmatch(str(facts["sha256"])):
-        wrong.append("sha256")  # it names a folder
-    if wrong and wrong != ["address"]:
-        raise InputError(
-            f"texts, a list of commands, a number of bytes and a SHA-256 in hex for {name} in "
-            f"{path}",
-            f"{wrong[0]} {facts[wrong[0]]!r}",
-            "correct the index",
-        )
+    for key, value in facts.items():
+        kind = {"bytes": int, "commands": list}.get(key, str)
+        words = value if isinstance(value, list) else []
+        if not isinstance(value, kind) or not all(isinstance(word, str) for word in words):
+            raise InputError(
+                f"{key} of {name} in {path} as {_KIND_NAMES[kind]}",
+                repr(value),
+                "correct the index",
+            )
     if "commands" in facts:
         return ZooEntry(name, **{**facts, "commands": tuple(facts["commands"])})
     if not str(facts["address"]).startswith(("file://", "https://")):
         raise InputError(
             f"an address with file:// or https:// for {name} in {path}",
             repr(facts["address"]),
+            "correct the index",
+        )
+    if not _SHA256.fullmatch(facts["sha256"]) or facts["bytes"] < 0:  # the first names a folder
+        raise InputError(
+            f"a SHA-256 in hex and a number of bytes for {name} in {path}",
+            f"{facts['sha256']!r} and {facts['bytes']}",
             "correct the index",
         )
     return ZooEntry(name, **facts)
