@@ -1,3 +1,5 @@
+import os
+import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -10,6 +12,7 @@ from tests.gallery.stub import DIGEST, SIZE, rows_of, vector_of
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.gallery import table
+from cmemd.gallery.rows import FACTS, row_schema
 from cmemd.gallery.search import find_matches
 from cmemd.gallery.table import create_gallery, open_gallery, row_filter
 
@@ -257,3 +260,92 @@ def test_info_counts(tmp_path):
     assert (info["since"], info["until"]) == (MAY.isoformat(), JUNE.isoformat())
     assert info["bytes"] > 3 * 4 * SIZE
     assert info["index"] is None
+
+
+def test_errors_keep_the_cause_and_lose_the_places_in_lancedbs_source():
+    """As LanceDB 0.40 words them."""
+    cargo = "/root/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/lance-13.0.0/src"
+    for text, expected in (
+        (
+            f"lance error: LanceError(IO): No space left on device (os error 28), {cargo}/a.rs:1:2",
+            "No space left on device (os error 28)",
+        ),
+        (
+            f"lance error: Not found: g/data/a.lance, {cargo}/io/b.rs:775:26",
+            "Not found: g/data/a.lance",
+        ),
+        (
+            f'Schema {{ message: "strIng", location: Location {{ file: "{cargo}/c.rs", line: 5, '
+            "column: 2 } }",
+            'Schema { message: "strIng" }',
+        ),
+        (
+            "external error, rust/lance/src/d.rs:7:8: File too large",
+            "external error: File too large",
+        ),
+        ("rust future panicked: unknown error", "files that LanceDB cannot read: they are damaged"),
+        ("a\x1b[31m \x07\n b", "a [31m b"),
+        ("", "RuntimeError"),
+    ):
+        assert table._reason(RuntimeError(text)) == expected
+    long = (
+        f"lance error: writing {'x' * 400}: No space left on device (os error 28), {cargo}/e.rs:1:1"
+    )
+    assert table._reason(RuntimeError(long)).endswith("No space left on device (os error 28)")
+    assert len(table._reason(RuntimeError(long))) < 250
+
+
+def test_a_damaged_table_is_not_taken_for_a_missing_one(tmp_path, capfd):
+    fill(tmp_path / "g", rows_of(["a"]))
+    for manifest in (tmp_path / "g/gallery.lance/_versions").glob("*.manifest"):
+        manifest.write_bytes(manifest.read_bytes()[:300])
+    for opened in (open_gallery(tmp_path / "g"), create_gallery(tmp_path / "g", DIGEST, SIZE)):
+        with pytest.raises(InputError, match="expected to (read|write) gallery .*g, got"), opened:
+            pass
+    assert capfd.readouterr().err == ""
+
+
+def test_what_others_write_to_stderr_is_not_lost(tmp_path, capfd):
+    fill(tmp_path / "g", rows_of(["a"]))
+    with open_gallery(tmp_path / "g") as gallery:
+        with table._silent():
+            os.write(2, b"from a thread\n")
+        assert len(gallery) == 1
+    assert capfd.readouterr().err == "from a thread\n"
+
+
+def test_a_gallery_of_an_earlier_version_is_refused_with_a_remedy(tmp_path):
+    old = row_schema(DIGEST, SIZE)
+    for name in (*FACTS, "crc"):
+        old = old.remove(old.get_field_index(name))
+    lancedb.connect(tmp_path / "g").create_table("gallery", schema=old)
+    message = "one without the columns file_bytes, .*, crc: embed its images into a new gallery"
+    for opened in (open_gallery(tmp_path / "g"), create_gallery(tmp_path / "g", DIGEST, SIZE)):
+        with pytest.raises(InputError, match=message), opened:
+            pass
+
+
+def test_rows_are_replaced_where_they_are_and_not_added(tmp_path):
+    fill(tmp_path / "g", rows_of(["a", "b"], identity="1"))
+    with open_gallery(tmp_path / "g") as gallery:
+        assert gallery.replace(rows_of(["b", "c"], identity="2")) == 1
+        assert gallery.count(row_filter(identities=["2"])) == 1
+        assert gallery.count(row_filter(identities=["O'Neil \"%_"])) == 0
+    assert paths(tmp_path / "g") == {"a", "b"}
+
+
+def test_a_folder_that_was_removed_while_waiting_is_not_used(tmp_path):
+    fill(tmp_path / "g")
+    lock = table._lock
+
+    def removed(*arguments):
+        lock(*arguments)
+        shutil.rmtree(tmp_path / "g")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(table, "_lock", removed)
+        with (
+            pytest.raises(InputError, match="got one that another command has just removed: run"),
+            create_gallery(tmp_path / "g", DIGEST, SIZE),
+        ):
+            pass
