@@ -1,6 +1,7 @@
 import io
 import logging
 import struct
+import tracemalloc
 import warnings
 import zlib
 
@@ -30,6 +31,7 @@ def test_lists_images_by_name_and_nothing_else(tmp_path):
 def test_whole_images_pass_whatever_follows_the_end_marker(tmp_path):
     (tmp_path / "whole.jpg").write_bytes(jpeg())
     (tmp_path / "padded.jpg").write_bytes(jpeg() + b"\0" * 500)
+    (tmp_path / "film.jpg").write_bytes(jpeg() + b"\0\xff\xda" * 500)
     Image.new("L", (4, 4)).save(tmp_path / "grey.bmp")
     check_images(list_images(tmp_path))
 
@@ -127,6 +129,10 @@ def test_the_pixel_limit_is_a_setting(monkeypatch):
 
 def test_no_more_bytes_are_read_than_an_image_needs(tmp_path, monkeypatch):
     (tmp_path / "a.jpg").write_bytes(jpeg())
+    tracemalloc.start()
+    read_rgb(tmp_path / "a.jpg")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
     monkeypatch.setattr(images, "_MAX_BYTES", len(jpeg()))
     read_rgb(tmp_path / "a.jpg")
     (tmp_path / "a.jpg").write_bytes(jpeg() + b"x")
@@ -208,6 +214,13 @@ def test_a_jpeg_cut_anywhere_is_found_whatever_stands_at_its_end(tmp_path):
                 for end in (b"", b"\xff\xd9", bytes(300)):
                     found = damage(whole[:kept] + end, "JPEG")
                     assert found, (options, mode, kept, end[:2])
+
+
+def test_what_the_strict_decoder_does_not_know_is_judged_by_its_end():
+    whole = bytearray(jpeg())
+    whole[whole.find(b"\xff\xc0") + 11] = 0x31  # three times as many grey columns as colour ones
+    assert damage(bytes(whole), "JPEG") is None
+    assert damage(bytes(whole[:-300]), "JPEG") == "the end of the JPEG is missing"
 
 
 def test_a_progressive_jpeg_cut_between_two_scans_is_found():

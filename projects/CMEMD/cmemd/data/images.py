@@ -64,7 +64,7 @@ _ORIENTATION = 0x0112
 _DEEP_MODES = ("I", "F")
 _RESTORE = "restore it, or leave it out"
 # libjpeg-turbo's words for what it cannot decode, although other decoders can.
-_UNSUPPORTED = ("Unsupported color", "Unsupported subsampling", "Could not determine", "Sorry")
+_UNSUPPORTED = ("Unsupported color", "Could not determine subsampling", "Sorry")
 
 _logger = logging.getLogger(__name__)
 
@@ -96,8 +96,10 @@ def check_images(paths: Iterable[Path | str]) -> None:
             if image.format != "JPEG":
                 image.load()
                 problem = damage(data, image.format)
-            else:
-                problem = None if has_jpeg_end(data) else "a JPEG whose end is missing"
+            elif has_jpeg_end(data):
+                problem = None
+            else:  # or a camera's own data follows, which looks like the start of another scan
+                problem = damage(data, "JPEG") and "a JPEG whose end is missing"
             if problem:
                 raise InputError(f"an image in {path}", problem, _RESTORE)
     for line in tally.lines():
@@ -142,7 +144,7 @@ def read_bytes(path: Path | str) -> bytes:
             f"at most {_MAX_BYTES:,} bytes in {path}", f"{status.st_size:,}", "leave it out"
         )
     with open(path, "rb") as file:
-        return file.read(_MAX_BYTES)
+        return file.read(status.st_size)  # memory for as many bytes is taken at once
 
 
 def open_image(data: bytes, path: Path | str) -> Image.Image:
@@ -247,7 +249,7 @@ def has_jpeg_end(data: bytes) -> bool:
     A file that was cut has none, even if its missing end was filled with other bytes. A thumbnail's
     end marker comes before the scan, and padding may follow the end.
     """
-    return data.rfind(_JPEG_END) > data.rfind(_JPEG_SCAN)
+    return 0 <= data.rfind(_JPEG_SCAN) < data.rfind(_JPEG_END)
 
 
 @contextmanager
@@ -282,7 +284,7 @@ def _jpeg_damage(data: bytes) -> str | None:
         # An eighth of the size reads all of the data, in less time.
         simplejpeg.decode_jpeg(data, "RGB", min_height=1, min_width=1, min_factor=8, strict=True)
     except ValueError as error:
-        if not str(error).startswith(_UNSUPPORTED):
+        if not any(words in str(error) for words in _UNSUPPORTED):
             return str(error)
         return None if has_jpeg_end(data) else "the end of the JPEG is missing"
     return None if _has_all_scans(data) else "the last scans of a progressive JPEG are missing"
