@@ -154,6 +154,21 @@ def test_a_file_that_can_no_longer_be_read_is_listed_and_its_row_stays(kind, cap
 
 
 @pytest.mark.parametrize("kind", PLACES)
+def test_rows_are_of_their_own_images_where_others_cannot_be_read(kind, monkeypatch):
+    monkeypatch.setattr("cmemd.gallery.embedding.CHUNK", 5)
+    paths = make_images(Path("images").absolute())
+    for number, path in enumerate(paths):
+        Path(path).write_bytes(b"" if number in (0, 4, 5, 11) else f"image {number}".encode())
+    run(kind, "--pattern", r"/(?P<identity>\d+).jpg")
+    rows = rows_at(kind)
+    assert list(rows) == [paths[number] for number in (1, 2, 3, 6, 7, 8, 9, 10)]
+    check_vectors(rows)
+    for path, row in rows.items():
+        assert row["identity"] == Path(path).stem
+        assert row["file_sha256"] == file_facts(path).sha256
+
+
+@pytest.mark.parametrize("kind", PLACES)
 def test_images_of_another_run_stay(kind):
     paths = make_images(Path("images").absolute())
     run(kind, images="images/cam0")
@@ -211,6 +226,17 @@ def test_images_of_which_none_can_be_read_are_an_error(kind, capsys):
     assert "got no readable image: see the list above" in refusal(run, kind)
     assert "3 images skipped" in capsys.readouterr().out
     assert sorted(path.name for path in Path().iterdir()) in (["g", "images"], ["images"])
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_more_images_of_which_none_can_be_read_are_an_error_too(kind):
+    make_images(Path("images").absolute(), 2)
+    run(kind)
+    before = rows_at(kind)
+    Path("more").mkdir()
+    Path("more/a.jpg").touch()
+    assert "got no readable image: see the list above" in refusal(run, kind, images="more")
+    assert rows_at(kind) == before
 
 
 OTHERS = {

@@ -1,4 +1,5 @@
 import io
+import os
 import tracemalloc
 import zipfile
 from datetime import datetime, timezone
@@ -48,6 +49,9 @@ def test_times_and_cameras_are_in_both(tmp_path):
 def test_bad_files_are_told(tmp_path, name):
     with pytest.raises(InputError, match=f"expected embeddings at .*{name}"):
         read_embeddings(tmp_path / name)
+    os.mkfifo(tmp_path / name)
+    assert "got no plain file" in refusal(read_embeddings, tmp_path / name)
+    (tmp_path / name).unlink()
     (tmp_path / name).write_bytes(b"neither")
     with pytest.raises(InputError, match="write them with cmemd embed --output"):
         read_embeddings(tmp_path / name)

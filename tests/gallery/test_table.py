@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tests.gallery.stub import DIGEST, SIZE, rows_of, vector_of
+from tests.inference.refusal import refusal
 
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
@@ -334,18 +335,43 @@ def test_rows_are_replaced_where_they_are_and_not_added(tmp_path):
     assert paths(tmp_path / "g") == {"a", "b"}
 
 
-def test_a_folder_that_was_removed_while_waiting_is_not_used(tmp_path):
-    fill(tmp_path / "g")
+def test_a_folder_that_was_removed_while_waiting_is_not_used(tmp_path, monkeypatch):
     lock = table._lock
+    for change in (shutil.rmtree, lambda place: (shutil.rmtree(place), place.mkdir())):
+        fill(tmp_path / "g")
 
-    def removed(*arguments):
-        lock(*arguments)
-        shutil.rmtree(tmp_path / "g")
+        def removed(*arguments, change=change):
+            lock(*arguments)
+            change(tmp_path / "g")
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table, "_lock", removed)
-        with (
-            pytest.raises(InputError, match="got one that another command has just removed: run"),
-            create_gallery(tmp_path / "g", DIGEST, SIZE),
-        ):
-            pass
+        with monkeypatch.context() as patch:
+            patch.setattr(table, "_lock", removed)
+            message = refusal(fill, tmp_path / "g")
+        assert "got one that another command has just removed: run" in message
+
+
+def test_files_of_the_users_beside_a_gallery_stay(tmp_path):
+    """In ``gallery.lance/data`` and ``gallery.lance/_indices`` they would be LanceDB's."""
+    (tmp_path / "g").mkdir()
+    names = ["creation.lock", "notes.txt", "sub/notes.txt"]
+    for name in names:
+        (tmp_path / "g" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "g" / name).write_text("mine")
+    fill(tmp_path / "g", rows_of(["a"]))
+    with open_gallery(tmp_path / "g", alone=True) as gallery:
+        gallery.compact()
+    for name in names:
+        assert (tmp_path / "g" / name).read_text() == "mine", name
+
+
+def test_not_found_means_no_table_only_where_there_are_no_versions(tmp_path):
+    """LanceDB says it of tables whose manifest has lost a field as well."""
+
+    class Database:
+        def open_table(self, name):
+            raise ValueError(f"Table '{name}' was not found")
+
+    assert table._table(Database(), str(tmp_path)) is None
+    fill(tmp_path / "g", rows_of(["a"]))
+    with pytest.raises(ValueError, match="was not found"):
+        table._table(Database(), str(tmp_path / "g"))

@@ -177,7 +177,7 @@ def embed_chunks(
 
     if not sources:
         return
-    with tqdm(total=len(sources), unit="image", desc="embedding") as bar:
+    with tqdm(total=len(sources), unit="image", desc="embedding", disable=None) as bar:
         for path, vector in predictor.stream(paths(), modality):
             while ahead[0][0].path != str(path):
                 ahead.popleft()  # it cannot be read

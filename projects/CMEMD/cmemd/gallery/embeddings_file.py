@@ -100,6 +100,8 @@ def read_embeddings(path: Path) -> dict[str, np.ndarray]:
     """
     check_suffix(path)
     with _damaged(path):
+        if path.exists() and not path.is_file():
+            raise ValueError("no plain file")  # a FIFO would never end
         columns = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
         lengths = {len(column) for column in columns.values()}
         if len(lengths) > 1 or columns["vector"].ndim != 2:

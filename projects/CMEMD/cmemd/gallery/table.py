@@ -536,7 +536,7 @@ def _one_at_a_time(address: str) -> Iterator[None]:
     if _remote(address):
         yield
         return
-    with open(Path(address) / "creation.lock", "w") as file:
+    with open(Path(address) / "creation.lock", "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
