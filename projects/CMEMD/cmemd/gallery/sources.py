@@ -14,7 +14,7 @@ from typing import NamedTuple
 from cmemd.data.image_files import Reason, Tally, find_images
 from cmemd.errors import InputError
 
-__all__ = ["LABELS", "Source", "find_sources", "parse_time"]
+__all__ = ["LABELS", "Source", "find_sources", "given_labels", "parse_time"]
 
 LABELS = ("identity", "camera", "time")
 
@@ -233,3 +233,18 @@ def _match(expression: re.Pattern | None, path: str) -> dict[str, str]:
 def _source(path: str, labels: Mapping[str, str]) -> Source:
     time = parse_time(labels["time"]) if "time" in labels else None
     return Source(os.path.abspath(path), **{**labels, "time": time})
+
+
+def given_labels(what: str, pattern: str | None = None) -> set[str]:
+    """Return which labels a list's columns or a pattern's groups give, though some may be empty.
+
+    Args:
+        what: as ``find_sources`` takes it.
+        pattern: as ``find_sources`` takes it.
+    """
+    expression, path = _compile(pattern), Path(os.path.expanduser(what))
+    given = set(expression.groupindex) if expression else set()
+    if path.suffix.lower() == ".csv" and path.is_file():
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            given |= {name.strip() for name in next(csv.reader(file), ())} & set(LABELS)
+    return given
