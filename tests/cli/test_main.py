@@ -1,12 +1,14 @@
+import logging
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 
 import cmemd
 from cmemd.cli import main as cli
-from cmemd.errors import InputError
+from cmemd.errors import InputError, readable_errors
 
 
 def test_help_lists_every_command_and_needs_neither_torch_nor_fastreid():
@@ -37,9 +39,12 @@ def test_bad_input_is_one_line_and_status_2(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: expected this, got that: do so\n"
 
 
-def test_a_defect_keeps_its_traceback(monkeypatch):
+def test_a_defect_is_one_line_that_names_the_file_with_its_traceback(
+    monkeypatch, capsys, tmp_path
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for defect in (
-        RuntimeError("ours"),
+        RuntimeError("ours\nof two lines"),
         ModuleNotFoundError("No module named 'cmemd.x'", name="cmemd.x"),
     ):
 
@@ -47,8 +52,27 @@ def test_a_defect_keeps_its_traceback(monkeypatch):
             raise defect
 
         monkeypatch.setattr("cmemd.cli.compare.run", fail)
+        with pytest.raises(SystemExit, match="1"):
+            cli.main(["compare", "x.json"])
+        line = capsys.readouterr().err
+        assert line.startswith(f"error: a defect of cmemd, {type(defect).__name__} in test_main.py")
+        assert line.count("\n") == 1
+        kept = Path(line.rsplit(" ", 1)[-1].strip())
+        assert "Traceback" in kept.read_text()
+        monkeypatch.setenv("CMEMD_DEBUG", "1")
         with pytest.raises(type(defect), match=str(defect)):
             cli.main(["compare", "x.json"])
+        monkeypatch.delenv("CMEMD_DEBUG")
+
+
+def test_a_run_keeps_the_traceback_in_its_log(monkeypatch, capsys, tmp_path):
+    log = logging.StreamHandler((tmp_path / "log.txt").open("w"))
+    logger = logging.getLogger("cmemd")
+    monkeypatch.setattr(logger, "handlers", [logging.StreamHandler(sys.stdout), log])
+    with pytest.raises(SystemExit, match="1"), readable_errors():
+        raise KeyError("ours")
+    assert str(tmp_path / "log.txt") in capsys.readouterr().err
+    assert "KeyError: 'ours'" in (tmp_path / "log.txt").read_text()
 
 
 def test_an_error_from_a_loaders_worker_is_shown_without_its_traceback(monkeypatch, capsys):
