@@ -21,9 +21,7 @@ from cmemd.errors import Parser, readable_errors
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    arguments = Parser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    arguments = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument(
         "--config-file",
         required=True,

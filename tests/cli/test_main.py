@@ -39,9 +39,7 @@ def test_bad_input_is_one_line_and_status_2(monkeypatch, capsys):
     assert capsys.readouterr().err == "error: expected this, got that: do so\n"
 
 
-def test_a_defect_is_one_line_that_names_the_file_with_its_traceback(
-    monkeypatch, capsys, tmp_path
-):
+def test_a_defect_is_one_line_that_names_the_file_with_its_traceback(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     for defect in (
         RuntimeError("ours\nof two lines"),

@@ -54,9 +54,7 @@ EXIT_BAD_INPUT = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 
 _DEBUG = "CMEMD_DEBUG"
-_INSTALL = (
-    "pip install 'cmemd[serve]' to use a model, 'cmemd[train,export,headless]' to make one"
-)
+_INSTALL = "pip install 'cmemd[serve]' to use a model, 'cmemd[train,export,headless]' to make one"
 
 
 class InputError(ValueError):

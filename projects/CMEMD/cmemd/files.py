@@ -5,10 +5,12 @@ place, and moved there at the end.
 """
 
 import contextlib
+import errno
 import hashlib
 import io
 import json
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,13 +20,16 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from cmemd.errors import InputError
+from cmemd.errors import InputError, exhausted, reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "check_input",
+    "check_output",
     "file_sha256",
+    "input_problem",
     "load_tensors",
     "one_writer",
     "schema_problem",
@@ -35,6 +40,13 @@ __all__ = [
 ]
 
 _CHUNK = 2**20
+_KINDS = (
+    (stat.S_ISDIR, os.strerror(errno.EISDIR)),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
 
 
 @contextmanager
@@ -102,12 +114,76 @@ def one_writer(path: Path | str) -> Iterator[None]:
         ) from None
     except OSError as error:
         raise InputError(
-            f"to write {path}", error.strerror, "choose another output folder"
+            f"to write {path}", reason(error), "choose another output folder"
         ) from error
     try:
         yield
     finally:
         lock.release()
+
+
+def input_problem(path: Path | str) -> str | None:
+    """Return why a path is not a file that can be read from its start; None if it is one.
+
+    A named pipe would make its reader wait for ever, or could be read only once.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except OSError as error:
+        broken = isinstance(error, FileNotFoundError) and os.path.islink(path)
+        return "a link to a file that is not there" if broken else error.strerror
+    except ValueError:
+        return "a name that no file can have"
+    for is_kind, kind in _KINDS:
+        if is_kind(mode):
+            return kind
+    return None if os.access(path, os.R_OK) else os.strerror(errno.EACCES)
+
+
+def check_input(path: Path | str, what: str, remedy: str) -> None:
+    """Raise unless a path is a file that can be read.
+
+    Args:
+        path: the file.
+        what: what it should hold, for the message: "a results file".
+        remedy: what the user can do, for the message.
+
+    Raises:
+        InputError: says what is there instead.
+    """
+    if problem := input_problem(path):
+        raise InputError(f"{what} at {path}", problem, remedy)
+
+
+def check_output(path: Path | str, starts: bytes, what: str) -> None:
+    """Raise where a file cannot be written, or would replace one that is not of its kind.
+
+    Args:
+        path: the file that a command is to write at its end; its folder may be missing.
+        starts: first bytes of a file of this kind; only such a file is replaced.
+        what: the kind, for the message: "a results file".
+
+    Raises:
+        InputError: something else is there, or the folder cannot be written to.
+    """
+    path = Path(path)
+    remedy = "name a new file in a folder of yours"
+    try:
+        exists = path.exists() or path.is_symlink()
+        folder = next(f for f in path.absolute().parents if f.exists())
+    except OSError as error:
+        raise InputError(f"to write {path}", error.strerror, remedy) from error
+    if exists:
+        problem = input_problem(path)
+        if problem is None:
+            with path.open("rb") as file:
+                head = file.read(len(starts))
+            problem = None if head in (starts, b"") else "another file, which would be lost"
+        if problem:
+            raise InputError(f"{what} or nothing at {path}, to write there", problem, remedy)
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        code = errno.EACCES if folder.is_dir() else errno.ENOTDIR
+        raise InputError(f"to write {path}", f"{os.strerror(code)} at {folder}", remedy)
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
@@ -122,7 +198,7 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
             unfinished.write_bytes(content)
     except OSError as error:
         raise InputError(
-            f"to write {path}", error.strerror, "choose another output folder"
+            f"to write {path}", reason(error), "choose another output folder"
         ) from error
 
 
@@ -158,18 +234,23 @@ def load_tensors(path: Path | str, what: str, remedy: str) -> Any:
 
     Raises:
         InputError: the file is missing, truncated or not a PyTorch file.
+        OSError, MemoryError: the machine ran out of memory or open files.
     """
     import torch  # slow to import, and most users of this module need no tensors
 
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{what} at {path}", "no file", remedy)
+    check_input(path, what, remedy)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  unpickling fails in many ways; all mean bad bytes
-        raise InputError(
-            f"{what} at {path}", f"a truncated or other file ({type(error).__name__})", remedy
-        ) from None
+    except Exception as error:  # unpickling fails in many ways; nearly all mean bad bytes
+        if exhausted(error):
+            raise
+        got = f"a truncated or other file ({type(error).__name__})"
+        if isinstance(error, OSError):
+            got = reason(error)
+        raise InputError(f"{what} at {path}", got, remedy) from None
 
 
 def schema_problem(document: Any, schema: Path) -> str | None:
