@@ -33,7 +33,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import NoReturn, TextIO
+from typing import NoReturn
 
 __all__ = [
     "EXIT_BAD_INPUT",
@@ -44,6 +44,7 @@ __all__ = [
     "Parser",
     "Stopped",
     "exhausted",
+    "format_warning",
     "printable",
     "readable_errors",
     "reason",
@@ -157,8 +158,7 @@ def readable_errors(command: str = "this command") -> Iterator[None]:
     Args:
         command: what needs a package that is missing, for the line.
     """
-    with _raise_at_signals(), warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+    with _raise_at_signals(), _short_warnings():
         try:
             yield
             sys.stdout.flush()  # a full disk or a closed pipe shows here at the latest
@@ -371,12 +371,15 @@ def _raise_at_signals() -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL)
 
 
-def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
-) -> None:
-    (file or sys.stderr).write(f"warning: {printable(' '.join(str(message).split()))}\n")
+@contextmanager
+def _short_warnings() -> Iterator[None]:
+    before, warnings.formatwarning = warnings.formatwarning, format_warning
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
+
+
+def format_warning(message: Warning | str, *_: object, **__: object) -> str:
+    """Return the line of a warning, whatever its text holds."""
+    return f"warning: {printable(' '.join(str(message).split()))}\n"

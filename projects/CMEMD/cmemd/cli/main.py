@@ -2,11 +2,12 @@
 
 import importlib
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import TextIO
 
-from cmemd.errors import Parser, printable, readable_errors
+from cmemd.errors import Parser, format_warning, printable, readable_errors
 from cmemd.version import __version__
 
 __all__ = ["COMMANDS", "main"]
@@ -49,8 +50,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             module.add_arguments(command)
             command.set_defaults(run=module.run)
         args = parser.parse_args(argv)
-        with readable_errors(f"cmemd {args.command}"), redirect_stdout(_Harmless(sys.stdout)):
+        with (
+            readable_errors(f"cmemd {args.command}"),
+            warnings.catch_warnings(),
+            redirect_stdout(_Harmless(sys.stdout)),
+        ):
+            warnings.showwarning = _show_warning
             return args.run(args)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    sys.stderr.write(format_warning(message))
 
 
 class _Harmless:
