@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_input",
     "check_output",
+    "check_picture",
     "file_sha256",
     "input_problem",
     "load_tensors",
@@ -184,6 +185,17 @@ def check_output(path: Path | str, starts: bytes, what: str) -> None:
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         code = errno.EACCES if folder.is_dir() else errno.ENOTDIR
         raise InputError(f"to write {path}", f"{os.strerror(code)} at {folder}", remedy)
+
+
+def check_picture(path: Path | str) -> None:
+    """Raise where ``write_figure`` cannot write, or would replace a file that is no PNG.
+
+    Raises:
+        InputError: see ``check_output``; or a name of another kind of file.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise InputError("a name that ends in .png for a picture", path, "name a .png file")
+    check_output(path, b"\x89PNG\r\n\x1a\n", "a PNG file")
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:

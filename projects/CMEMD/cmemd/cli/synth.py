@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     """
     from cmemd.standin import STANDINS
 
-    size = re.fullmatch(r"(\d+)x(\d+)", args.size)
+    size = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", args.size)
     if size is None:
         raise InputError("--size as HxW", repr(args.size), "write it as in 144x72")
     height, width = map(int, size.groups())

@@ -6,6 +6,8 @@ from enum import Enum
 
 from tabulate import tabulate
 
+from cmemd.errors import printable
+
 __all__ = ["Fault", "Report", "Row", "Severity"]
 
 _EXAMPLES = 3
@@ -141,7 +143,7 @@ class Report:
                 (row.subject, _cell(row.expected), _cell(row.found), mark if row.differs else "")
                 for row in self.rows
             ],
-            headers=(f"{self.data_set} in {self.root}", "expected", "found", ""),
+            headers=(printable(f"{self.data_set} in {self.root}"), "expected", "found", ""),
             colalign=("left", "right", "right", "left"),
             tablefmt="plain",
             disable_numparse=True,
@@ -167,7 +169,7 @@ def _cell(value: int | str | None) -> str:
 
 def _paragraph(fault: Fault, cases: list[str]) -> str:
     lines = [f"{fault.severity.value}: {fault.problem} ({len(cases):,})"]
-    lines += [f"  {case}" for case in cases[:_EXAMPLES]]
+    lines += [f"  {printable(case)}" for case in cases[:_EXAMPLES]]
     if len(cases) > _EXAMPLES:
         lines.append(f"  and {len(cases) - _EXAMPLES:,} more")
     return "\n".join([*lines, f"  -> {fault.remedy}"])
