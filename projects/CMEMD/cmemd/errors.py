@@ -211,10 +211,11 @@ def _explain(error: BaseException, command: str) -> tuple[int, str]:
 
 # ---- failures of the machine -----------------------------------------------------------------
 
-_EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_EXHAUSTED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _REMEDIES = {
     errno.ENOSPC: "free some disk space, or write elsewhere",
     errno.EDQUOT: "free some of your disk quota, or write elsewhere",
+    errno.EFBIG: "raise the limit (ulimit -f), or write elsewhere",
     errno.EROFS: "write elsewhere",
     errno.EACCES: "change its permissions, or name another file",
     errno.EPERM: "change its permissions, or name another file",
@@ -243,6 +244,11 @@ _OTHERS = (
         re.compile(r"Too many open files"),
         "too many open files",
         _REMEDIES[errno.EMFILE],
+    ),
+    (
+        re.compile(r"Symlink loop"),  # pathlib before Python 3.13
+        "a circle of symbolic links",
+        "name another file",
     ),
     (
         re.compile(r"CUDA error|cuDNN error|CUBLAS_STATUS|NCCL error|CUDA driver"),

@@ -1,6 +1,7 @@
 """``cmemd plans``: measure which views the optimal plans of saved features pair."""
 
 import argparse
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from cmemd.errors import InputError, printable
     from cmemd.files import check_picture
 
-    places = [path.resolve() for path in args.features]
+    places = [os.path.realpath(path) for path in args.features]
     if len(set(places)) < len(places):
         raise InputError(
             "each features file once",

@@ -334,11 +334,6 @@ class Trainer(DefaultTrainer):
                     " ".join(str(error).split()),
                     "training has diverged: lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS",
                 ) from None
-            except InputError:
-                raise
-            except Exception:
-                logger.exception("Exception during training:")
-                raise
             finally:
                 self.after_train()
 
