@@ -5,7 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cmemd.study.ablation import Variant
+    from cmemd.study.weight_search import Candidate
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -67,10 +70,10 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: see ``plan_study`` and ``plan_search``; or no such script.
     """
-    from cmemd.engine.runs import run_all
     from cmemd.errors import InputError
-    from cmemd.study.ablation import check_seeds, in_turn, plan_study
-    from cmemd.study.weight_search import chosen_weights, plan_search, search_table
+    from cmemd.files import one_writer
+    from cmemd.study.ablation import check_seeds, plan_study
+    from cmemd.study.weight_search import chosen_weights, plan_search
 
     if not args.script.is_file():
         raise InputError(
@@ -101,6 +104,18 @@ def run(args: argparse.Namespace) -> int:
         return plan_study(ready, seeds, args.output, opts, weights) if ready else []
 
     planned()  # raises for bad input before any work
+    args.output.mkdir(parents=True, exist_ok=True)
+    with one_writer(args.output):
+        return _run_and_compare(args, candidates, planned)
+
+
+def _run_and_compare(
+    args: argparse.Namespace, candidates: "list[Candidate]", planned: "Callable[[], list[Variant]]"
+) -> int:
+    from cmemd.engine.runs import run_all
+    from cmemd.study.ablation import in_turn
+    from cmemd.study.weight_search import search_table
+
     failed = run_all([candidate.run for candidate in candidates], args.script, args.jobs)
     if candidates:
         _report(search_table(candidates), args.output / "search.txt")

@@ -7,13 +7,13 @@ SIGINT (Ctrl-C), SIGTERM and SIGHUP end a training with exit status 128 + the si
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from cmemd.errors import Stopped
 
-__all__ = ["Stop", "stop_at_signals"]
+__all__ = ["Stop", "handled_signals", "stop_at_signals"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -59,12 +59,23 @@ class Stop:
 def stop_at_signals() -> Iterator[Stop]:
     """Yield what says whether a signal has come; outside the main thread none ever does."""
     stop = Stop()
+    with handled_signals(stop.take):
+        yield stop
+
+
+@contextmanager
+def handled_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle SIGINT, SIGTERM and SIGHUP; outside the main thread, where Python cannot, do nothing.
+
+    Args:
+        handler: called in the main thread, as ``signal.signal`` calls it.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
-    before = {number: signal.signal(number, stop.take) for number in _SIGNALS}
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
     try:
-        yield stop
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from cmemd.engine.checkpoint import (
     load_weights,
     read_checkpoint,
 )
+from cmemd.engine.children import is_orphan
 from cmemd.engine.evaluator import VisibleThermalEvaluator
 from cmemd.engine.hooks import Checkpoints, DivergenceWarning, Evaluations, WatchedPrinter
 from cmemd.engine.identity import IDENTITY, RunLog
@@ -347,6 +349,8 @@ class Trainer(DefaultTrainer):
         """Between iterations, on all processes alike: save by the clock, or stop at a signal."""
         checkpoints = next(h for h in self._hooks if isinstance(h, Checkpoints))
         stop, due = self._stop.number, checkpoints.due()
+        if is_orphan():
+            stop = stop or signal.SIGTERM
         if comm.get_world_size() > 1:
             told = comm.all_gather((stop, due))
             stop, due = max(number for number, _ in told), told[0][1]

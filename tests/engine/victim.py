@@ -1,0 +1,37 @@
+"""Runs of tools/train_net.py in processes that can be killed.
+
+They are forked from a server that has imported everything, which takes seconds.
+"""
+
+import multiprocessing
+import os
+import runpy
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cmemd.engine.trainer  # noqa: F401  the server imports it once
+import cmemd.engine.trials  # noqa: F401
+
+REPOSITORY = Path(__file__).parents[2]
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["tests.engine.victim"])
+
+
+def start(
+    words: Sequence[str], environment: Mapping[str, str], output: Path
+) -> multiprocessing.Process:
+    """Start tools/train_net.py with a command line; its output is appended to a file."""
+    process = _CONTEXT.Process(target=_run, args=(list(words), dict(environment), str(output)))
+    process.start()
+    return process
+
+
+def _run(words: list[str], environment: dict[str, str], output: str) -> None:
+    os.environ.update(environment)
+    file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+    sys.argv = ["train_net.py", *words]
+    runpy.run_path(str(REPOSITORY / "tools/train_net.py"), run_name="__main__")
