@@ -279,9 +279,9 @@ def _alarm(seconds: int) -> Iterator[None]:
 
 
 def _files(folder: Path) -> set[str]:
-    """Names of all files but locks, which stay."""
+    """Names of all files but locks, which stay, and what the next run goes on from."""
     found = (str(path) for path in folder.rglob("*") if not path.is_dir())
-    return {name for name in found if not name.endswith(".lock")}
+    return {name for name in found if not name.endswith(".lock") and ".unfinished" not in name}
 
 
 def _make_socket(path: Path) -> None:

@@ -220,9 +220,9 @@ def test_a_file_of_another_kind_is_not_overwritten(tmp_path):
     beside = tmp_path / "r.per_query.npz"
     beside.write_text("mine")
     for path, message in (
-        (mine, "another file, which would be lost"),
-        (tmp_path / "r.json", "another file, which would be lost"),
-        (tmp_path, "Is a directory"),
+        (mine, "got a file of another kind"),
+        (tmp_path / "r.json", "got a file of another kind"),
+        (tmp_path, "got a link, a folder or a device"),
         (mine / "r.json", "Not a directory"),
     ):
         with pytest.raises(InputError, match=message):

@@ -12,9 +12,10 @@ import json
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,8 @@ __all__ = [
     "check_input",
     "check_output",
     "check_picture",
+    "check_place",
+    "document_sha256",
     "file_sha256",
     "input_problem",
     "load_tensors",
@@ -37,6 +40,7 @@ __all__ = [
     "whole_file",
     "whole_folder",
     "write_figure",
+    "write_output",
     "write_whole",
 ]
 
@@ -48,18 +52,20 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
+_MARKED = 4096  # bytes at a file's start in which its mark lies
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside a file; at the end the file takes its place.
 
-    A reader never sees half of the file. If writing fails, nothing is left.
+    A reader never sees half of the file. If writing fails, nothing is left. The temporary name is
+    new, and carries the process's id.
 
     Raises:
         OSError: the file cannot be moved into place.
     """
-    unfinished = _unfinished(path)
+    unfinished = _new_file(path)
     try:
         yield unfinished
         os.replace(unfinished, path)
@@ -83,7 +89,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", ignore_cleanup_errors=True
+        dir=path.parent,
+        prefix=f".{path.name}.{os.getpid()}.",
+        suffix=".tmp",
+        ignore_cleanup_errors=True,
     ) as place:
         unfinished = Path(place, path.name)
         unfinished.mkdir()  # with the usual permissions; the temporary folder's are private
@@ -156,32 +165,19 @@ def check_input(path: Path | str, what: str, remedy: str) -> None:
         raise InputError(f"{what} at {path}", problem, remedy)
 
 
-def check_output(path: Path | str, starts: bytes, what: str) -> None:
-    """Raise where a file cannot be written, or would replace one that is not of its kind.
-
-    Args:
-        path: the file that a command is to write at its end; its folder may be missing.
-        starts: first bytes of a file of this kind; only such a file is replaced.
-        what: the kind, for the message: "a results file".
+def check_place(path: Path | str) -> None:
+    """Raise unless a file can be made at a path; folders on the way to it may be missing.
 
     Raises:
-        InputError: something else is there, or the folder cannot be written to.
+        InputError: a file is where a folder should be, or the folder cannot be written to.
     """
     path = Path(path)
-    remedy = "name a new file in a folder of yours"
+    remedy = "name a file in a folder of yours"
     try:
-        exists = path.exists() or path.is_symlink()
-        folder = next(f for f in path.absolute().parents if f.exists())
+        folder = next(place for place in path.absolute().parents if os.path.lexists(place))
+        os.stat(folder)
     except OSError as error:
-        raise InputError(f"to write {path}", error.strerror, remedy) from error
-    if exists:
-        problem = input_problem(path)
-        if problem is None:
-            with path.open("rb") as file:
-                head = file.read(len(starts))
-            problem = None if head in (starts, b"") else "another file, which would be lost"
-        if problem:
-            raise InputError(f"{what} or nothing at {path}, to write there", problem, remedy)
+        raise InputError(f"to write {path}", reason(error), remedy) from error
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         code = errno.EACCES if folder.is_dir() else errno.ENOTDIR
         raise InputError(f"to write {path}", f"{os.strerror(code)} at {folder}", remedy)
@@ -191,11 +187,12 @@ def check_picture(path: Path | str) -> None:
     """Raise where ``write_figure`` cannot write, or would replace a file that is no PNG.
 
     Raises:
-        InputError: see ``check_output``; or a name of another kind of file.
+        InputError: see ``check_output`` and ``check_place``; or a name of another kind of file.
     """
     if Path(path).suffix.lower() != ".png":
         raise InputError("a name that ends in .png for a picture", path, "name a .png file")
-    check_output(path, b"\x89PNG\r\n\x1a\n", "a PNG file")
+    check_place(path)
+    check_output(path, b"\x89PNG\r\n\x1a\n")
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
@@ -212,6 +209,50 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
         raise InputError(
             f"to write {path}", reason(error), "choose another output folder"
         ) from error
+
+
+def check_output(path: Path | str, mark: bytes) -> None:
+    """Raise unless an output that a user names is new, or a file that this package wrote.
+
+    Args:
+        path: the output.
+        mark: bytes near the start of each file of this kind that this package writes.
+
+    Raises:
+        InputError: another file, a folder or a link is there.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        return
+    try:
+        plain = path.is_file() and not path.is_symlink()
+        if plain:
+            with path.open("rb") as file:
+                if mark in file.read(_MARKED):
+                    return
+        there = "a file of another kind" if plain else "a link, a folder or a device"
+    except OSError as error:
+        there = f"a file that cannot be read ({error.strerror})"
+    raise InputError(
+        f"a new file, or one that the same command wrote, at {path}",
+        there,
+        "name another file, or move that one away",
+    )
+
+
+def write_output(path: Path | str, content: bytes | memoryview, mark: bytes) -> None:
+    """Write a file that a user names, whole or not at all; replace only what this package wrote.
+
+    Args:
+        path: the file.
+        content: with the mark near its start.
+        mark: see ``check_output``.
+
+    Raises:
+        InputError: another file is there, or the folder cannot be written to.
+    """
+    check_output(path, mark)
+    write_whole(Path(path), content)
 
 
 def write_figure(figure: "Figure", path: Path | str) -> None:
@@ -234,6 +275,19 @@ def file_sha256(path: Path) -> str:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def document_sha256(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 in hex of a JSON document, without its entry ``document_sha256``.
+
+    Spaces and the order of entries do not matter.
+
+    Raises:
+        ValueError: the document holds NaN or infinity, which JSON has not.
+    """
+    rest = {name: value for name, value in document.items() if name != "document_sha256"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def load_tensors(path: Path | str, what: str, remedy: str) -> Any:
@@ -285,5 +339,10 @@ def _validator(schema: Path) -> Any:
     return jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
 
 
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _new_file(path: Path) -> Path:
+    """Make an empty file with a temporary name that nothing else has, beside a file."""
+    for number in count():
+        new = path.with_name(f".{path.name}.{os.getpid()}.{number}.tmp")
+        with contextlib.suppress(FileExistsError), new.open("xb"):
+            return new
+    raise AssertionError("numbers do not end")

@@ -16,7 +16,7 @@ from cmemd.errors import InputError, exhausted, reason
 from cmemd.evaluation.samples import Samples
 from cmemd.evaluation.scoring import METRICS, Score
 from cmemd.evaluation.versions import versions
-from cmemd.files import check_input, check_output, schema_problem, write_whole
+from cmemd.files import check_input, check_output, check_place, schema_problem, write_whole
 
 __all__ = [
     "SCHEMA",
@@ -125,8 +125,9 @@ def check_results_output(path: Path | str) -> None:
         InputError: something else is there or beside it, or the folder cannot be written to.
     """
     path = Path(path)
-    check_output(path, f'{{\n  "schema": "{SCHEMA}"'.encode(), "a results file")
-    check_output(_beside(path), b"PK\x03\x04", "each query's metrics")
+    check_place(path)
+    check_output(path, f'"schema": "{SCHEMA}"'.encode())
+    check_output(_beside(path), b"PK\x03\x04")
 
 
 def read_per_query(path: Path | str, document: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
