@@ -145,7 +145,10 @@ def exhausted(error: BaseException) -> bool:
     """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno in _EXHAUSTED
-    return isinstance(error, MemoryError) or bool(_MEMORY.search(_with_type(error)))
+    if isinstance(error, MemoryError):
+        return True
+    said = _with_type(error)
+    return any(pattern.search(said) for pattern in (_MEMORY, _DISK, _FILES))
 
 
 @contextmanager
@@ -158,10 +161,11 @@ def readable_errors(command: str = "this command") -> Iterator[None]:
     Args:
         command: what needs a package that is missing, for the line.
     """
-    with _raise_at_signals(), _short_warnings():
+    with _raise_at_signals(), _short_warnings(), _quiet_logs():
         try:
             yield
-            sys.stdout.flush()  # a full disk or a closed pipe shows here at the latest
+            if sys.stdout is not None:
+                sys.stdout.flush()  # a full disk or a closed pipe shows here at the latest
         except (SystemExit, GeneratorExit):
             raise
         except BaseException as error:
@@ -174,10 +178,12 @@ def readable_errors(command: str = "this command") -> Iterator[None]:
 
 
 def _end(status: int, line: str) -> NoReturn:
-    with contextlib.suppress(OSError, ValueError):  # stderr may be closed as well
-        sys.stderr.write(f"{printable(line)}\n" if line else "")
+    if line and sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # it may be closed as well
+            sys.stderr.write(f"{printable(line)}\n")
     try:
-        sys.stdout.flush()
+        if sys.stdout is not None:  # as it is where a process starts without one
+            sys.stdout.flush()
     except (OSError, ValueError):
         # Python flushes once more at its end, which would add lines and change the status.
         with contextlib.suppress(OSError, ValueError):
@@ -233,18 +239,16 @@ _MEMORY = re.compile(
 _WORKER_KILLED = re.compile(
     r"DataLoader worker \(pid\(?s?\)? [\d, ]+\)|BrokenProcessPool|BrokenExecutor"
 )
-# What libraries say instead of raising an OSError or a kind of their own.
+# What libraries say instead of raising an OSError or a kind of their own; the first is PyTorch's
+# writer, which does not tell a full disk from others.
+_DISK = re.compile(
+    r"PytorchStreamWriter|unexpected pos \d+ vs|file write failed|failed writing file|"
+    r"No space left on device|os error 28|os error 27|os error 122"
+)
+_FILES = re.compile(r"Too many open files|os error 24")
 _OTHERS = (
-    (
-        re.compile(r"No space left on device|file write failed|failed writing file"),
-        "no space left on the device",
-        _REMEDIES[errno.ENOSPC],
-    ),
-    (
-        re.compile(r"Too many open files"),
-        "too many open files",
-        _REMEDIES[errno.EMFILE],
-    ),
+    (_DISK, "a disk that is full or fails", _REMEDIES[errno.ENOSPC]),
+    (_FILES, "too many open files", _REMEDIES[errno.EMFILE]),
     (
         re.compile(r"Symlink loop"),  # pathlib before Python 3.13
         "a circle of symbolic links",
@@ -375,6 +379,33 @@ def _raise_at_signals() -> Iterator[None]:
     finally:
         for number in taken:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def _quiet_logs() -> Iterator[None]:
+    """Escape names in log lines; let a log on a full disk cost no traceback for each line."""
+    raising, make = logging.raiseExceptions, logging.getLogRecordFactory()
+
+    def make_harmless(*args: object, **kwargs: object) -> logging.LogRecord:
+        record = make(*args, **kwargs)
+        if isinstance(record.args, tuple):
+            record.args = tuple(map(_harmless, record.args))
+        return record
+
+    logging.raiseExceptions = False
+    logging.setLogRecordFactory(make_harmless)
+    try:
+        yield
+    finally:
+        logging.raiseExceptions = raising
+        logging.setLogRecordFactory(make)
+
+
+def _harmless(value: object) -> object:
+    """Return an argument of a log line, escaped; a table keeps its lines."""
+    if isinstance(value, os.PathLike):
+        return printable(value)
+    return "\n".join(map(printable, value.split("\n"))) if isinstance(value, str) else value
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with (
             readable_errors(f"cmemd {args.command}"),
             warnings.catch_warnings(),
-            redirect_stdout(_Harmless(sys.stdout)),
+            redirect_stdout(sys.stdout and _Harmless(sys.stdout)),
         ):
             warnings.showwarning = _show_warning
             return args.run(args)
