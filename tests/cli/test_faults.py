@@ -218,9 +218,12 @@ class Ran:
         self._capsys.readouterr()
         status = self._tool(name, words) if name in TOOLS else self._command([name, *words])
         error = self._capsys.readouterr().err
-        assert status == 2, error
-        assert error.startswith("error: "), error
-        assert error[:-1].isprintable(), error
+        case = f"{name} {words}: {status}, {error!r}"
+        assert status == 2, case
+        lines = [line for line in error.splitlines() if not line.startswith("warning: ")]
+        assert len(lines) == 1, case
+        assert lines[0].startswith("error: "), case
+        assert lines[0].isprintable(), case
 
     def one_line(self, name: str, expected: int | None = None, **changes: object) -> str:
         """The line of a command that must fail, and leave nothing."""
@@ -472,6 +475,83 @@ def test_what_strikes_in_the_middle_is_one_line(run, name, monkeypatch, tmp_path
 
 
 OWN_WORDS = ("train_net", "synth", "export_model", "embed", "search", "zoo", "gallery", "ablate")
+
+
+# Arguments that are out of range, repeated or do not fit; a command's last word wins.
+BAD_ARGUMENTS = {
+    "synth": (
+        *("--ids 0", "--ids 10000", "--ids 5.5", "--per-camera -1", "--seed -1", "--size 0x0"),
+        *("--size 1e3x1e3", "--size 99999x99999", "--size 40", "--layout market", "--root {mine}"),
+    ),
+    "doctor": ("--layout market", "--root /nonexistent", "--root {mine}", "--json /none/x.json"),
+    "score": (
+        *("--protocol sysu-all", "--protocol sysu-all-1shot", "--protocol regdb-v2t"),
+        *("--draw everything", "--metric manhattan", "--splits /nonexistent", "--splits {mine}"),
+        *("--json {mine}", "--json {features}", "--features /nonexistent"),
+    ),
+    "compare": ("--names a", "--names a a", "--names a b c", "{results}", "{mine} --names a b c"),
+    "embed": (
+        "--batch-size 0",
+        "--device tpu",
+        "--modality radar",
+        "--pattern (",
+        "--output x.txt",
+    ),
+    "gallery": ("--nonsense",),
+    "search": (
+        *("--top 0", "--top -5", "--threshold nan", "--batch-size 0", "--since yesterday"),
+        *("--since 0001-01-01T00:00:00+23:59", "--until 9999-12-31T23:59:59-23:59"),
+        *("--device cuda:99", "--sheet {mine}", "--in radar"),
+    ),
+    "calibrate": ("--fpir 0", "--fpir 1.5", "--fpir nan", "--top 0", "--probes /nonexistent"),
+    "zoo": ("--index /nonexistent", "--output /proc/1/x.md"),
+    "ablate": (
+        *("--jobs 0", "--jobs -1", "--seeds 0 0", "--seeds -1", "--seeds 99999999999999999999"),
+        *(
+            "--weights nan",
+            "--weights inf",
+            "--weights 0",
+            "--weights 1 1",
+            "--script /nonexistent",
+        ),
+        *(
+            "--configs {mine}",
+            "--configs {config} {config}",
+            "--output {mine}",
+            "--output {mine}/a",
+        ),
+    ),
+    "plans": (
+        *("--images 0", "--images -1", "--images 999", "--features {views} {views}"),
+        *("--features {features}", "--standin {images}", "--output {mine}", "--output x.jpg"),
+    ),
+    "clouds": ("--seed -1", f"--seed {2**70}", "--output {mine}", "--output x.jpg", "--seed x"),
+    "train_net": ("--num-gpus 0", "--num-machines 0", "--machine-rank 1", "--machine-rank -1"),
+    "export_model": ("--formats gif", "--agw median", "--weights /nonexistent"),
+}
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_bad_arguments_are_one_line_and_nothing_is_made(run, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(run.folder)
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    for arguments in BAD_ARGUMENTS[name]:
+        where = run.good | {"mine": str(mine), "out": str(run.folder / "out")}
+        words = [word.format(**where) for word in (*TABLE[name].words, *arguments.split())]
+        if name in TOOLS:  # KEY VALUE pairs stay last
+            words = [word.format(**where) for word in arguments.split()] + words
+            words = words if name == "train_net" else _last_first(words, arguments)
+        run.one_line_of(name, words)
+        assert mine.read_text() == "mine", arguments
+        assert not _files(run.folder), arguments
+
+
+def _last_first(words: list[str], arguments: str) -> list[str]:
+    """Leave out the option that is given again behind."""
+    option = arguments.split()[0]
+    later = words.index(option, 1) if option in words[1:] else None
+    return words if later is None else words[:later] + words[later + 2 :]
 
 
 @pytest.mark.parametrize("name", TABLE)

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         InputError: see ``plan_study`` and ``plan_search``; or no such script.
     """
     from cmemd.errors import InputError
-    from cmemd.files import one_writer
+    from cmemd.files import check_place, one_writer
     from cmemd.study.ablation import check_seeds, plan_study
     from cmemd.study.weight_search import chosen_weights, plan_search
 
@@ -81,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
             "no such file",
             "start this command in the checkout's folder, or name the script with --script",
         )
+    if args.jobs < 1:
+        raise InputError("--jobs of at least 1", args.jobs, "leave it out for one at a time")
     for config in args.configs:
         if config.suffix not in (".yml", ".yaml"):
             raise InputError(
@@ -104,6 +106,7 @@ def run(args: argparse.Namespace) -> int:
         return plan_study(ready, seeds, args.output, opts, weights) if ready else []
 
     planned()  # raises for bad input before any work
+    check_place(args.output / "table.txt")
     args.output.mkdir(parents=True, exist_ok=True)
     with one_writer(args.output):
         return _run_and_compare(args, candidates, planned)
