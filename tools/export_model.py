@@ -16,12 +16,14 @@ import sys
 import warnings
 from pathlib import Path
 
-from cmemd.errors import Parser, readable_errors
+from cmemd.errors import readable_errors
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    arguments = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     arguments.add_argument(
         "--config-file",
         required=True,

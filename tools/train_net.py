@@ -11,7 +11,7 @@ Training, evaluation, training by several processes, and RegDB's ten trials with
 
 import argparse
 
-from cmemd.errors import Parser, readable_errors
+from cmemd.errors import readable_errors
 
 with readable_errors():  # fast-reid may be missing
     import cmemd.plugin  # noqa: F401  only registration
@@ -36,13 +36,7 @@ def main(args: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Return a parser of fast-reid's arguments, and ours."""
-    given = default_argument_parser()
-    arguments = Parser(
-        parents=[given],
-        add_help=False,  # fast-reid's has it
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    arguments = default_argument_parser()
     arguments.add_argument(
         "--trials",
         metavar="1-10",

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import resource
 import runpy
 import shutil
@@ -37,6 +38,7 @@ from cmemd.standin import draw_sysu
 
 GOLDEN = REPOSITORY / "tests/golden"
 ODD = "a\x1b[31m\u202eb\nc\udcff"  # acts on a terminal, breaks a line, is no UTF-8
+_BAR = re.compile(r"\r[^\r\n]*\|[^\r\n]*\]\n?")  # of progress
 TOOLS = ("train_net", "export_model")
 
 
@@ -211,13 +213,13 @@ class Ran:
         self._capsys.readouterr()
         with _alarm(60):
             status = self._tool(name, words) if name in TOOLS else self._command([name, *words])
-        return status, self._capsys.readouterr().err
+        return status, _BAR.sub("", self._capsys.readouterr().err)
 
     def one_line_of(self, name: str, words: list[str]) -> None:
         """As ``one_line``, for other words."""
         self._capsys.readouterr()
         status = self._tool(name, words) if name in TOOLS else self._command([name, *words])
-        error = self._capsys.readouterr().err
+        error = _BAR.sub("", self._capsys.readouterr().err)
         case = f"{name} {words}: {status}, {error!r}"
         assert status == 2, case
         lines = [line for line in error.splitlines() if not line.startswith("warning: ")]

@@ -41,7 +41,6 @@ __all__ = [
     "EXIT_INTERRUPTED",
     "InputError",
     "MissingDependencyError",
-    "Parser",
     "Stopped",
     "exhausted",
     "format_warning",
@@ -99,14 +98,6 @@ class Stopped(BaseException):
         return 128 + self.number
 
 
-class Parser(argparse.ArgumentParser):
-    """Parse a command line; a bad word is an ``InputError``, hence one line without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        """Raise instead of printing the usage and the message."""
-        raise InputError(f"{message}; see {self.prog} --help")
-
-
 def printable(text: object) -> str:
     r"""Return a text whose characters cannot act on a terminal or break a line.
 
@@ -156,12 +147,12 @@ def readable_errors(command: str = "this command") -> Iterator[None]:
     """End the process with one line on stderr and a status of this module's table.
 
     SIGTERM and SIGHUP raise ``Stopped``, so that what is unfinished is removed and worker processes
-    end. Warnings are one line as well.
+    end. Warnings and argparse's complaints are one line as well.
 
     Args:
         command: what needs a package that is missing, for the line.
     """
-    with _raise_at_signals(), _short_warnings(), _quiet_logs():
+    with _raise_at_signals(), _short_warnings(), _quiet_logs(), _short_usage():
         try:
             yield
             if sys.stdout is not None:
@@ -379,6 +370,20 @@ def _raise_at_signals() -> Iterator[None]:
     finally:
         for number in taken:
             signal.signal(number, signal.SIG_DFL)
+
+
+@contextmanager
+def _short_usage() -> Iterator[None]:
+    """Make a bad word of a command line an ``InputError``, hence one line, without the usage."""
+
+    def error(self: argparse.ArgumentParser, message: str) -> NoReturn:
+        raise InputError(f"{message}; see {self.prog} --help")
+
+    before, argparse.ArgumentParser.error = argparse.ArgumentParser.error, error
+    try:
+        yield
+    finally:
+        argparse.ArgumentParser.error = before
 
 
 @contextmanager

@@ -25,7 +25,7 @@ def run(args: argparse.Namespace) -> int:
         InputError: a seed out of range, or a picture that cannot be written.
     """
     from cmemd.errors import InputError
-    from cmemd.files import check_picture
+    from cmemd.paths import check_picture
 
     if not 0 <= args.seed < _SEEDS:
         raise InputError(f"a --seed from 0 to {_SEEDS - 1}", args.seed, "leave it out for 0")

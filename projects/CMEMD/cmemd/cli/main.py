@@ -1,5 +1,6 @@
 """``cmemd <command>``: find the command, parse its arguments, show its errors."""
 
+import argparse
 import importlib
 import sys
 import warnings
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import TextIO
 
-from cmemd.errors import Parser, format_warning, printable, readable_errors
+from cmemd.errors import format_warning, printable, readable_errors
 from cmemd.version import __version__
 
 __all__ = ["COMMANDS", "main"]
@@ -39,24 +40,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: words of the command line, by default those of this process.
     """
     with readable_errors():
-        parser = Parser(
-            prog="cmemd", description="Visible-thermal person re-identification with CM-EMD."
-        )
-        parser.add_argument("--version", action="version", version=__version__)
-        commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-        for name in COMMANDS:
-            module = importlib.import_module(f"cmemd.cli.{name}")
-            command = commands.add_parser(name, help=module.HELP, description=module.HELP)
-            module.add_arguments(command)
-            command.set_defaults(run=module.run)
-        args = parser.parse_args(argv)
-        with (
-            readable_errors(f"cmemd {args.command}"),
-            warnings.catch_warnings(),
-            redirect_stdout(sys.stdout and _Harmless(sys.stdout)),
-        ):
-            warnings.showwarning = _show_warning
-            return args.run(args)
+        return _run(argv)
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="cmemd", description="Visible-thermal person re-identification with CM-EMD."
+    )
+    parser.add_argument("--version", action="version", version=__version__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name in COMMANDS:
+        module = importlib.import_module(f"cmemd.cli.{name}")
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    args = parser.parse_args(argv)
+    with (
+        readable_errors(f"cmemd {args.command}"),
+        warnings.catch_warnings(),
+        redirect_stdout(sys.stdout and _Harmless(sys.stdout)),
+    ):
+        warnings.showwarning = _show_warning
+        return args.run(args)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

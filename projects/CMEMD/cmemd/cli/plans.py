@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
             range, or a picture that cannot be written.
     """
     from cmemd.errors import InputError, printable
-    from cmemd.files import check_picture
+    from cmemd.paths import check_picture
 
     places = [os.path.realpath(path) for path in args.features]
     if len(set(places)) < len(places):

@@ -8,7 +8,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from cmemd.errors import InputError, exhausted
+from cmemd.errors import InputError
 
 __all__ = ["check_images", "chroma", "has_jpeg_end", "list_images", "read_rgb"]
 
@@ -89,9 +89,7 @@ def _naming(path: Path | str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:  # decoders fail in many ways; nearly all mean bad bytes
-        if exhausted(error):
-            raise
+    except Exception as error:  # noqa: BLE001  decoders fail in many ways; all mean bad bytes
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"an image in {path}",

@@ -6,8 +6,6 @@ from enum import Enum
 
 from tabulate import tabulate
 
-from cmemd.errors import printable
-
 __all__ = ["Fault", "Report", "Row", "Severity"]
 
 _EXAMPLES = 3
@@ -143,7 +141,7 @@ class Report:
                 (row.subject, _cell(row.expected), _cell(row.found), mark if row.differs else "")
                 for row in self.rows
             ],
-            headers=(printable(f"{self.data_set} in {self.root}"), "expected", "found", ""),
+            headers=(f"{self.data_set} in {self.root}", "expected", "found", ""),
             colalign=("left", "right", "right", "left"),
             tablefmt="plain",
             disable_numparse=True,
@@ -169,7 +167,7 @@ def _cell(value: int | str | None) -> str:
 
 def _paragraph(fault: Fault, cases: list[str]) -> str:
     lines = [f"{fault.severity.value}: {fault.problem} ({len(cases):,})"]
-    lines += [f"  {printable(case)}" for case in cases[:_EXAMPLES]]
+    lines += [f"  {case}" for case in cases[:_EXAMPLES]]
     if len(cases) > _EXAMPLES:
         lines.append(f"  and {len(cases) - _EXAMPLES:,} more")
     return "\n".join([*lines, f"  -> {fault.remedy}"])

@@ -48,7 +48,8 @@ from cmemd.evaluation.distances import DISTANCES
 from cmemd.evaluation.protocols import SAMPLINGS
 from cmemd.evaluation.samples import Samples
 from cmemd.evaluation.scoring import Reranking
-from cmemd.files import check_input, write_whole
+from cmemd.files import write_whole
+from cmemd.paths import check_input
 
 __all__ = ["SavedFeatures", "order_by_name", "read_features", "read_saved", "write_features"]
 

@@ -55,7 +55,7 @@ def embed_chunks(
     by_path = {source.path: source for source in sources}
     done: list[Source] = []
     vectors = []
-    with tqdm(total=len(by_path), unit="image", desc="embedding", disable=None) as bar:
+    with tqdm(total=len(by_path), unit="image", desc="embedding") as bar:
         for path, vector in predictor.stream(by_path, modality):
             done.append(by_path[str(path)])
             vectors.append(vector)

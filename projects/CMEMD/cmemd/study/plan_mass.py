@@ -20,10 +20,10 @@ from torch.nn import functional
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError, reason
 from cmemd.evaluation.samples import Samples
-from cmemd.files import check_input
 from cmemd.losses.cm_dl import cm_dl_loss
 from cmemd.losses.cm_emd import ground_cost
 from cmemd.losses.transport import exact_plan
+from cmemd.paths import check_input
 
 __all__ = ["PlanMeasures", "measure_plans", "read_views"]
 
