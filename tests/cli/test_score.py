@@ -178,12 +178,14 @@ def test_labels_that_the_paths_contradict_are_refused(tmp_path):
 
 def test_what_the_file_says_of_its_evaluation_is_the_default(tmp_path, capsys, recwarn):
     arrays = dict(np.load(REGDB / "features.npz"))
-    said = {"layout": "regdb", "metric": "cosine", "flip": False, "reranking": [12, 5, 0.25]}
+    said = {"layout": "regdb", "metric": "cosine", "flip": 0, "reranking": [12, 5, 0.25]}
     np.savez(tmp_path / "f.npz", **arrays | said | {"feats_flip": arrays["feats"] + 1})
     words = [*protocols("regdb-v2t"), "--features", tmp_path / "f.npz", "--json", tmp_path / "r"]
     run(*words)
     scores = read_results(tmp_path / "r")["scores"]
-    assert [entry["flip"] for entry in scores] == [False, False, True, True]
+    flips = [entry["flip"] for entry in scores]
+    assert flips == [False, False, True, True]
+    assert {type(flip) for flip in flips} == {bool}
     assert {entry["metric"] for entry in scores} == {"cosine"}
     assert scores[1]["reranking"] == {"k1": 12, "k2": 5, "weight": 0.25}
     run(*words, "--metric", "euclidean", "--no-rerank")

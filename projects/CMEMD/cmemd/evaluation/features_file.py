@@ -111,6 +111,7 @@ def read_saved(path: Path | str, layout: str) -> SavedFeatures:
     if "paths" in arrays:
         _check_paths(samples, layout, path)
     flip = _scalar(arrays, "flip", (False, True), path)
+    flip = flip if flip is None else bool(flip)
     mirrored = None
     if "feats_flip" in arrays:
         if flip or arrays["feats_flip"].shape != arrays["feats"].shape:
