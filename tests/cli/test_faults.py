@@ -439,6 +439,23 @@ STRIKES = {
         1,
         "error: a worker process was killed (DataLoader worker (pid(s) 7, 8) exited unex",
     ),
+    "shared memory": (
+        _raise(
+            RuntimeError("unable to write to file </torch_1_2_0>: No space left on device (28)")
+        ),
+        1,
+        "error: not enough shared memory (/dev/shm) (unable to write to file </torch_1_2_0>: No ",
+    ),
+    "a library that does not fit": (
+        _raise(ImportError("libx.so: failed to map segment from shared object", name="x")),
+        1,
+        "error: not enough memory (libx.so: failed to map segment from shared object)",
+    ),
+    "a package that is broken": (
+        _raise(ImportError("libGL.so.1: cannot open shared object file", name="cv2")),
+        2,
+        "error: ",
+    ),
     "the GPU": (_raise(RuntimeError("CUDA error: device-side assert\nx")), 1, "error: the GPU or"),
 }
 

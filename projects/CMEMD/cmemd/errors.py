@@ -195,15 +195,15 @@ def _explain(error: BaseException, command: str) -> tuple[int, str]:
         cause = error.__cause__ or error.__context__
         status = EXIT_FAILED if cause is not None and exhausted(cause) else EXIT_BAD_INPUT
         return status, f"error: {_last_message(str(error)).strip()}"
+    machine = _of_machine(error)
+    if machine is not None:
+        return EXIT_FAILED, f"error: {machine}"
     if isinstance(error, ImportError) and _foreign(error.name):
         fault = "which is not installed"
         if not isinstance(error, ModuleNotFoundError):
             fault = f"which cannot be loaded ({reason(error)})"
         return EXIT_BAD_INPUT, f"error: {command} needs {error.name}, {fault}: {_INSTALL}"
-    machine = _of_machine(error)
-    if machine is None:
-        return EXIT_FAILED, f"error: {_defect(error)}"
-    return EXIT_FAILED, f"error: {machine}"
+    return EXIT_FAILED, f"error: {_defect(error)}"
 
 
 # ---- failures of the machine -----------------------------------------------------------------
@@ -225,7 +225,8 @@ _REMEDIES = {
 }
 _MEMORY = re.compile(
     r"OutOfMemoryError|DefaultCPUAllocator|out of memory|bad_alloc|bad allocation|"
-    r"[Ii]nsufficient memory|[Cc]annot allocate memory|[Ff]ailed to allocate memory"
+    r"[Ii]nsufficient memory|[Cc]annot allocate memory|[Ff]ailed to allocate memory|"
+    r"failed to map segment"
 )
 _WORKER_KILLED = re.compile(
     r"DataLoader worker \(pid\(?s?\)? [\d, ]+\)|BrokenProcessPool|BrokenExecutor"
@@ -238,6 +239,11 @@ _DISK = re.compile(
 )
 _FILES = re.compile(r"Too many open files|os error 24")
 _OTHERS = (
+    (
+        re.compile(r"</torch_\w+>|shared memory"),
+        "not enough shared memory (/dev/shm)",
+        "lower the number of workers, or give the container more (docker run --shm-size)",
+    ),
     (_DISK, "a disk that is full or fails", _REMEDIES[errno.ENOSPC]),
     (_FILES, "too many open files", _REMEDIES[errno.EMFILE]),
     (

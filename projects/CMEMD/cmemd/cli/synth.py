@@ -4,7 +4,7 @@ import argparse
 import re
 
 from cmemd.data.layouts import LAYOUTS
-from cmemd.errors import InputError
+from cmemd.errors import InputError, printable
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -47,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
         size=(height, width),
         seed=args.seed,
     )
-    print(f"drew {args.ids} people into {args.root}")
+    print(f"drew {args.ids} people into {printable(args.root)}")
     return 0
