@@ -6,12 +6,15 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from tests.conftest import CONFIGS, TINY
+from tests.engine import victim
 
 from cmemd.engine.trainer import Trainer
 
@@ -292,3 +295,75 @@ def test_a_diverging_loss_is_one_line_and_a_rising_one_a_warning(train_net, tmp_
     keys = KEYS | {"SOLVER__OPT": "SGD", "SOLVER__BASE_LR": 1.5, "OUTPUT_DIR": tmp_path / "b"}
     assert train_net(**keys)[0] == 0
     assert any("may have diverged" in w for w in results(tmp_path / "b")["run"]["warnings"])
+
+
+def test_a_run_cannot_become_shorter(train_net, tmp_path):
+    keys = {"SOLVER__CHECKPOINT_PERIOD": 1, "TEST__EVAL_PERIOD": 1}
+    assert train_net(**keys, SOLVER__MAX_EPOCH=2)[0] == 0
+    before = (tmp_path / "out/results.json").read_bytes()
+    status, message = train_net("--resume", **keys, SOLVER__MAX_EPOCH=1)
+    assert status == 2
+    assert (
+        "expected SOLVER.MAX_EPOCH above the 2 epochs that the run has finished, got 1" in message
+    )
+    assert (tmp_path / "out/results.json").read_bytes() == before
+
+
+def test_an_evaluation_that_a_kill_prevented_is_made_up_for_at_the_end(train_net, tmp_path):
+    keys = KEYS | {"SOLVER__SELECTION": "best_on_test", "TEST__EVAL_PERIOD": 1}
+    evaluate = Trainer.evaluate
+
+    def killed(trainer: Trainer, epoch: int) -> object:
+        if epoch == trainer.max_epoch:
+            raise Killed
+        return evaluate(trainer, epoch)
+
+    assert train_net(**keys, OUTPUT_DIR=tmp_path / "whole")[0] == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "evaluate", killed)
+        with pytest.raises(Killed):
+            train_net(**keys)
+    assert train_net("--resume", **keys)[0] == 0
+    assert results(tmp_path / "out")["scores"] == results(tmp_path / "whole")["scores"]
+    assert (
+        results(tmp_path / "out")["run"]["selection"]
+        == (results(tmp_path / "whole")["run"]["selection"])
+    )
+
+
+def test_a_training_does_not_replace_an_evaluations_results(train_net, tmp_path):
+    assert train_net("--eval-only")[0] == 0
+    before = (tmp_path / "out/results.json").read_bytes()
+    for words in ([], ["--resume"], ["--archive", "--eval-only"]):
+        status, message = train_net(*words)
+        assert status == 2, words
+        assert message.count("\n") == 1, words
+    assert (tmp_path / "out/results.json").read_bytes() == before
+    assert train_net("--archive")[0] == 0
+    assert (tmp_path / "out/archive-1/results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_group_reaches_loader_workers_too(datasets, tmp_path, number):
+    """As of Ctrl-C at a terminal, or of a service manager; the run still saves, in one line."""
+    keys = TINY | {
+        "DATALOADER.NUM_WORKERS": "2",
+        "SOLVER.MAX_EPOCH": "200",
+        "TEST.EVAL_PERIOD": "200",
+        "OUTPUT_DIR": str(tmp_path / "out"),
+    }
+    words = ["--config-file", str(CONFIGS / "demo.yml")]
+    words += [word for pair in keys.items() for word in pair]
+    environment = {"FASTREID_DATASETS": str(datasets)}
+    process = victim.start(words, environment, tmp_path / "log.txt", own_group=True)
+    metrics = tmp_path / "out/metrics.json"
+    while not (metrics.is_file() and metrics.stat().st_size):
+        assert process.is_alive(), (tmp_path / "log.txt").read_text()[-2000:]
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    process.join(10)
+    assert process.exitcode == 128 + number
+    log = (tmp_path / "log.txt").read_text()
+    assert log.splitlines()[-1].startswith(f"stopped by {number.name}: saved after iteration")
+    assert "Traceback" not in log
+    assert list((tmp_path / "out").glob("model_iter_*.pth"))

@@ -108,7 +108,10 @@ class WholeCheckpointer(Checkpointer):
             _write_checksums(path, [digest])
             if name != BEST:
                 write_whole(Path(self.save_dir, "last_checkpoint"), path.name.encode())
-        except (OSError, RuntimeError) as error:  # PyTorch raises the latter for a full disk
+        except (OSError, RuntimeError) as error:
+            # A full disk is an error of PyTorch's own writer; its others are defects.
+            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+                raise
             raise InputError(
                 f"to write {path}",
                 reason(error) if isinstance(error, OSError) else f"a full disk ({reason(error)})",

@@ -21,7 +21,7 @@ from fastreid.utils.logger import setup_logger
 from cmemd.config import load_config
 from cmemd.data.build import build_dataset, test_dataset, train_dataset
 from cmemd.data.images import check_images
-from cmemd.engine.archive import archive_run, holds_run
+from cmemd.engine.archive import archive_run, holds_results, holds_run
 from cmemd.engine.identity import RunIdentity, RunLog, read_run
 from cmemd.engine.provenance import UNTRAINED, Weights, files_sha256, training_record
 from cmemd.engine.testing import check_test
@@ -93,6 +93,8 @@ def setup(args: Namespace) -> Iterator[Start]:
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg, world_size=comm.get_world_size(), training=training)
     folder = Path(cfg.OUTPUT_DIR)
+    if args.archive and not training:
+        raise InputError("--archive with a training", "--eval-only", "leave one of the two out")
     old = _check_folder(folder, args) if training else None
     weights = Weights.read(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else UNTRAINED
     data = read_data(cfg, training)
@@ -171,7 +173,16 @@ def _check_folder(folder: Path, args: Namespace) -> RunLog | None:
             "both",
             "--resume goes on with the run in OUTPUT_DIR, --archive starts a new one there",
         )
-    if args.archive or not holds_run(folder):
+    if args.archive:
+        return None
+    if not holds_run(folder):
+        if holds_results(folder):
+            raise InputError(
+                f"an OUTPUT_DIR without results, {folder}",
+                "the results of an evaluation",
+                "set another OUTPUT_DIR, or start with --archive, which moves them to a folder of "
+                "their own",
+            )
         return None
     if not args.resume:
         raise InputError(

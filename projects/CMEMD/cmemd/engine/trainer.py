@@ -11,7 +11,6 @@ import cmemd.compat  # noqa: F401  before fastreid
 from cmemd.compat import set_frozen_steps
 
 from fastreid.config import CfgNode
-from fastreid.data import build_reid_train_loader
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.data.transforms import build_transforms
 from fastreid.engine import DefaultTrainer, hooks
@@ -19,10 +18,11 @@ from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.events import EventStorage
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
 from cmemd.data.build import build_dataset, test_dataset, train_dataset
 from cmemd.data.dataset import VisibleThermalDataset
+from cmemd.data.loader import build_loader, shut_down
 from cmemd.data.places import PlacedSampler
 from cmemd.data.random_state import kept_random_state, load_random_state, random_state
 from cmemd.data.sampler import CrossModalitySampler
@@ -148,17 +148,15 @@ class Trainer(DefaultTrainer):
                 len(items),
                 "lower SOLVER.IMS_PER_BATCH or add data",
             )
+        size = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+        stream = PlacedSampler(
+            sampler, batch=size, rank=comm.get_rank(), world_size=comm.get_world_size()
+        )
         transforms = build_transforms(cfg, is_train=True)
-        return build_reid_train_loader(
+        return build_loader(
             VisibleThermalDataset(items, transforms, relabel=True, seed=seed),
-            sampler=PlacedSampler(
-                sampler,
-                batch=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
-                rank=comm.get_rank(),
-                world_size=comm.get_world_size(),
-            ),
-            total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            BatchSampler(stream, size, drop_last=True),
+            cfg.DATALOADER.NUM_WORKERS,
         )
 
     @classmethod
@@ -241,6 +239,13 @@ class Trainer(DefaultTrainer):
                 "start a new run from it with MODEL.WEIGHTS and another OUTPUT_DIR",
             )
         changes = checkpoint.identity.check_same_run(self._run.identity, Path(self.cfg.OUTPUT_DIR))
+        final = checkpoint.path.stem == FINAL
+        if checkpoint.iteration > self.max_iter - (not final):
+            raise InputError(
+                f"SOLVER.MAX_EPOCH above the {checkpoint.epoch} epochs that the run has finished",
+                self.max_epoch,
+                "a run cannot become shorter: raise it, or train anew in another OUTPUT_DIR",
+            )
         entries = checkpoint.entries
         load_weights(self.checkpointer.model, checkpoint)
         if checkpoint.record is None:
@@ -258,6 +263,7 @@ class Trainer(DefaultTrainer):
         if self._rule != "last":
             self._best = self._best_so_far()
         self.data_loader.batch_sampler.sampler.start = self.start_iter
+        shut_down(self._trainer._data_loader_iter)
         self._trainer._data_loader_iter = iter(self.data_loader)
         states = entries.get("random", ())
         if len(states) == comm.get_world_size():
@@ -299,7 +305,9 @@ class Trainer(DefaultTrainer):
             InputError: the loss became NaN or infinite.
         """
         with stop_at_signals() as self._stop:
-            if self.start_iter < self.max_iter:
+            if self.start_iter == self.max_iter:
+                self._evaluate_what_was_missed()
+            else:
                 self._train_loop()
                 if self._rule == "last":
                     return getattr(self, "_last_eval_results", {})  # those of the last epoch
@@ -337,6 +345,7 @@ class Trainer(DefaultTrainer):
                     "training has diverged: lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS",
                 ) from None
             finally:
+                shut_down(self._trainer._data_loader_iter)
                 self.after_train()
 
     def _evaluate_what_was_missed(self) -> None:
