@@ -87,6 +87,18 @@ def test_a_failed_run_stops_no_other_is_left_out_of_the_table_and_runs_again(
     assert started(output)[4:] == ["other/seed-1"]
 
 
+def test_a_file_of_the_users_is_not_overwritten(configs, script, tmp_path, capsys):
+    for name in ("table.txt", "study.png"):
+        output = tmp_path / name.partition(".")[0]
+        output.mkdir()
+        (output / name).write_text("mine")
+        words = ["ablate", "--configs", *map(str, configs), "--script", str(script)]
+        with pytest.raises(SystemExit, match="2"):
+            main([*words, "--output", str(output)])
+        assert "got a file of another kind" in capsys.readouterr().err
+        assert [path.name for path in output.iterdir()] == [name]
+
+
 def test_bad_seeds_configurations_and_jobs_are_refused(configs, script, tmp_path):
     for seeds in ([], [0, 0], [-1]):
         with pytest.raises(InputError, match="expected different seeds of at least 0, .* --seeds"):

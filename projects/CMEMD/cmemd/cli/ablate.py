@@ -14,6 +14,7 @@ __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "train and test several configurations over several seeds, and compare them"
 
+_REPORTS = {"table.txt": b"Variant", "search.txt": b"Variant", "study.png": b"\x89PNG"}
 _QUICK = ("SOLVER.MAX_EPOCH", "1", "TEST.EVAL_PERIOD", "1")
 
 
@@ -71,7 +72,8 @@ def run(args: argparse.Namespace) -> int:
         InputError: see ``plan_study`` and ``plan_search``; or no such script.
     """
     from cmemd.errors import InputError
-    from cmemd.files import one_writer
+    from cmemd.files import check_output, one_writer
+    from cmemd.paths import check_place
     from cmemd.study.ablation import check_seeds, plan_study
     from cmemd.study.weight_search import chosen_weights, plan_search
 
@@ -81,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
             "no such file",
             "start this command in the checkout's folder, or name the script with --script",
         )
+    if args.jobs < 1:
+        raise InputError("--jobs of at least 1", args.jobs, "leave it out for one at a time")
     for config in args.configs:
         if config.suffix not in (".yml", ".yaml"):
             raise InputError(
@@ -104,6 +108,9 @@ def run(args: argparse.Namespace) -> int:
         return plan_study(ready, seeds, args.output, opts, weights) if ready else []
 
     planned()  # raises for bad input before any work
+    for name, mark in _REPORTS.items():
+        check_place(args.output / name)
+        check_output(args.output / name, mark)
     args.output.mkdir(parents=True, exist_ok=True)
     with one_writer(args.output):
         return _run_and_compare(args, candidates, planned)

@@ -4,7 +4,7 @@ import argparse
 import pkgutil
 import re
 
-from cmemd.errors import InputError
+from cmemd.errors import InputError, printable
 from cmemd.standin import STANDINS
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: a malformed --size, or what the drawing raises.
     """
-    size = re.fullmatch(r"(\d+)x(\d+)", args.size)
+    size = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", args.size)
     if size is None:
         raise InputError("--size as HxW", repr(args.size), "write it as in 144x72")
     height, width = map(int, size.groups())
@@ -47,5 +47,5 @@ def run(args: argparse.Namespace) -> int:
         size=(height, width),
         seed=args.seed,
     )
-    print(f"drew {args.ids} people into {args.root}")
+    print(f"drew {args.ids} people into {printable(args.root)}")
     return 0

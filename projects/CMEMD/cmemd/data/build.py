@@ -8,7 +8,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 
 from cmemd.data.items import ImageItem
 from cmemd.data.layouts import LAYOUTS
-from cmemd.errors import InputError
+from cmemd.errors import InputError, reason
 
 __all__ = ["build_dataset", "held_out", "items_under_test", "test_dataset", "train_dataset"]
 
@@ -36,7 +36,9 @@ def build_dataset(cfg, name: str):
         )
     except RuntimeError as error:  # fast-reid's own data sets raise it for a missing folder
         raise InputError(
-            f"a complete data set {name!r}", error, "complete the copy, or set FASTREID_DATASETS"
+            f"a complete data set {name!r}",
+            reason(error),
+            "complete the copy, or set FASTREID_DATASETS",
         ) from None
     if not data.train or not hasattr(data.train[0], "modality"):
         raise InputError(

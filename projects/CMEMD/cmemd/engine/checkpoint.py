@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cmemd.engine.identity import IDENTITY, RunIdentity
 from cmemd.engine.record import RECORD, TrainingRecord
-from cmemd.errors import InputError
+from cmemd.errors import InputError, reason
 from cmemd.files import file_sha256, load_tensors, whole_file, write_whole
 
 __all__ = [
@@ -114,7 +114,7 @@ class WholeCheckpointer(Checkpointer):
                 raise
             raise InputError(
                 f"to write {path}",
-                getattr(error, "strerror", None) or str(error).splitlines()[0],
+                reason(error) if isinstance(error, OSError) else f"a full disk ({reason(error)})",
                 "free the disk, then go on with --resume",
             ) from error
 

@@ -21,7 +21,7 @@ from cmemd.data.layouts import LAYOUTS
 from cmemd.data.layouts.permutations import read_rand_perm_cam
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import check_distance
-from cmemd.evaluation.features_file import order_by_name, write_features
+from cmemd.evaluation.features_file import SavedFeatures, order_by_name, write_features
 from cmemd.evaluation.protocols import choose_sampling, get_protocols
 from cmemd.evaluation.results import Column, results_document, write_results
 from cmemd.evaluation.samples import Samples
@@ -138,7 +138,17 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._log(document)
         samples = by_flip[False]
         if self._save_features:
-            write_features(samples, self._output_dir / "features.npz")
+            first = self._protocols[0]
+            saved = SavedFeatures(
+                samples,
+                layout=first.dataset,
+                flip=False,
+                mirrored=by_flip.get(True),
+                metric=self._metric,
+                draw=choose_sampling(first, self._draw, self._perm),
+                reranking=self._rerankings[-1],
+            )
+            write_features(saved, self._output_dir / "features.npz")
         write_results(document, self._output_dir / "results.json", columns, samples)
         if self._ranked_gallery_queries > 0:
             from cmemd.evaluation.ranked_gallery import draw_ranked_gallery  # loads matplotlib

@@ -23,9 +23,22 @@ def launch(main: Callable[[Namespace], object], args: Namespace) -> None:
     ``--num-gpus`` processes of fast-reid's own launcher, which needs CUDA.
 
     Raises:
-        InputError: several processes without torchrun and without CUDA.
+        InputError: several processes without torchrun and without CUDA, or numbers of processes
+            that contradict each other.
     """
+    if min(args.num_gpus, args.num_machines) < 1 or not 0 <= args.machine_rank < args.num_machines:
+        raise InputError(
+            "--num-gpus and --num-machines of at least 1, and --machine-rank below --num-machines",
+            f"{args.num_gpus}, {args.num_machines} and {args.machine_rank}",
+            "leave them out for one process",
+        )
     if "TORCHELASTIC_RUN_ID" in os.environ:
+        if args.num_gpus * args.num_machines > 1:
+            raise InputError(
+                "processes from torchrun, or from --num-gpus and --num-machines",
+                "both",
+                "leave those two out: torchrun's --nproc-per-node and --nnodes count",
+            )
         _join_torchrun()
         try:
             main(args)

@@ -67,13 +67,17 @@ def stop_at_signals() -> Iterator[Stop]:
 def handled_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
     """Handle SIGINT, SIGTERM and SIGHUP; outside the main thread, where Python cannot, do nothing.
 
+    A SIGHUP that ``nohup`` made the process ignore stays ignored.
+
     Args:
         handler: called in the main thread, as ``signal.signal`` calls it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup, which must go on
+    numbers = [number for number in _SIGNALS if number != signal.SIGHUP or not ignored]
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
         yield
     finally:

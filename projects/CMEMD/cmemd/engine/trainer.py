@@ -344,11 +344,6 @@ class Trainer(DefaultTrainer):
                     " ".join(str(error).split()),
                     "training has diverged: lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS",
                 ) from None
-            except InputError:
-                raise
-            except Exception:
-                logger.exception("Exception during training:")
-                raise
             finally:
                 shut_down(self._trainer._data_loader_iter)
                 self.after_train()

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cmemd.errors import InputError
+from cmemd.errors import InputError, exhausted, reason
 
 __all__ = ["ID_LISTS", "read_ids", "read_matlab_variable"]
 
@@ -56,10 +56,11 @@ def read_matlab_variable(path: Path, name: str) -> Any:
     try:
         content = loadmat(path)
     except Exception as error:  # SciPy raises half a dozen kinds for damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if exhausted(error):
+            raise
         raise InputError(
             f"a MATLAB file (version 7.2 or older) at {path}",
-            f"another or damaged file ({reason})",
+            f"another or damaged file ({reason(error)})",
             "take the file from its source again",
         ) from error
     if name not in content:
