@@ -5,21 +5,23 @@ from pathlib import Path
 import pytest
 from fastreid.config import CfgNode
 from fastreid.modeling import build_model
+from tests.cases import cases
 from tests.conftest import CONFIGS, REPOSITORY
 
 import cmemd
-from cmemd.engine.setup import check_config
+from cmemd.engine.preflight import check_config
 from cmemd.errors import InputError
 
 YAMLS = sorted([*CONFIGS.rglob("*.yml"), *(REPOSITORY / "configs").glob("*.yml")])
 SMALL = ["MODEL.DEVICE", "cpu", "MODEL.BACKBONE.PRETRAIN", "False", "MODEL.HEADS.NUM_CLASSES", "3"]
 
 
-@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
-def test_every_yaml_has_known_keys_and_a_batch_that_fits(path):
+@cases("path", YAMLS)
+def test_every_yaml_has_good_keys(path):
     cfg = cmemd.load_config(path, ["MODEL.DEVICE", "cpu"])
-    check_config(cfg)
     assert cfg.is_frozen()
+    if path.name != "Base-VTReID.yml":  # which names no network
+        check_config(cfg)
 
 
 @pytest.mark.parametrize("name", ["sysu", "regdb", "llcm", "demo"])
@@ -105,11 +107,11 @@ def test_bad_overrides(opts, message):
 
 
 def test_bad_files(tmp_path):
-    with pytest.raises(InputError, match="no config file"):
+    with pytest.raises(InputError, match="got no file"):
         cmemd.load_config(tmp_path / "none.yml")
     broken = tmp_path / "broken.yml"
     broken.write_text("MODEL: [")
-    with pytest.raises(InputError, match="in the configuration"):
+    with pytest.raises(InputError, match="broken.yml, line 1"):
         cmemd.load_config(broken)
 
 

@@ -17,6 +17,7 @@ import torch
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
 
+from cmemd.data.items import ImageItem
 from cmemd.data.layouts import LAYOUTS
 from cmemd.data.layouts.permutations import read_rand_perm_cam
 from cmemd.errors import InputError
@@ -26,12 +27,16 @@ from cmemd.evaluation.protocols import choose_sampling, get_protocols
 from cmemd.evaluation.ranked_gallery import draw_ranked_gallery
 from cmemd.evaluation.results import Column, results_document, write_results
 from cmemd.evaluation.samples import Samples
+from cmemd.evaluation.sampling import check_scorable, sample_trials
 from cmemd.evaluation.scoring import Reranking, score_all
 from cmemd.evaluation.tables import HEADINGS, format_table
 
 __all__ = ["VisibleThermalEvaluator"]
 
 logger = logging.getLogger(__name__)
+
+# Of each pair of images that are re-ranked together: distances in float64 and, twice, in float32.
+_RERANKING_BYTES = 16
 
 
 class VisibleThermalEvaluator(DatasetEvaluator):
@@ -86,6 +91,28 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._save_features = save_features
         self._rerankings = [None] if reranking is None else [None, reranking]
         self._batches: list[dict[str, Any]] = []
+
+    def check(self, items: Sequence[ImageItem]) -> None:
+        """Find what would stop ``evaluate`` on these images, whatever their features.
+
+        Raises:
+            InputError: a protocol finds no query, no gallery or no query with a positive; images
+                do not fit the protocol or its sampling; or re-ranking needs more memory than is
+                free.
+        """
+        batch = {
+            "features": np.zeros((len(items), 1), np.float32),
+            "pids": np.array([item.pid for item in items]),
+            "camids": np.array([item.camid for item in items]),
+            "modalities": np.array([int(item.modality) for item in items]),
+            "paths": np.array([item.path for item in items]),
+        }
+        samples = _samples([batch], LAYOUTS[self._protocols[0].dataset].numbered)[False]
+        for protocol in self._protocols:
+            trials = sample_trials(samples, protocol, self._draw, self._perm)
+            check_scorable(samples, protocol, trials)
+            if self._rerankings[-1] is not None:
+                _check_memory(protocol.name, max(len(t.queries) + len(t.gallery) for t in trials))
 
     def reset(self) -> None:
         """Forget all images."""
@@ -208,6 +235,29 @@ def _samples(batches: Sequence[Mapping[str, Any]], numbered: bool) -> dict[bool,
         flip: Samples(features=of_flip, frames=frames, **columns)
         for flip, of_flip in by_flip.items()
     }
+
+
+def _check_memory(protocol: str, images: int) -> None:
+    """Raise unless so many images of one trial can be re-ranked."""
+    need, free = _RERANKING_BYTES * images**2, available_memory()
+    if free is not None and need > free:
+        raise InputError(
+            f"{need / 1e9:.1f} GB of free memory to re-rank the {images} images of {protocol}",
+            f"{free / 1e9:.1f} GB",
+            "set TEST.RERANK.ENABLED to False, or use a larger machine",
+        )
+
+
+def available_memory() -> int | None:
+    """Return the bytes that a process can still get; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])
+    return None
 
 
 def _flat(document: Mapping[str, Any]) -> OrderedDict[str, float]:
