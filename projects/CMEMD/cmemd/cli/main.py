@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 
+from cmemd.cli.overrides import OverridesParser
 from cmemd.errors import MissingDependencyError, readable_errors
 from cmemd.version import __version__
 
@@ -23,6 +24,7 @@ COMMANDS = (
     "calibrate",
     "zoo",
     "ablate",
+    "keys",
     "plans",
     "clouds",
 )
@@ -41,7 +43,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="cmemd", description="Visible-thermal person re-identification with CM-EMD."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="command", parser_class=OverridesParser
+    )
     for name in COMMANDS:
         module = importlib.import_module(f"cmemd.cli.{name}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)

@@ -318,12 +318,14 @@ KEYS: dict[str, Row] = {
     "MODEL.HEADS.TEST_ACCUMULATED": _ours(_FLAG),
     "MODEL.LOSSES.NAME": _other(
         _judged("CrossEntropyLoss, with or without TripletLoss", _NAMES.holds),
-        "other losses have a weight instead",
+        "a weight above 0 switches on every other loss",
     ),
     "MODEL.LOSSES.CE.EPSILON": _other(
         _judged("in [0, 1]"), "-1, fast-reid's adaptive smoothing, is refused"
     ),
-    "MODEL.LOSSES.CE.ALPHA": _refused("for adaptive smoothing, which the identity loss has not"),
+    "MODEL.LOSSES.CE.ALPHA": _refused(
+        "for adaptive smoothing, which the identity loss does not have"
+    ),
     "MODEL.LOSSES.CE.SCALE": _other(
         _judged("of at least 0"), "times the sum over all features of all granularities"
     ),
@@ -392,7 +394,7 @@ KEYS: dict[str, Row] = {
     "INPUT.CJ.HUE": _same(
         Rule("in [0, 0.5]", lambda v: _is_number(v) and 0 <= v <= 0.5), _on("INPUT.CJ.ENABLED")
     ),
-    "INPUT.AFFINE.ENABLED": _refused("fast-reid's call fails with every torchvision since 0.17"),
+    "INPUT.AFFINE.ENABLED": _refused("fast-reid's call fails with torchvision 0.17 and later"),
     "INPUT.AUTOAUG.ENABLED": _same(_FLAG),
     "INPUT.AUTOAUG.PROB": _same(_SHARE, _on("INPUT.AUTOAUG.ENABLED")),
     "INPUT.AUGMIX.ENABLED": _same(_FLAG),
