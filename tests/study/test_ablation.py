@@ -93,7 +93,7 @@ def test_bad_seeds_configurations_and_jobs_are_refused(configs, script, tmp_path
             plan_study(configs, seeds, tmp_path)
     with pytest.raises(InputError, match="of different names, .* got baseline, baseline: rename"):
         plan_study([configs[0], configs[0]], [0], tmp_path)
-    with pytest.raises(InputError, match="no config file"):
+    with pytest.raises(InputError, match="got no file"):
         plan_study([tmp_path / "none.yml"], [0], tmp_path)
     with pytest.raises(InputError, match="--jobs of at least 1"):
         run_all(in_turn(plan_study(configs, [0], tmp_path)), script, jobs=0)

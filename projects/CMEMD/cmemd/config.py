@@ -198,7 +198,7 @@ def _set(cfg: CfgNode, key: str, value: object, where: str) -> None:
         kept = value  # a folder may be called 2024
     try:
         node[name] = _as_type_of(default, kept)
-    except (TypeError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         raise InputError(
             f"{_TYPES[type(default)]} for {key}{where}", repr(kept), f"such as {default!r}"
         ) from None
@@ -232,13 +232,14 @@ def _as_type_of(default: object, value: object) -> object:
 
     Raises:
         TypeError: it is of another type.
+        ValueError: it is text that is no number.
         OverflowError: it is a whole number beyond all floats.
     """
     kind = type(default)
     if type(value) is kind:
         return value
-    if kind is float and type(value) is int:
-        return float(value)
+    if kind is float and (type(value) is int or isinstance(value, str)):
+        return float(value)  # of text: "inf" and "nan", which are no literals
     if kind in (list, tuple) and isinstance(value, list | tuple):
         return kind(value)
     raise TypeError

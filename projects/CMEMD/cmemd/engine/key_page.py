@@ -19,24 +19,26 @@ _HEAD = """\
 Every key of a configuration: fast-reid's and ours. This page is written by
 `cmemd keys > docs/configuration.md`.
 
-A start checks all keys before any work. It names every bad one in one line and ends with exit status 2.
-A value has the type of its default; a whole number may stand for a float, and a list for a tuple. Numbers
-are finite. An option of a feature that is off is not checked: *where* says when a key is read.
+A start checks all keys before any work. It names every bad one in one line and ends with exit
+status 2. A value has the type of its default; a whole number may stand for a float, and a list for
+a tuple. Numbers are finite. An option of a feature that is off is not checked: *where* says when a
+key is read.
 
 - **as fast-reid**: fast-reid 1.4.0 honours the key, and we change nothing.
 - **differently**: the key has an effect, and the last column says what differs.
 - **refused when changed**: only the default is accepted; the last column says why.
-- **ours**: the key is this plugin's. [P] is the paper, [S] the first author's follow-up, [C] our choice.
+- **ours**: the key is this plugin's. [P] is the paper, [S] the first author's follow-up, [C] our
+  choice.
 
-A start also logs the schedule: the iterations of an epoch, and where each rate begins. fast-reid counts
-`SOLVER.WARMUP_ITERS` in iterations and `SOLVER.STEPS` in epochs. It takes the first step of its scheduler
-at the end of the epoch in which the warm-up and `SOLVER.DELAY_EPOCHS` are over. A start refuses a warm-up
-longer than the training. It warns of a step after the end, of a warm-up of more than half the training,
-and of one that is no whole number of epochs with this data and batch.
+A start also logs the schedule: the iterations of an epoch, and where each rate begins. fast-reid
+counts `SOLVER.WARMUP_ITERS` in iterations and `SOLVER.STEPS` in epochs. It takes the first step of
+its scheduler at the end of the epoch in which the warm-up and `SOLVER.DELAY_EPOCHS` are over. A
+start refuses a warm-up longer than the training. It warns of a step after the end, of a warm-up of
+more than half the training, and of one that is no whole number of epochs with this data and batch.
 
-It also refuses what would only fail later: missing or unreadable images, lists and weights; protocols that
-the data cannot fill; too little disk for the checkpoints that the training will keep, or memory for
-re-ranking.
+It also refuses what would only fail later: missing or unreadable images, lists and weights;
+protocols that the data cannot fill; too little disk for the checkpoints that the training will
+keep, or memory for re-ranking.
 """
 _GROUPS = ("MODEL", "KD", "INPUT", "DATASETS", "DATALOADER", "SOLVER", "TEST")
 
