@@ -2,31 +2,32 @@
 
 import random
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import cache
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from fastreid.data.transforms import build_transforms
-from fastreid.engine.hooks import LRScheduler
 from fastreid.modeling import build_model
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
-from fastreid.solver import build_lr_scheduler, build_optimizer
+from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
 from PIL import Image
 from tests.cases import cases
 from tests.conftest import CONFIGS, REPOSITORY, TINY
+from tests.engine.replay import replayed
 
 import cmemd
 from cmemd.cli import main as command_line
 from cmemd.config import default_config
 from cmemd.data.build import build_dataset
-from cmemd.engine.keys import KEYS, Status, flat_values
+from cmemd.engine.keys import KEYS, OPTIMIZERS, Status, check_keys, flat_values
 from cmemd.engine.preflight import check_config
+from cmemd.engine.provenance import UNTRAINED, Weights, guard, training_record
 from cmemd.engine.testing import build_evaluator, score_network
 from cmemd.engine.trainer import Trainer
 from cmemd.errors import InputError
@@ -45,8 +46,19 @@ class OwnHead(MultiGranularityHead):
     """A head of a user's own."""
 
 
-def build_own_backbone(cfg):
-    return build_two_stream_resnet_backbone(cfg).double().float()
+class OwnBackbone(torch.nn.Module):
+    """A backbone of a user's own."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.inner(*inputs)
+
+
+def build_own_backbone(cfg: Any) -> OwnBackbone:
+    return OwnBackbone(build_two_stream_resnet_backbone(cfg))
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -78,7 +90,8 @@ def network(cfg: Any) -> object:
     with torch.no_grad():
         embeddings = model.eval()(batch)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    return type(model), type(model.heads), losses, embeddings.tolist(), shapes
+    parts = type(model), type(model.backbone), type(model.heads)
+    return parts, losses, embeddings.tolist(), shapes
 
 
 def trained(cfg: Any) -> object:
@@ -103,29 +116,6 @@ def trained(cfg: Any) -> object:
 def rates(cfg: Any) -> object:
     """The rate of every iteration, as fast-reid's own hook sets it."""
     return replayed(cfg, images=2 * cfg.SOLVER.IMS_PER_BATCH + 1)
-
-
-def replayed(cfg: Any, images: int) -> list[float]:
-    length = images // cfg.SOLVER.IMS_PER_BATCH
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=cfg.SOLVER.BASE_LR)
-    hook = LRScheduler(optimizer, build_lr_scheduler(cfg, optimizer, length))
-    hook.trainer = trainer = SimpleNamespace(
-        grad_scaler=None,
-        warmup_iters=cfg.SOLVER.WARMUP_ITERS,
-        delay_epochs=cfg.SOLVER.DELAY_EPOCHS,
-        iter=0,
-        storage=SimpleNamespace(put_scalar=lambda *_, **__: None),
-    )
-    found = []
-    for trainer.epoch in range(cfg.SOLVER.MAX_EPOCH):
-        for _ in range(length):
-            hook.before_step()
-            found.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            hook.after_step()
-            trainer.iter += 1  # before after_epoch, as in fast-reid's loop
-        hook.after_epoch()
-    return found
 
 
 def pictures(cfg: Any) -> object:
@@ -164,8 +154,6 @@ class Identities(torch.nn.Module):
 
 def scored(cfg: Any) -> object:
     """The results of a network that only looks at means, and the loader's batches."""
-    from cmemd.engine.provenance import UNTRAINED
-
     data = build_dataset(cfg, cfg.DATASETS.TESTS[0])
     loader, evaluator = build_evaluator(cfg, data, UNTRAINED)
     results = score_network(cfg, Identities(), loader, evaluator)
@@ -207,7 +195,7 @@ def on(feature: str) -> dict[str, object]:
 EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]] = {
     "MODEL.META_ARCHITECTURE": ("OwnNet", network, {}),
     "MODEL.FREEZE_LAYERS": (["backbone"], trained, {**SGD, "SOLVER.FREEZE_ITERS": 2}),
-    "MODEL.BACKBONE.NAME": ("build_own_backbone", lambda cfg: cfg.MODEL.BACKBONE.NAME, {}),
+    "MODEL.BACKBONE.NAME": ("build_own_backbone", network, {}),
     "MODEL.BACKBONE.DEPTH": ("34x", network, {}),
     "MODEL.BACKBONE.LAST_STRIDE": (2, network, {}),
     "MODEL.BACKBONE.NORM": ("FrozenBN", network, {}),
@@ -386,12 +374,10 @@ def test_the_page_is_what_the_command_prints(capsys):
 
 @cases("key", sorted(REFUSED))
 def test_a_key_that_nothing_reads_is_refused_in_one_line(key):
-    cfg = load({key: other_value(DEFAULTS[key])})
-    with pytest.raises(InputError) as error:
-        check_config(cfg)
-    assert key in str(error.value)
-    assert "leave it out" in str(error.value)
-    assert "\n" not in str(error.value)
+    message = refusal({key: other_value(DEFAULTS[key])})
+    assert key in message
+    assert "leave it out" in message
+    assert "\n" not in message
 
 
 @cache
@@ -407,15 +393,65 @@ def data_root(datasets, monkeypatch, tmp_path) -> None:
 
 @pytest.mark.usefixtures("data_root")
 def test_every_other_key_has_an_effect():
+    """What is seen of one configuration twice is equal, so that a difference is the key's."""
     without = []
     for key, (value, observe, context) in EFFECTS.items():
         context = {name: str(given) for name, given in context.items()}
         changed = load(context | {key: value})
         check_config(changed)
-        before = seen(observe, tuple(sorted(context.items())))
-        if repr(observe(changed)) == before:
+        if repr(observe(changed)) == seen(observe, tuple(sorted(context.items()))):
             without.append(key)
     assert not without
+    for observe in {observe for _, observe, _ in EFFECTS.values()}:
+        assert repr(observe(load({}))) == seen(observe, ()), observe
+
+
+def test_the_keys_of_a_run_leave_their_files_and_lines(train_net, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    short = {"SOLVER.MAX_EPOCH": 2, "SOLVER.WARMUP_ITERS": 0, "TEST.EVAL_PERIOD": 2}
+    changed = {
+        "SOLVER.SELECTION": "best_on_test",
+        "SOLVER.CHECKPOINT_PERIOD": 1,
+        "SOLVER.CHECKPOINT_MINUTES": 1e-9,
+        "TEST.EVAL_PERIOD": 1,
+        "TEST.PRECISE_BN.ENABLED": True,
+        "TEST.PRECISE_BN.DATASET": "SYSUMM01",
+        "TEST.PRECISE_BN.NUM_ITER": 3,
+        "TEST.RANKED_GALLERY": 2,
+        "TEST.SAVE_FEATURES": True,
+        "CUDNN_BENCHMARK": False,
+    }
+    told = {}
+    for name, keys in (("plain", {}), ("changed", changed)):
+        folder = tmp_path / name
+        assert train_net(**short | keys, OUTPUT_DIR=folder) == (0, "")
+        log = (folder / "log.txt").read_text()
+        told[name] = {
+            "best": (folder / "model_best.pth").exists(),
+            "of an epoch": (folder / "model_0000.pth").exists(),
+            "within an epoch": "model_iter_" in log,
+            "evaluations": log.count("Mean ± standard deviation"),
+            "statistics": log.count("Running precise-BN for 3 iterations"),
+            "picture": (folder / "ranked_gallery.png").exists(),
+            "features": (folder / "features.npz").exists(),
+            "benchmark": torch.backends.cudnn.benchmark,
+            "schedule": log.count("Schedule: 2 epochs of "),
+        }
+    plain, other = told.values()
+    assert plain.pop("schedule") == other.pop("schedule") == 1
+    assert list(plain.values()) == [False, False, False, 1, 0, False, False, True]
+    # both epochs, then the best once more
+    assert list(other.values()) == [True, True, True, 3, 1, True, True, False]
+
+
+@pytest.mark.usefixtures("data_root")
+def test_allowed_leaks_are_not_refused():
+    for allowed in (True, False):
+        cfg = load({"TEST.ALLOW_LEAK": allowed})
+        data = build_dataset(cfg, "SYSUMM01")
+        trained_on = Weights(record=training_record(cfg, data))
+        with nullcontext() if allowed else pytest.raises(InputError, match="ALLOW_LEAK"):
+            guard(cfg, data, data.train, "test", trained_on)
 
 
 def test_a_value_that_does_not_fit_is_refused_before_any_work(train_net, tmp_path):
@@ -425,3 +461,161 @@ def test_a_value_that_does_not_fit_is_refused_before_any_work(train_net, tmp_pat
         assert message in error, (key, error)
         assert error.count("\n") == 1, (key, error)
         assert not (tmp_path / "out").exists(), key
+
+
+# Key -> values that no rule takes, with the keys that switch its feature on.
+BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
+    "MODEL.DEVICE": (("cudaa", "", "cuda:", "cuda:-1", "meta", "tpu"), {}),
+    "MODEL.META_ARCHITECTURE": (("Baseline", "MGN", "Nowhere", ""), {}),
+    "MODEL.BACKBONE.NAME": (("build_resnet_backbone", "build_vit_backbone", "nowhere"), {}),
+    "MODEL.HEADS.NAME": (("EmbeddingHead", "nowhere"), {}),
+    "MODEL.FREEZE_LAYERS": ((["nose"], ["("], [""], [3]), {"SOLVER.FREEZE_ITERS": 1}),
+    "MODEL.BACKBONE.LAST_STRIDE": ((0, -1, 3), {}),
+    "MODEL.BACKBONE.WIDTH": ((0, -1, "nan", "inf"), {}),
+    "MODEL.BACKBONE.DEPTH": (("50", ""), {}),
+    "MODEL.BACKBONE.NORM": (("LN", "", "syncBN"), {}),
+    "MODEL.BACKBONE.WITH_NL": ((True,), {}),
+    "MODEL.BACKBONE.FEAT_DIM": ((0, -64), {}),
+    "MODEL.HEADS.EMBEDDING_DIM": ((-1,), {}),
+    "MODEL.HEADS.NUM_CLASSES": ((-1,), {}),
+    "MODEL.HEADS.STRIPES": ((0, -6), {}),
+    "MODEL.HEADS.TEST_BETA": ((-0.1, 1.1, "nan"), {}),
+    "MODEL.HEADS.GRANULARITIES": (((), ("local",), (1,)), {}),
+    "MODEL.LOSSES.NAME": (((), ("CircleLoss",), ("CrossEntropyLoss", "FocalLoss"), (1,)), {}),
+    "MODEL.LOSSES.CE.EPSILON": ((-1, 1.5, "nan"), {}),
+    "MODEL.LOSSES.CE.SCALE": ((-1, "nan", "inf"), {}),
+    "MODEL.LOSSES.TRI.MARGIN": ((-0.1, "nan"), TRIPLETS),
+    "MODEL.LOSSES.ALIGN.NAME": (("emd", ""), {}),
+    "MODEL.LOSSES.ALIGN.WEIGHT": ((-1, "nan", "inf"), {}),
+    "MODEL.LOSSES.ALIGN.WARMUP_ITERS": ((-1,), {}),
+    "MODEL.LOSSES.ALIGN.EPSILON": ((0, -1, "nan"), {"MODEL.LOSSES.ALIGN.NAME": "sinkhorn"}),
+    "MODEL.LOSSES.DL.EPS": ((0, "nan"), {}),
+    "MODEL.LOSSES.CENTRE.MARGIN": ((-1,), {"MODEL.LOSSES.CENTRE.WEIGHT": 1.0}),
+    "MODEL.PIXEL_MEAN": (([1, 2], [1, 2, "x"], [1, 2, 1e999], []), {}),
+    "MODEL.PIXEL_STD": (([1, 1, 0], [1, 1], [1, 1, -1]), {}),
+    "INPUT.SIZE_TRAIN": (([0, 16], [-32, 16], [32], [32, 16, 3], [32.0, 16], ["a", 1]), {}),
+    "INPUT.SIZE_TEST": (([0, 0], [32], [10**6, 16]), {}),
+    "INPUT.CROP.SIZE": (([0, 1], [32]), {"INPUT.CROP.ENABLED": True}),
+    "INPUT.CROP.SCALE": (([0, 1], [1, 0.5], [0.5]), {"INPUT.CROP.ENABLED": True}),
+    "INPUT.CROP.RATIO": (([0, 1], [2, 1], [1, 2, 3]), {"INPUT.CROP.ENABLED": True}),
+    "INPUT.FLIP.PROB": ((-0.1, 1.1, "nan"), {}),
+    "INPUT.PADDING.MODE": (("zero", ""), {}),
+    "INPUT.PADDING.SIZE": ((-1,), {}),
+    "INPUT.CJ.PROB": ((2,), on("CJ")),
+    "INPUT.CJ.BRIGHTNESS": ((-1,), on("CJ")),
+    "INPUT.CJ.HUE": ((0.6,), on("CJ")),
+    "INPUT.REA.PROB": ((1.5,), on("REA")),
+    "INPUT.REA.VALUE": (([1], [1, 2, 3, 4]), on("REA")),
+    "INPUT.AUTOAUG.PROB": ((-1,), on("AUTOAUG")),
+    "INPUT.AUGMIX.PROB": ((2,), on("AUGMIX")),
+    "DATASETS.NAMES": (([1],), {}),
+    "DATASETS.REGDB.TRIAL": ((0, 11), REGDB),
+    "DATASETS.REGDB.VALIDATION_SHARE": ((1, -0.1, "nan"), REGDB),
+    "DATALOADER.SAMPLER_TRAIN": (("BalancedIdentitySampler", ""), {}),
+    "DATALOADER.NUM_WORKERS": ((-1, 10**6), {}),
+    "DATALOADER.NUM_VISIBLE": ((0, -2), {}),
+    "DATALOADER.NUM_THERMAL": ((0,), {}),
+    "SOLVER.OPT": (("LBFGS", "SparseAdam", "Muon", "Optimizer", "adam", "lr_scheduler", ""), {}),
+    "SOLVER.MAX_EPOCH": ((0, -1), {}),
+    "SOLVER.BASE_LR": ((0, -0.1, "nan", "inf"), {}),
+    "SOLVER.HEADS_LR_FACTOR": ((0, -1, "nan"), {}),
+    "SOLVER.BIAS_LR_FACTOR": ((0, "inf"), {}),
+    "SOLVER.MOMENTUM": ((-0.1, 1, "nan"), SGD),
+    "SOLVER.NESTEROV": ((True,), {**SGD, "SOLVER.MOMENTUM": 0.0}),
+    "SOLVER.WEIGHT_DECAY": ((-1, "nan"), {}),
+    "SOLVER.WEIGHT_DECAY_NORM": ((-1,), {}),
+    "SOLVER.WEIGHT_DECAY_BIAS": ((-1,), {}),
+    "SOLVER.SCHED": (("StepLR", "OneCycleLR", "Optimizer", ""), {}),
+    "SOLVER.DELAY_EPOCHS": ((-1,), {}),
+    "SOLVER.GAMMA": ((0, -1, 2, "nan"), {}),
+    "SOLVER.STEPS": (([0], [3, 2], [2, 2], [1.5], ["a"], [True]), {}),
+    "SOLVER.ETA_MIN_LR": ((-1,), COSINE),
+    "SOLVER.WARMUP_FACTOR": ((0, -1, 2, "nan"), {}),
+    "SOLVER.WARMUP_ITERS": ((-1,), {}),
+    "SOLVER.WARMUP_METHOD": (("cosine", ""), {}),
+    "SOLVER.FREEZE_ITERS": ((-1,), {}),
+    "SOLVER.CHECKPOINT_PERIOD": ((0, -1), {}),
+    "SOLVER.CHECKPOINT_MINUTES": ((-1, "nan", "inf"), {}),
+    "SOLVER.IMS_PER_BATCH": ((0, -40, 41), {}),
+    "SOLVER.SELECTION": (("best", ""), {}),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": (("size", ""), CLIPPED),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": ((0, -1, "inf"), CLIPPED),
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": ((0, -1, "nan"), CLIPPED),
+    "TEST.EVAL_PERIOD": ((0, -1), {}),
+    "TEST.IMS_PER_BATCH": ((0, -1), {}),
+    "TEST.METRIC": (("jaccard", ""), {}),
+    "TEST.DRAW": (("all", ""), {}),
+    "TEST.RANKED_GALLERY": ((-1, 101, 10**9), {}),
+    "TEST.RERANK.K1": ((0, -1), RERANKED),
+    "TEST.RERANK.K2": ((0,), RERANKED),
+    "TEST.RERANK.LAMBDA": ((-0.1, 1.1, "nan"), RERANKED),
+    "TEST.PRECISE_BN.NUM_ITER": ((0,), {"TEST.PRECISE_BN.ENABLED": True}),
+    "OUTPUT_DIR": (("", " ", "~/runs", "~"), {}),
+    "SEED": ((-2, 2**32, 10**30), {}),
+}
+
+
+def refusal(keys: Mapping[str, object]) -> str:
+    """What is said of a configuration; "" if it is accepted."""
+    try:
+        check_config(load(keys))
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_a_value_out_of_range_is_refused_in_one_line_that_names_the_key():
+    for key, (values, context) in BAD.items():
+        for value in values:
+            message = refusal({**context, key: value})
+            assert key.rsplit(".", 1)[-1] in message, (key, value, message)
+            assert "\n" not in message, (key, value)
+
+
+def test_an_option_of_a_feature_that_is_off_is_not_checked():
+    off = {
+        "INPUT.CJ.PROB": 7,
+        "INPUT.CROP.SIZE": [0],
+        "MODEL.LOSSES.TRI.MARGIN": -1,
+        "MODEL.LOSSES.CENTRE.MARGIN": -1,
+        "MODEL.LOSSES.ALIGN.EPSILON": -1,
+        "TEST.RERANK.K1": -1,
+        "TEST.PRECISE_BN.DATASET": "nowhere",
+        "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "size",
+        "SOLVER.MOMENTUM": 7,
+        "SOLVER.ETA_MIN_LR": -1,
+        "DATASETS.REGDB.TRIAL": 77,
+    }
+    assert not refusal({"SOLVER.NESTEROV": False} | off)
+    assert "SOLVER.MOMENTUM" in refusal({"SOLVER.OPT": "SGD"} | off)
+
+
+def test_a_start_names_all_bad_keys_at_once():
+    message = refusal({"SOLVER.BASE_LR": -1, "KD.EMA.ENABLED": True, "OUTPUT_DIR": ""})
+    assert message.startswith("3 problems: (1) expected KD.EMA.ENABLED False")
+    assert all(key in message for key in ("SOLVER.BASE_LR", "KD.EMA.ENABLED", "OUTPUT_DIR"))
+
+
+def test_every_optimizer_of_the_table_trains_and_keeps_as_many_numbers_as_it_says():
+    for name, numbers in OPTIMIZERS.items():
+        model = torch.nn.Linear(50, 40)
+        optimizer, _ = build_optimizer(load({"SOLVER.OPT": name, "SOLVER.NESTEROV": False}), model)
+        for parameter in model.parameters():
+            parameter.grad += 1
+        before = model.weight.sum().item()
+        optimizer.step()
+        assert model.weight.sum().item() != before, name
+        kept = sum(
+            tensor.numel()
+            for state in optimizer.state.values()
+            for tensor in state.values()
+            if torch.is_tensor(tensor)
+        )
+        own = sum(parameter.numel() for parameter in model.parameters())
+        assert kept / own == pytest.approx(numbers, abs=0.05), name
+
+
+def test_a_key_without_a_row_is_checked_for_its_kind_alone():
+    keys, defaults = {"MINE": float("nan"), "YOURS": 3}, {"MINE": 1.0, "YOURS": 2}
+    (problem,) = check_keys(keys, defaults, None)
+    assert "MINE a finite number" in str(problem)

@@ -464,15 +464,15 @@ def _check_disk(cfg: CfgNode, network: nn.Module, data: "RunData", tested: int) 
         count, each = kept_checkpoints(cfg), checkpoint_bytes(network, cfg.SOLVER.OPT)
         there = sum(path.stat().st_size for path in folder.glob("model_*.pth"))
         need += max(count * each - there, 0)
-        what = f"{count} checkpoints of {_gigabytes(each)} and results"
+        what = f"{count} checkpoints of {_shown(each)} and results"
     if cfg.TEST.SAVE_FEATURES:
         need += 4 * tested * _feature_size(cfg)
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free
     if free < need:
         raise InputError(
-            f"{_gigabytes(need)} of free disk at {existing} for {what}",
-            _gigabytes(free),
+            f"{_shown(need)} of free disk at {existing} for {what}",
+            _shown(free),
             "free the disk, set another OUTPUT_DIR, or raise SOLVER.CHECKPOINT_PERIOD",
         )
 
@@ -484,5 +484,10 @@ def _feature_size(cfg: CfgNode) -> int:
     return cfg.MODEL.BACKBONE.FEAT_DIM + 2 * heads.STRIPES * dim
 
 
-def _gigabytes(size: float) -> str:
-    return f"{size / 1e9:.2f} GB"
+def _shown(size: float) -> str:
+    """Return a number of bytes in words.
+
+    >>> _shown(4.2e6), _shown(1.5e9)
+    ('4.2 MB', '1.50 GB')
+    """
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"
