@@ -85,6 +85,8 @@ def test_every_key_of_ours_is_explained():
         (["MODEL.HEADS.STRIPES", "six"], "six"),
         (["MODEL.HEADS.STRIPES"], "KEY VALUE pairs"),
         (["NOSUCH.KEY", "1"], "NOSUCH.KEY"),
+        (["solver.max_epochs", "1"], "did you mean SOLVER.MAX_EPOCH?"),
+        (["SEED=1"], "put a space between key and value"),
     ],
 )
 def test_bad_overrides(opts, message):

@@ -46,6 +46,12 @@ def tiny(**keys: object):
         ({"SOLVER__SELECTION": "validation"}, "TRAIN_WITH_VAL False"),
         ({"MODEL__WEIGHTS": "nowhere.pth"}, "nowhere.pth"),
         ({"INPUT__CROP__ENABLED": True, "INPUT__CROP__SIZE": [8, 8]}, "transforms of training"),
+        (
+            {"MODEL__BACKBONE__WITH_IBN": True, "INPUT__SIZE_TRAIN": [4, 2]},
+            "a network that takes images of INPUT.SIZE_TRAIN",
+        ),
+        ({"MODEL__PIXEL_STD": [1e-300] * 3}, "NaN or infinity"),
+        ({"MODEL__HEADS__EMBEDDING_DIM": 10**12}, "of free memory for the network"),
         ({"MODEL__HEADS__NORM": "GN"}, "a network of MODEL.META_ARCHITECTURE"),
     ],
 )
@@ -165,6 +171,7 @@ def test_what_is_in_the_way_of_a_runs_files_is_named(train_net, tmp_path):
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     for name in ("results.json", "log.txt", "model_final.pth"):
         (tmp_path / f"with {name}" / name).mkdir(parents=True)
+    (tmp_path / "with evaluation/evaluation/results.json").mkdir(parents=True)
     (tmp_path / "with validation").mkdir()
     (tmp_path / "with validation/validation").write_text("")
     for name, words in (
@@ -175,6 +182,7 @@ def test_what_is_in_the_way_of_a_runs_files_is_named(train_net, tmp_path):
         ("with results.json", "results.json, got a folder: rename it"),
         ("with log.txt", "log.txt, got a folder: rename it"),
         ("with model_final.pth", "model_final.pth, got a folder: rename it"),
+        ("with evaluation", "evaluation/results.json, got a folder: rename it"),
         ("with validation", "validation, got a file: rename it"),
         ("/proc/cmemd", "No such file"),
     ):
@@ -185,8 +193,10 @@ def test_what_is_in_the_way_of_a_runs_files_is_named(train_net, tmp_path):
 
 
 def test_the_log_warns_of_what_cannot_be_meant(train_net, tmp_path):
-    assert train_net(SOLVER__STEPS=[50], MODEL__LOSSES__ALIGN__WARMUP_ITERS=9999)[0] == 0
+    keys = {"SOLVER__STEPS": [50], "MODEL__LOSSES__ALIGN__WARMUP_ITERS": 9999}
+    assert train_net(TEST__RANKED_GALLERY=99, **keys)[0] == 0
     log = (tmp_path / "out/log.txt").read_text()
     assert "Schedule: 1 epochs of" in log
     assert "SOLVER.STEPS 50 come after the end" in log
+    assert "TEST.RANKED_GALLERY 99 is more than the" in log
     assert "MODEL.LOSSES.ALIGN.WARMUP_ITERS 9999 is the whole training" in log

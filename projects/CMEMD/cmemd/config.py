@@ -180,7 +180,7 @@ def _set(cfg: CfgNode, key: str, value: object, where: str) -> None:
     for group in groups:
         node = node.get(group) if isinstance(node, CfgNode) else None
     if not isinstance(node, CfgNode) or name not in node:
-        near = difflib.get_close_matches(key, _keys(cfg), 1)
+        near = difflib.get_close_matches(key.upper(), _keys(cfg), 1)
         raise InputError(
             "a key of the configuration",
             f"{key!r}{where}",

@@ -139,7 +139,7 @@ _SHARE = Rule("in [0, 1]", lambda v: _is_number(v) and 0 <= v <= 1)
 _POSITIVE_SHARE = Rule("above 0, at most 1", lambda v: _is_number(v) and 0 < v <= 1)
 _BELOW_1 = Rule("in [0, 1)", lambda v: _is_number(v) and 0 <= v < 1)
 _TEXT = Rule("text", lambda v: type(v) is str)
-_NAME = Rule("a name", lambda v: type(v) is str and bool(v.strip()) and "\0" not in v)
+_NAME = Rule("a name", lambda v: type(v) is str and bool(v.strip()) and v.isprintable())
 
 
 def _choice(*names: str) -> Rule:
@@ -158,7 +158,7 @@ def _rising(words: str, low: float, high: float) -> Rule:
     )
 
 
-_SIZE = _list("two whole numbers, height and width, from 1 to 4096", _whole(1, 4096).allows, 2)
+_SIZE = _list("two whole numbers, height and width, from 1 to 2048", _whole(1, 2048).allows, 2)
 _COLOUR = _list("three numbers, one per channel", _is_number, 3)
 _NAMES = _list("a list of names", _NAME.allows)
 _STEPS = Rule(
@@ -257,9 +257,7 @@ KEYS: dict[str, Row] = {
     "MODEL.META_ARCHITECTURE": _other(
         _NAME, "CMEMDNet, or one of your own; fast-reid's read no modalities"
     ),
-    "MODEL.FREEZE_LAYERS": _same(
-        Rule("a list of regular expressions", _patterns), _above_0("SOLVER.FREEZE_ITERS")
-    ),
+    "MODEL.FREEZE_LAYERS": _same(Rule("a list of regular expressions", _patterns)),
     "MODEL.QUEUE_SIZE": _refused("for fast-reid's MoCo, a meta-architecture without modalities"),
     "MODEL.BACKBONE.NAME": _other(
         _NAME, f"{OUR_BACKBONE}, or one of your own; fast-reid's read no modalities"
@@ -312,7 +310,7 @@ KEYS: dict[str, Row] = {
     "MODEL.HEADS.GRANULARITIES": _ours(
         _judged("global; global, local; or global, local, accumulated", _NAMES.holds), _OUR_HEAD
     ),
-    "MODEL.HEADS.STRIPES": _ours(_judged("of at least 1", _is_whole), _OUR_HEAD),
+    "MODEL.HEADS.STRIPES": _ours(_whole(1, 64), _OUR_HEAD),
     "MODEL.HEADS.LOCAL_WEIGHTS": _ours(_judged("out of model, image", _NAME.holds), _OUR_HEAD),
     "MODEL.HEADS.TEST_BETA": _ours(_judged("in [0, 1]"), _OUR_HEAD),
     "MODEL.HEADS.TEST_ACCUMULATED": _ours(_FLAG),
@@ -384,7 +382,7 @@ KEYS: dict[str, Row] = {
     "INPUT.PADDING.MODE": _same(
         _choice("constant", "edge", "reflect", "symmetric"), _on("INPUT.PADDING.ENABLED")
     ),
-    "INPUT.PADDING.SIZE": _same(_whole(0, 4096), _on("INPUT.PADDING.ENABLED")),
+    "INPUT.PADDING.SIZE": _same(_whole(0, 1024), _on("INPUT.PADDING.ENABLED")),
     "INPUT.CJ.ENABLED": _same(_FLAG),
     "INPUT.CJ.PROB": _same(_SHARE, _on("INPUT.CJ.ENABLED")),
     **{
@@ -413,7 +411,7 @@ KEYS: dict[str, Row] = {
         _list("one data set of visible-thermal images", _NAME.allows), "one only"
     ),
     "DATASETS.COMBINEALL": _refused("it would train on the test identities"),
-    **{f"DATASETS.{name.upper()}.FOLDER": _ours(_NAME, _used(name)) for name in ("SYSUMM01",)},
+    "DATASETS.SYSUMM01.FOLDER": _ours(_NAME, _used("SYSUMM01")),
     "DATASETS.SYSUMM01.TRAIN_WITH_VAL": _ours(_FLAG),
     "DATASETS.REGDB.FOLDER": _ours(_NAME, _used("RegDB")),
     "DATASETS.REGDB.TRIAL": _ours(_whole(regdb.SPLITS[0], regdb.SPLITS[-1]), _used("RegDB")),
@@ -471,7 +469,7 @@ KEYS: dict[str, Row] = {
     "SOLVER.SELECTION": _ours(_choice(*SELECTIONS)),
     "SOLVER.CHECKPOINT_MINUTES": _ours(_at_least(0)),
     "TEST.EVAL_PERIOD": _other(_whole(1), "the last epoch is always evaluated"),
-    "TEST.IMS_PER_BATCH": _other(_whole(1), "of one process; the number of processes is free"),
+    "TEST.IMS_PER_BATCH": _other(_whole(1, 4096), "of one process, however many there are"),
     "TEST.METRIC": _other(_choice(*DISTANCES), "for re-ranking see TEST.RERANK"),
     "TEST.ROC.ENABLED": _refused("no protocol has it; `cmemd calibrate` gives open-set rates"),
     "TEST.FLIP.ENABLED": _other(_FLAG, "a row of its own, beside the plain one"),

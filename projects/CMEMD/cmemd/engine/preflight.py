@@ -3,23 +3,27 @@
 ``check_config`` needs the configuration alone, ``check_data`` the data sets and the weights too.
 """
 
+import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import cmemd.plugin  # noqa: F401  before fastreid
 
+import numpy as np
 import torch
 from fastreid.config import CfgNode
 from fastreid.data.transforms import build_transforms
 from fastreid.modeling import build_model
-from fastreid.modeling.backbones import BACKBONE_REGISTRY, build_backbone
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+from fastreid.utils import comm
+from fastreid.utils.events import EventStorage
 from fastreid.utils.registry import Registry
 from PIL import Image
 from torch import nn
@@ -27,13 +31,16 @@ from torch import nn
 from cmemd.config import default_config
 from cmemd.data.images import check_images
 from cmemd.data.items import ImageItem
+from cmemd.data.modality import Modality
 from cmemd.data.sampler import check_identities
 from cmemd.engine.checkpoint import check_weights
+from cmemd.engine.evaluator import available_memory
 from cmemd.engine.keys import KEYS, OPTIMIZERS, OUR_BACKBONE, check_keys, flat_values
 from cmemd.engine.provenance import Weights, training_record
 from cmemd.engine.schedule import Schedule
 from cmemd.engine.testing import check_test
 from cmemd.errors import InputError
+from cmemd.evaluation.protocols import get_protocol
 from cmemd.losses.build import build_losses
 
 if TYPE_CHECKING:
@@ -44,7 +51,7 @@ __all__ = ["Forecast", "Problems", "check_config", "check_data", "check_values"]
 _OUR_ARCHITECTURE = "CMEMDNet"
 _DEPTHS_WITH_NON_LOCAL = ("50x", "101x")
 _LOGS = 64 * 2**20  # bytes for logs, pictures and results [C]
-# Files that a run writes in OUTPUT_DIR, and its folders there.
+# Files that a run writes in OUTPUT_DIR and in its folders there.
 _FILES = (
     "run.json",
     "config.yaml",
@@ -58,7 +65,7 @@ _FILES = (
     "features.npz",
     "ranked_gallery.png",
 )
-_FOLDERS = ("validation", "evaluation")
+_FOLDERS = ("", "validation", "evaluation")
 
 
 class Forecast(NamedTuple):
@@ -131,8 +138,9 @@ def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) ->
                 _check_frozen(cfg, network)
             with problems.caught():
                 _check_transforms(cfg)
-    with problems.caught():
-        _check_folder(cfg.OUTPUT_DIR)
+    if KEYS["OUTPUT_DIR"].rule.allows(cfg.OUTPUT_DIR):
+        with problems.caught():
+            _check_folder(cfg.OUTPUT_DIR)
     problems.raise_any()
 
 
@@ -217,6 +225,17 @@ def _bad_pairs(cfg: CfgNode, training: bool, world_size: int) -> Iterator[InputE
             repr(cfg.TEST.PRECISE_BN.DATASET),
             "the network learns its statistics on the training data",
         )
+    if bool(model.FREEZE_LAYERS) != (solver.FREEZE_ITERS > 0):
+        yield InputError(
+            "MODEL.FREEZE_LAYERS and SOLVER.FREEZE_ITERS together",
+            f"{model.FREEZE_LAYERS} and {solver.FREEZE_ITERS}",
+            "one alone freezes nothing: name layers and a number of iterations",
+        )
+    for name in ("AUTOAUG", "AUGMIX"):  # fast-reid's default is 0
+        if cfg.INPUT[name].ENABLED and cfg.INPUT[name].PROB == 0:
+            yield InputError(
+                f"INPUT.{name}.PROB above 0 with INPUT.{name}.ENABLED", 0, "give a share of images"
+            )
     last_seed = 2**32 - world_size
     if cfg.SEED > last_seed:
         yield InputError(
@@ -281,6 +300,85 @@ def outline(cfg: CfgNode, classes: int = 2) -> nn.Module:
     )
 
 
+def rehearse(cfg: CfgNode, *, training: bool, pretrained: bool) -> int:
+    """Send four images of noise through the network and its losses, on the CPU.
+
+    Args:
+        cfg: the configuration, whose outline can be built.
+        training: whether the run trains.
+        pretrained: whether the network starts from ImageNet weights, if it has any.
+
+    Returns:
+        The size of an embedding.
+
+    Raises:
+        InputError: the ImageNet weights cannot be loaded, memory is too small, or the network does
+            not take the images or answers with numbers that are not finite.
+    """
+    bare = cfg.clone()
+    bare.defrost()
+    bare.MODEL.DEVICE = "cpu"
+    bare.MODEL.BACKBONE.PRETRAIN = cfg.MODEL.BACKBONE.PRETRAIN and pretrained
+    bare.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or 2
+    bare.freeze()
+    synchronised = "syncBN" in (cfg.MODEL.BACKBONE.NORM, cfg.MODEL.HEADS.NORM)
+    network = build_model(bare)  # raises for a file of weights
+    try:
+        with torch.no_grad(), EventStorage(0):
+            embeddings = network.eval()(_noise(cfg, training=False))
+            _check_finite({"embeddings": embeddings})
+            if training and not synchronised:  # which trains on CUDA alone
+                batch = _noise(cfg, training=True)
+                if comm.get_world_size() > 1:  # losses would wait for the other processes
+                    batch["targets"] = torch.full((4,), -1)
+                _check_finite(network.train()(batch))
+            return embeddings.shape[1]
+    except InputError:
+        raise
+    except Exception as error:  # noqa: BLE001  layers refuse sizes in many ways
+        raise InputError(
+            "a network that takes images of INPUT.SIZE_TRAIN and SIZE_TEST",
+            " ".join(str(error).split())[:200] or type(error).__name__,
+            "change those, or the keys of MODEL.BACKBONE and MODEL.HEADS",
+        ) from None
+
+
+def _noise(cfg: CfgNode, *, training: bool) -> dict[str, torch.Tensor]:
+    """Return two identities with an image of each modality."""
+    transform = build_transforms(cfg, is_train=training)
+    generator = np.random.default_rng(0)
+    images = [Image.fromarray(generator.integers(0, 256, (128, 64, 3), np.uint8)) for _ in range(4)]
+    return {
+        "images": torch.stack([torch.as_tensor(transform(image)) for image in images]),
+        "targets": torch.tensor([0, 0, 1, 1]),
+        "camids": torch.zeros(4, dtype=torch.int64),
+        "modalities": torch.tensor([*Modality] * 2),
+    }
+
+
+def _check_finite(values: Mapping[str, torch.Tensor]) -> None:
+    bad = [name for name, value in values.items() if not torch.isfinite(value).all()]
+    if bad:
+        raise InputError(
+            f"finite values of {', '.join(bad)} before training",
+            "NaN or infinity",
+            "change MODEL.PIXEL_STD, or the weights and options of MODEL.LOSSES",
+        )
+
+
+def _check_memory(cfg: CfgNode, network: nn.Module, training: bool) -> None:
+    """Raise unless the parameters fit into memory, with gradients and optimizer on a CPU."""
+    copies = 1
+    if training and cfg.MODEL.DEVICE == "cpu":
+        copies += 1 + OPTIMIZERS[cfg.SOLVER.OPT]
+    need = copies * sum(parameter.numel() for parameter in network.parameters()) * 4
+    free = available_memory()
+    if free is not None and need > free:
+        raise InputError(
+            f"{_shown(need)} of free memory for the network", _shown(free), "make it smaller"
+        )
+
+
 def _check_frozen(cfg: CfgNode, network: nn.Module) -> None:
     if cfg.SOLVER.FREEZE_ITERS == 0:
         return
@@ -313,8 +411,6 @@ def _check_folder(name: str) -> None:
     """Raise unless a run's folder can be written, and holds nothing in the way of its files."""
     folder = Path(name)
     try:
-        if "\0" in name:
-            raise OSError(22, "a zero byte in the name")
         if folder.is_symlink() and not folder.exists():
             raise OSError(2, "a link to nothing")
         existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
@@ -326,12 +422,14 @@ def _check_folder(name: str) -> None:
             error.strerror,
             "set OUTPUT_DIR to a folder of yours",
         ) from None
-    for file in _FILES:
-        if (folder / file).is_dir():
-            raise InputError(f"a file at {folder / file}", "a folder", "rename it")
     for inner in _FOLDERS:
         if (folder / inner).exists() and not (folder / inner).is_dir():
             raise InputError(f"a folder at {folder / inner}", "a file", "rename it")
+        for file in (folder / inner / file for file in _FILES):
+            if file.is_dir():
+                raise InputError(f"a file at {file}", "a folder", "rename it")
+            if file.exists() and not os.access(file, os.W_OK):
+                raise InputError(f"a file that can be written, {file}", "no permission", "move it")
 
 
 # ---- With the data --------------------------------------------------------------------------
@@ -359,9 +457,11 @@ def check_data(cfg: CfgNode, data: "RunData", weights: Weights, *, world_size: i
     if weights.checkpoint is not None:
         with problems.caught():
             check_weights(network, weights.checkpoint.model, weights.checkpoint.path)
-    if cfg.MODEL.BACKBONE.PRETRAIN and (data.train is not None or weights.checkpoint is None):
-        with problems.caught():
-            build_backbone(cfg)  # for its file of weights
+    size = 0
+    with problems.caught():
+        _check_memory(cfg, network, data.train is not None)
+        pretrained = data.train is not None or weights.checkpoint is None
+        size = rehearse(cfg, training=data.train is not None, pretrained=pretrained)
     forecast = Forecast("", [])
     tested: list[Sequence[ImageItem]] = []
     if data.train is None:
@@ -380,8 +480,10 @@ def check_data(cfg: CfgNode, data: "RunData", weights: Weights, *, world_size: i
             with problems.caught():
                 tested.append(_check_validation(cfg, data, trained))
     with problems.caught():
-        _check_disk(cfg, network, data, sum(map(len, tested)))
+        _check_disk(cfg, network, data, size * sum(map(len, tested)))
     problems.raise_any()
+    if few := _small_picture(cfg, tested[0]):
+        forecast = forecast._replace(warnings=[*forecast.warnings, few])
     trained_on = [] if data.train is None else [data.train.train]
     for items in [*trained_on, *tested]:
         check_images(item.path for item in items)
@@ -425,6 +527,18 @@ def _long_starts(cfg: CfgNode, schedule: Schedule) -> Iterator[str]:
             yield f"{key} {length} is the whole training, {schedule.iterations} iterations"
 
 
+def _small_picture(cfg: CfgNode, tested: Sequence[ImageItem]) -> str | None:
+    """Return a warning of a picture of more queries than there are."""
+    side = get_protocol(cfg.TEST.PROTOCOLS[0]).query
+    queries = sum(
+        item.modality is side.modality and (side.cameras is None or item.camid in side.cameras)
+        for item in tested
+    )
+    if cfg.TEST.RANKED_GALLERY <= queries:
+        return None
+    return f"TEST.RANKED_GALLERY {cfg.TEST.RANKED_GALLERY} is more than the {queries} queries"
+
+
 def _check_validation(cfg: CfgNode, data: "RunData", trained: Weights) -> list[ImageItem]:
     if data.train is not data.test:
         raise InputError(
@@ -456,8 +570,15 @@ def kept_checkpoints(cfg: CfgNode) -> int:
     return periodic + 1 + (solver.SELECTION != "last") + 2
 
 
-def _check_disk(cfg: CfgNode, network: nn.Module, data: "RunData", tested: int) -> None:
-    """Raise unless the disk has room for a run's checkpoints and results."""
+def _check_disk(cfg: CfgNode, network: nn.Module, data: "RunData", features: int) -> None:
+    """Raise unless the disk has room for a run's checkpoints and results.
+
+    Args:
+        cfg: the configuration.
+        network: an outline of it.
+        data: the data sets.
+        features: numbers in the features of all images under test.
+    """
     folder = Path(cfg.OUTPUT_DIR)
     need, what = _LOGS, "results"
     if data.train is not None:
@@ -466,7 +587,7 @@ def _check_disk(cfg: CfgNode, network: nn.Module, data: "RunData", tested: int) 
         need += max(count * each - there, 0)
         what = f"{count} checkpoints of {_shown(each)} and results"
     if cfg.TEST.SAVE_FEATURES:
-        need += 4 * tested * _feature_size(cfg)
+        need += 4 * features
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free
     if free < need:
@@ -475,13 +596,6 @@ def _check_disk(cfg: CfgNode, network: nn.Module, data: "RunData", tested: int) 
             _shown(free),
             "free the disk, set another OUTPUT_DIR, or raise SOLVER.CHECKPOINT_PERIOD",
         )
-
-
-def _feature_size(cfg: CfgNode) -> int:
-    """Return the most numbers that an embedding of our head can have."""
-    heads = cfg.MODEL.HEADS
-    dim = heads.EMBEDDING_DIM or cfg.MODEL.BACKBONE.FEAT_DIM
-    return cfg.MODEL.BACKBONE.FEAT_DIM + 2 * heads.STRIPES * dim
 
 
 def _shown(size: float) -> str:
