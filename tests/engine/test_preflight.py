@@ -11,7 +11,9 @@ from tests.conftest import CONFIGS, TINY
 from tests.trees import copy_tree
 
 import cmemd
-from cmemd.engine.preflight import Problems, checkpoint_bytes, kept_checkpoints, outline
+from cmemd.engine.preflight import Problems
+from cmemd.engine.rehearsal import outline
+from cmemd.engine.room import checkpoint_bytes, kept_checkpoints
 from cmemd.errors import InputError
 from cmemd.evaluation.protocols import get_protocol
 from cmemd.evaluation.sampling import check_scorable, sample_trials
@@ -117,11 +119,13 @@ def test_the_estimate_is_what_a_training_leaves(train_net, tmp_path):
     assert not (tmp_path / "new").exists()
 
 
-def test_reranking_that_memory_cannot_hold_is_refused(train_net, tmp_path, monkeypatch):
-    monkeypatch.setattr("cmemd.engine.evaluator.available_memory", lambda: 1000)
+def test_what_memory_cannot_hold_is_refused(train_net, tmp_path, monkeypatch):
+    monkeypatch.setattr("cmemd.engine.room.available_memory", lambda: 10**4)
     error = refused(train_net, tmp_path, TEST__RERANK__ENABLED=True)
-    assert "GB of free memory to re-rank the" in error
-    assert train_net()[0] == 0  # without it
+    assert "MB of free memory for the network, got 0.0 MB" in error
+    assert "of free memory to re-rank the" in error
+    monkeypatch.setattr("cmemd.engine.room.available_memory", lambda: None)  # not Linux
+    assert train_net(TEST__RERANK__ENABLED=True)[0] == 0
 
 
 # ---- data

@@ -20,6 +20,7 @@ from fastreid.utils import comm
 from cmemd.data.items import ImageItem
 from cmemd.data.layouts import LAYOUTS
 from cmemd.data.layouts.permutations import read_rand_perm_cam
+from cmemd.engine.room import check_reranking
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import check_distance
 from cmemd.evaluation.features_file import order_by_name, write_features
@@ -34,9 +35,6 @@ from cmemd.evaluation.tables import HEADINGS, format_table
 __all__ = ["VisibleThermalEvaluator"]
 
 logger = logging.getLogger(__name__)
-
-# Of each pair of images that are re-ranked together: distances in float64 and, twice, in float32.
-_RERANKING_BYTES = 16
 
 
 class VisibleThermalEvaluator(DatasetEvaluator):
@@ -112,7 +110,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
             trials = sample_trials(samples, protocol, self._draw, self._perm)
             check_scorable(samples, protocol, trials)
             if self._rerankings[-1] is not None:
-                _check_memory(protocol.name, max(len(t.queries) + len(t.gallery) for t in trials))
+                check_reranking(protocol.name, max(len(t.queries) + len(t.gallery) for t in trials))
 
     def reset(self) -> None:
         """Forget all images."""
@@ -235,29 +233,6 @@ def _samples(batches: Sequence[Mapping[str, Any]], numbered: bool) -> dict[bool,
         flip: Samples(features=of_flip, frames=frames, **columns)
         for flip, of_flip in by_flip.items()
     }
-
-
-def _check_memory(protocol: str, images: int) -> None:
-    """Raise unless so many images of one trial can be re-ranked."""
-    need, free = _RERANKING_BYTES * images**2, available_memory()
-    if free is not None and need > free:
-        raise InputError(
-            f"{need / 1e9:.1f} GB of free memory to re-rank the {images} images of {protocol}",
-            f"{free / 1e9:.1f} GB",
-            "set TEST.RERANK.ENABLED to False, or use a larger machine",
-        )
-
-
-def available_memory() -> int | None:
-    """Return the bytes that a process can still get; None where the system does not say."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return None
-    for line in lines:
-        if line.startswith("MemAvailable:"):
-            return 1024 * int(line.split()[1])
-    return None
 
 
 def _flat(document: Mapping[str, Any]) -> OrderedDict[str, float]:

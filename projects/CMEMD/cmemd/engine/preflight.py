@@ -5,25 +5,20 @@
 
 import os
 import re
-import shutil
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import cmemd.plugin  # noqa: F401  before fastreid
 
-import numpy as np
 import torch
 from fastreid.config import CfgNode
 from fastreid.data.transforms import build_transforms
-from fastreid.modeling import build_model
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
-from fastreid.utils import comm
-from fastreid.utils.events import EventStorage
 from fastreid.utils.registry import Registry
 from PIL import Image
 from torch import nn
@@ -31,12 +26,12 @@ from torch import nn
 from cmemd.config import default_config
 from cmemd.data.images import check_images
 from cmemd.data.items import ImageItem
-from cmemd.data.modality import Modality
 from cmemd.data.sampler import check_identities
 from cmemd.engine.checkpoint import check_weights
-from cmemd.engine.evaluator import available_memory
-from cmemd.engine.keys import KEYS, OPTIMIZERS, OUR_BACKBONE, check_keys, flat_values
+from cmemd.engine.keys import KEYS, OUR_BACKBONE, check_keys, flat_values
 from cmemd.engine.provenance import Weights, training_record
+from cmemd.engine.rehearsal import outline, rehearse
+from cmemd.engine.room import check_disk, check_memory
 from cmemd.engine.schedule import Schedule
 from cmemd.engine.testing import check_test
 from cmemd.errors import InputError
@@ -50,7 +45,6 @@ __all__ = ["Forecast", "Problems", "check_config", "check_data", "check_values"]
 
 _OUR_ARCHITECTURE = "CMEMDNet"
 _DEPTHS_WITH_NON_LOCAL = ("50x", "101x")
-_LOGS = 64 * 2**20  # bytes for logs, pictures and results [C]
 # Files that a run writes in OUTPUT_DIR and in its folders there.
 _FILES = (
     "run.json",
@@ -269,116 +263,6 @@ def _check_device(cfg: CfgNode) -> None:
         )
 
 
-def outline(cfg: CfgNode, classes: int = 2) -> nn.Module:
-    """Return the network without numbers: its layers and shapes, in a tenth of a second.
-
-    Args:
-        cfg: the configuration.
-        classes: of the classifiers where ``MODEL.HEADS.NUM_CLASSES`` is 0.
-
-    Raises:
-        InputError: the network cannot be built.
-    """
-    for device in ("meta", "cpu"):  # a network of a user's own may need numbers to be built
-        bare = cfg.clone()
-        bare.defrost()
-        bare.MODEL.BACKBONE.PRETRAIN = False
-        bare.MODEL.DEVICE = device
-        bare.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or classes
-        bare.freeze()
-        try:
-            with torch.device(device):
-                return build_model(bare)
-        except InputError:
-            raise
-        except Exception as error:  # noqa: BLE001  layers refuse sizes in many ways
-            problem = " ".join(str(error).split())[:200] or type(error).__name__
-    raise InputError(
-        f"a network of MODEL.META_ARCHITECTURE {cfg.MODEL.META_ARCHITECTURE} that can be built",
-        problem,
-        "change the keys of MODEL.BACKBONE and MODEL.HEADS",
-    )
-
-
-def rehearse(cfg: CfgNode, *, training: bool, pretrained: bool) -> int:
-    """Send four images of noise through the network and its losses, on the CPU.
-
-    Args:
-        cfg: the configuration, whose outline can be built.
-        training: whether the run trains.
-        pretrained: whether the network starts from ImageNet weights, if it has any.
-
-    Returns:
-        The size of an embedding.
-
-    Raises:
-        InputError: the ImageNet weights cannot be loaded, memory is too small, or the network does
-            not take the images or answers with numbers that are not finite.
-    """
-    bare = cfg.clone()
-    bare.defrost()
-    bare.MODEL.DEVICE = "cpu"
-    bare.MODEL.BACKBONE.PRETRAIN = cfg.MODEL.BACKBONE.PRETRAIN and pretrained
-    bare.MODEL.HEADS.NUM_CLASSES = cfg.MODEL.HEADS.NUM_CLASSES or 2
-    bare.freeze()
-    synchronised = "syncBN" in (cfg.MODEL.BACKBONE.NORM, cfg.MODEL.HEADS.NORM)
-    network = build_model(bare)  # raises for a file of weights
-    try:
-        with torch.no_grad(), EventStorage(0):
-            embeddings = network.eval()(_noise(cfg, training=False))
-            _check_finite({"embeddings": embeddings})
-            if training and not synchronised:  # which trains on CUDA alone
-                batch = _noise(cfg, training=True)
-                if comm.get_world_size() > 1:  # losses would wait for the other processes
-                    batch["targets"] = torch.full((4,), -1)
-                _check_finite(network.train()(batch))
-            return embeddings.shape[1]
-    except InputError:
-        raise
-    except Exception as error:  # noqa: BLE001  layers refuse sizes in many ways
-        raise InputError(
-            "a network that takes images of INPUT.SIZE_TRAIN and SIZE_TEST",
-            " ".join(str(error).split())[:200] or type(error).__name__,
-            "change those, or the keys of MODEL.BACKBONE and MODEL.HEADS",
-        ) from None
-
-
-def _noise(cfg: CfgNode, *, training: bool) -> dict[str, torch.Tensor]:
-    """Return two identities with an image of each modality."""
-    transform = build_transforms(cfg, is_train=training)
-    generator = np.random.default_rng(0)
-    images = [Image.fromarray(generator.integers(0, 256, (128, 64, 3), np.uint8)) for _ in range(4)]
-    return {
-        "images": torch.stack([torch.as_tensor(transform(image)) for image in images]),
-        "targets": torch.tensor([0, 0, 1, 1]),
-        "camids": torch.zeros(4, dtype=torch.int64),
-        "modalities": torch.tensor([*Modality] * 2),
-    }
-
-
-def _check_finite(values: Mapping[str, torch.Tensor]) -> None:
-    bad = [name for name, value in values.items() if not torch.isfinite(value).all()]
-    if bad:
-        raise InputError(
-            f"finite values of {', '.join(bad)} before training",
-            "NaN or infinity",
-            "change MODEL.PIXEL_STD, or the weights and options of MODEL.LOSSES",
-        )
-
-
-def _check_memory(cfg: CfgNode, network: nn.Module, training: bool) -> None:
-    """Raise unless the parameters fit into memory, with gradients and optimizer on a CPU."""
-    copies = 1
-    if training and cfg.MODEL.DEVICE == "cpu":
-        copies += 1 + OPTIMIZERS[cfg.SOLVER.OPT]
-    need = copies * sum(parameter.numel() for parameter in network.parameters()) * 4
-    free = available_memory()
-    if free is not None and need > free:
-        raise InputError(
-            f"{_shown(need)} of free memory for the network", _shown(free), "make it smaller"
-        )
-
-
 def _check_frozen(cfg: CfgNode, network: nn.Module) -> None:
     if cfg.SOLVER.FREEZE_ITERS == 0:
         return
@@ -452,19 +336,19 @@ def check_data(cfg: CfgNode, data: "RunData", weights: Weights, *, world_size: i
             test; protocols that the data cannot fill; too few identities or images for a batch; a
             schedule that cannot work; too little disk or memory; an image that cannot be read.
     """
-    problems = Problems()
+    problems, training = Problems(), data.train is not None
     network = outline(cfg, _classes(data))
     if weights.checkpoint is not None:
         with problems.caught():
             check_weights(network, weights.checkpoint.model, weights.checkpoint.path)
     size = 0
     with problems.caught():
-        _check_memory(cfg, network, data.train is not None)
-        pretrained = data.train is not None or weights.checkpoint is None
-        size = rehearse(cfg, training=data.train is not None, pretrained=pretrained)
+        check_memory(cfg, network, training=training)
+        pretrained = training or weights.checkpoint is None
+        size = rehearse(cfg, training=training, pretrained=pretrained)
     forecast = Forecast("", [])
     tested: list[Sequence[ImageItem]] = []
-    if data.train is None:
+    if not training:
         with problems.caught():
             tested.append(check_test(cfg, data.test, weights))
     else:
@@ -480,7 +364,8 @@ def check_data(cfg: CfgNode, data: "RunData", weights: Weights, *, world_size: i
             with problems.caught():
                 tested.append(_check_validation(cfg, data, trained))
     with problems.caught():
-        _check_disk(cfg, network, data, size * sum(map(len, tested)))
+        features = size * sum(map(len, tested))
+        check_disk(cfg, network, training=training, features=features)
     problems.raise_any()
     if few := _small_picture(cfg, tested[0]):
         forecast = forecast._replace(warnings=[*forecast.warnings, few])
@@ -547,61 +432,3 @@ def _check_validation(cfg: CfgNode, data: "RunData", trained: Weights) -> list[I
             "TEST.PROTOCOLS must fit both: use one data set, or another selection",
         )
     return check_test(cfg, data.test, trained, "validation")
-
-
-def checkpoint_bytes(network: nn.Module, optimizer: str) -> int:
-    """Return about how many bytes a checkpoint of a training takes."""
-
-    def size(tensors: Iterable[torch.Tensor]) -> int:
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-
-    trained = size(p for p in network.parameters() if p.requires_grad)
-    return size(network.state_dict().values()) + OPTIMIZERS[optimizer] * trained
-
-
-def kept_checkpoints(cfg: CfgNode) -> int:
-    """Return how many checkpoints a training has on its disk at most.
-
-    Those of CHECKPOINT_PERIOD, the final one, the best one where one is chosen, the one within an
-    epoch, and the one that is being written.
-    """
-    solver = cfg.SOLVER
-    periodic = (solver.MAX_EPOCH - 1) // solver.CHECKPOINT_PERIOD
-    return periodic + 1 + (solver.SELECTION != "last") + 2
-
-
-def _check_disk(cfg: CfgNode, network: nn.Module, data: "RunData", features: int) -> None:
-    """Raise unless the disk has room for a run's checkpoints and results.
-
-    Args:
-        cfg: the configuration.
-        network: an outline of it.
-        data: the data sets.
-        features: numbers in the features of all images under test.
-    """
-    folder = Path(cfg.OUTPUT_DIR)
-    need, what = _LOGS, "results"
-    if data.train is not None:
-        count, each = kept_checkpoints(cfg), checkpoint_bytes(network, cfg.SOLVER.OPT)
-        there = sum(path.stat().st_size for path in folder.glob("model_*.pth"))
-        need += max(count * each - there, 0)
-        what = f"{count} checkpoints of {_shown(each)} and results"
-    if cfg.TEST.SAVE_FEATURES:
-        need += 4 * features
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free
-    if free < need:
-        raise InputError(
-            f"{_shown(need)} of free disk at {existing} for {what}",
-            _shown(free),
-            "free the disk, set another OUTPUT_DIR, or raise SOLVER.CHECKPOINT_PERIOD",
-        )
-
-
-def _shown(size: float) -> str:
-    """Return a number of bytes in words.
-
-    >>> _shown(4.2e6), _shown(1.5e9)
-    ('4.2 MB', '1.50 GB')
-    """
-    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"
