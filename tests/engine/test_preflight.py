@@ -102,7 +102,7 @@ def test_a_disk_without_room_for_the_checkpoints_is_refused_with_both_numbers(
     assert train_net(SOLVER__MAX_EPOCH=1, SOLVER__CHECKPOINT_PERIOD=1) == (0, "")
 
 
-def test_the_estimate_is_what_a_training_leaves(train_net, tmp_path):
+def test_the_estimate_is_what_a_training_leaves(train_net, tmp_path, monkeypatch):
     keys = {"SOLVER__MAX_EPOCH": 3, "SOLVER__CHECKPOINT_PERIOD": 1}
     keys |= {"SOLVER__SELECTION": "best_on_test"}
     assert train_net(**keys) == (0, "")
@@ -112,7 +112,11 @@ def test_the_estimate_is_what_a_training_leaves(train_net, tmp_path):
     assert all(size == pytest.approx(estimated, rel=0.2) for size in sizes)
     # model_0000, model_0001, final and best; and one that may be there beside the one in writing
     assert len(sizes) == kept_checkpoints(cfg) - 2 == 4
-    # What is there already needs no room again: the weights fit another network's start too.
+    # A resumed run needs room for what is missing alone; a new one in its place, for all.
+    room = 64 * 2**20 + 3 * estimated
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, room))
+    assert train_net("--resume", **keys) == (0, "")
+    assert "of free disk" in train_net("--archive", **keys)[1]
     other = {"MODEL__WEIGHTS": tmp_path / "out/model_final.pth", "OUTPUT_DIR": tmp_path / "new"}
     status, error = train_net(MODEL__HEADS__EMBEDDING_DIM=4, **other)
     assert (status, "another architecture" in error) == (2, True)

@@ -319,7 +319,9 @@ def _check_folder(name: str) -> None:
 # ---- With the data --------------------------------------------------------------------------
 
 
-def check_data(cfg: CfgNode, data: "RunData", weights: Weights, *, world_size: int = 1) -> Forecast:
+def check_data(
+    cfg: CfgNode, data: "RunData", weights: Weights, *, resumed: bool = False
+) -> Forecast:
     """Look at every image, and do all of a run that needs no trained network.
 
     The leak guard and other quick checks come first, all of their problems at once. The images
@@ -329,7 +331,7 @@ def check_data(cfg: CfgNode, data: "RunData", weights: Weights, *, world_size: i
         cfg: the configuration, which ``check_config`` has passed.
         data: its data sets.
         weights: start-up weights of a training, or the weights under evaluation.
-        world_size: number of processes.
+        resumed: whether the run goes on in its folder.
 
     Raises:
         InputError: names the problems: weights that do not fit or were trained on identities under
@@ -365,7 +367,7 @@ def check_data(cfg: CfgNode, data: "RunData", weights: Weights, *, world_size: i
                 tested.append(_check_validation(cfg, data, trained))
     with problems.caught():
         features = size * sum(map(len, tested))
-        check_disk(cfg, network, training=training, features=features)
+        check_disk(cfg, network, training=training, resumed=resumed, features=features)
     problems.raise_any()
     if few := _small_picture(cfg, tested[0]):
         forecast = forecast._replace(warnings=[*forecast.warnings, few])

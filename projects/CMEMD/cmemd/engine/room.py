@@ -28,13 +28,16 @@ _LOGS = 64 * 2**20  # bytes for logs, pictures and results [C]
 _RERANKING_BYTES = 16
 
 
-def check_disk(cfg: "CfgNode", network: nn.Module, *, training: bool, features: int) -> None:
+def check_disk(
+    cfg: "CfgNode", network: nn.Module, *, training: bool, resumed: bool, features: int
+) -> None:
     """Raise unless the disk has room for a run's checkpoints and results.
 
     Args:
         cfg: the configuration.
         network: an outline of it.
         training: whether the run trains.
+        resumed: whether it goes on in its folder, whose checkpoints are part of it.
         features: numbers in the features of all images under test.
 
     Raises:
@@ -44,7 +47,8 @@ def check_disk(cfg: "CfgNode", network: nn.Module, *, training: bool, features: 
     need, what = _LOGS, "results"
     if training:
         count, each = kept_checkpoints(cfg), checkpoint_bytes(network, cfg.SOLVER.OPT)
-        there = sum(path.stat().st_size for path in folder.glob("model_*.pth"))
+        old = folder.glob("model_*.pth") if resumed else ()
+        there = sum(path.stat().st_size for path in old)
         need += max(count * each - there, 0)
         what = f"{count} checkpoints of {_shown(each)} and results"
     if cfg.TEST.SAVE_FEATURES:

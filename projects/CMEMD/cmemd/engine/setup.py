@@ -104,7 +104,7 @@ def setup(args: Namespace) -> Iterator[Start]:
         folder = folder / EVALUATION
     forecast = Forecast("", [])
     if comm.is_main_process():
-        forecast = check_data(cfg, data, weights)
+        forecast = check_data(cfg, data, weights, resumed=old is not None)
         folder.mkdir(parents=True, exist_ok=True)
     with one_writer(folder) if comm.is_main_process() else nullcontext():
         if comm.is_main_process() and training:
