@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cmemd.data.layouts import regdb
+from cmemd.data.layouts import llcm, regdb, sysu
+from cmemd.data.layouts.layout import Layout
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import DISTANCES
 from cmemd.evaluation.protocols import SAMPLINGS
@@ -197,10 +198,10 @@ def _lists(key: str, name: str) -> Condition:
     return Condition(f"{key} has {name}", lambda cfg: name in get_value(cfg, key))
 
 
-def _used(dataset: str) -> Condition:
+def _used(layout: Layout) -> Condition:
     return Condition(
-        f"{dataset} is used",
-        lambda cfg: dataset in (*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS),
+        f"{layout.dataset} is used",
+        lambda cfg: layout.dataset in (*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS),
     )
 
 
@@ -411,13 +412,13 @@ KEYS: dict[str, Row] = {
         _list("one data set of visible-thermal images", _NAME.allows), "one only"
     ),
     "DATASETS.COMBINEALL": _refused("it would train on the test identities"),
-    "DATASETS.SYSUMM01.FOLDER": _ours(_NAME, _used("SYSUMM01")),
+    "DATASETS.SYSUMM01.FOLDER": _ours(_NAME, _used(sysu.LAYOUT)),
     "DATASETS.SYSUMM01.TRAIN_WITH_VAL": _ours(_FLAG),
-    "DATASETS.REGDB.FOLDER": _ours(_NAME, _used("RegDB")),
-    "DATASETS.REGDB.TRIAL": _ours(_whole(regdb.SPLITS[0], regdb.SPLITS[-1]), _used("RegDB")),
-    "DATASETS.REGDB.VALIDATION_SHARE": _ours(_BELOW_1, _used("RegDB")),
-    "DATASETS.LLCM.FOLDER": _ours(_NAME, _used("LLCM")),
-    "DATASETS.LLCM.VALIDATION_SHARE": _ours(_BELOW_1, _used("LLCM")),
+    "DATASETS.REGDB.FOLDER": _ours(_NAME, _used(regdb.LAYOUT)),
+    "DATASETS.REGDB.TRIAL": _ours(_whole(regdb.SPLITS[0], regdb.SPLITS[-1]), _used(regdb.LAYOUT)),
+    "DATASETS.REGDB.VALIDATION_SHARE": _ours(_BELOW_1, _used(regdb.LAYOUT)),
+    "DATASETS.LLCM.FOLDER": _ours(_NAME, _used(llcm.LAYOUT)),
+    "DATASETS.LLCM.VALIDATION_SHARE": _ours(_BELOW_1, _used(llcm.LAYOUT)),
     "DATALOADER.SAMPLER_TRAIN": _other(
         _choice("CrossModalitySampler"), "batches need both modalities of each identity"
     ),
