@@ -105,11 +105,11 @@ def test_bad_overrides(opts, message):
 
 
 def test_bad_files(tmp_path):
-    with pytest.raises(InputError, match="no config file"):
+    with pytest.raises(InputError, match="got no file"):
         cmemd.load_config(tmp_path / "none.yml")
     broken = tmp_path / "broken.yml"
     broken.write_text("MODEL: [")
-    with pytest.raises(InputError, match="in the configuration"):
+    with pytest.raises(InputError, match="keys and values of the configuration"):
         cmemd.load_config(broken)
 
 

@@ -126,7 +126,7 @@ def test_two_processes_stop_together_and_go_on(start, tmp_path):
     assert output(tmp_path).count("stopped by SIGTERM: saved after iteration") == 2
     stopped = torch.load(next(cut.glob("model_iter_*.pth")), weights_only=True)
     assert len(stopped["random"]) == 2
-    keys["SOLVER__MAX_EPOCH"] = stopped["iteration"] // 6 + 1
+    keys["SOLVER__MAX_EPOCH"] = stopped["epoch"] + 2  # the end of the epoch, counted from 0
     for folder, words in ((cut, ["--resume"]), (whole, [])):
         ended = end(start(2, folder, *words, **keys))
         assert ended == [0, 0], output(tmp_path)[-2000:]

@@ -1,7 +1,4 @@
-"""Runs of tools/train_net.py in processes that can be killed.
-
-They are forked from a server that has imported everything, which takes seconds.
-"""
+"""Runs of tools/train_net.py in processes that can be killed."""
 
 import multiprocessing
 import os
@@ -11,13 +8,9 @@ from collections.abc import Mapping, Sequence
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import cmemd.engine.trainer  # noqa: F401  the server imports it once
-import cmemd.engine.trials  # noqa: F401
+from tests.processes import CONTEXT
 
 REPOSITORY = Path(__file__).parents[2]
-
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.engine.victim"])
 
 
 def start(
@@ -32,7 +25,7 @@ def start(
         own_group: whether the process leads a process group of its own, as a terminal's job does.
     """
     arguments = list(words), dict(environment), str(output), own_group
-    process = _CONTEXT.Process(target=_run, args=arguments)
+    process = CONTEXT.Process(target=_run, args=arguments)
     process.start()
     return process
 

@@ -21,7 +21,7 @@ __all__ = ["add_cmemd_config", "load_config"]
 
 
 def add_cmemd_config(cfg: CfgNode) -> None:
-    """Adds this plugin's keys, with their defaults, to a fast-reid configuration, in place."""
+    """Add this plugin's keys, with their defaults, to a fast-reid configuration, in place."""
     # Seed of all random numbers; -1 draws one, which the run's record and results name [C]. On one
     # CPU the same seed repeats a run bit by bit, interrupted or not, with any NUM_WORKERS. Other
     # numbers of processes or threads see the same batches, but add up in another order.
@@ -45,7 +45,7 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.MODEL.HEADS.TEST_ACCUMULATED = False
 
     # ---- Losses ---------------------------------------------------------------------------
-    # Draws the modalities of each identity together, on every feature of every granularity.
+    # Pulls the modalities of each identity together, on every feature of every granularity.
     cfg.MODEL.LOSSES.ALIGN = CfgNode()
     # "cm_emd", optimal transport [P]. In its place [C]: "none"; pairs weighted by another plan:
     # "uniform", "sinkhorn", "affinity"; or whole clouds compared: "centre", "kl", "mmd".
@@ -106,7 +106,7 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # ---- Solver ---------------------------------------------------------------------------
     # Which checkpoint is scored on the test set at the end [C]. "last": the last one. "validation":
     # the best on held-out training identities, scored on the test set once. "best_on_test": the
-    # best on the test set, fast-reid's habit; its figures are biased upwards.
+    # best on the test set, fast-reid's habit; its metrics are biased upwards.
     cfg.SOLVER.SELECTION = "last"
     # Minutes between checkpoints, beside those of CHECKPOINT_PERIOD; 0 for none. The next
     # checkpoint replaces such a one [C].
@@ -115,7 +115,7 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # ---- Test -----------------------------------------------------------------------------
     # What is reported; SOLVER.SELECTION compares (Rank-1 + mAP) / 2 under the first [C].
     cfg.TEST.PROTOCOLS = ("sysu-all-1shot", "sysu-indoor-1shot")
-    # Gallery draw: "official" (needs exp/rand_perm_cam.mat), "python", or "auto": the official one
+    # Gallery sampling: "official" (needs exp/rand_perm_cam.mat), "python", or "auto": official
     # where its file is there [C].
     cfg.TEST.DRAW = "auto"
     # Number of queries in OUTPUT_DIR/ranked_gallery.png; 0 for no picture [C].
@@ -127,27 +127,37 @@ def add_cmemd_config(cfg: CfgNode) -> None:
 
 
 def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> CfgNode:
-    """A frozen configuration: fast-reid's defaults, ours, a yaml with its bases, then overrides.
+    """Return a frozen configuration: fast-reid's defaults, ours, a yaml's, then overrides.
 
     Args:
         config_file: path of a yaml; "" for the defaults alone.
         opts: KEY VALUE pairs, flat.
 
     Raises:
-        InputError: for a missing or malformed file, an unknown key or a value of a wrong type.
+        InputError: a missing or malformed file, an unknown key or a value of a wrong type.
     """
     cfg = get_cfg()
     add_cmemd_config(cfg)
     if config_file and not Path(config_file).is_file():
-        raise InputError(f"no config file at {config_file}: --config-file names a yaml")
+        raise InputError(
+            f"a configuration file at {config_file}", "no file", "--config-file names a yaml"
+        )
     if len(opts) % 2:
-        raise InputError(f"overrides come as KEY VALUE pairs, got an odd number: {' '.join(opts)}")
+        raise InputError(
+            "overrides as KEY VALUE pairs",
+            f"an odd number: {' '.join(opts)}",
+            "put a space between key and value, and quotes around a value with spaces",
+        )
     try:
         if config_file:
             cfg.merge_from_file(str(config_file))
         cfg.merge_from_list(list(opts))
     except (KeyError, AssertionError, ValueError, AttributeError, OSError, yaml.YAMLError) as error:
-        raise InputError(f"in the configuration: {_explain(error, cfg)}") from None
+        raise InputError(
+            "keys and values of the configuration",
+            _explain(error, cfg),
+            "projects/CMEMD/cmemd/config.py explains ours",
+        ) from None
     cfg.freeze()
     return cfg
 

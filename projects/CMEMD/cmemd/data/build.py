@@ -17,7 +17,7 @@ def build_dataset(cfg, name: str):
     """Return a registered data set, built with the options of its own config node, if any.
 
     Raises:
-        InputError: for an unknown name, a data set without modalities, or what the data set raises.
+        InputError: an unknown name, a data set without modalities, or what the data set raises.
     """
     options = {k.lower(): v for k, v in getattr(cfg.DATASETS, name.upper(), {}).items()}
     try:
@@ -53,7 +53,7 @@ def train_dataset(cfg) -> str:
     """Return the name of the data set to train on.
 
     Raises:
-        InputError: for more or fewer than one.
+        InputError: more or fewer than one.
     """
     return _only(cfg, "NAMES", "train on one: identities of several would share their numbers")
 
@@ -62,7 +62,7 @@ def test_dataset(cfg) -> str:
     """Return the name of the data set under test.
 
     Raises:
-        InputError: for more or fewer than one.
+        InputError: more or fewer than one.
     """
     return _only(cfg, "TESTS", "test on one: several would share TEST.PROTOCOLS and results.json")
 
@@ -79,7 +79,7 @@ def items_under_test(cfg, data, split: str) -> list[ImageItem]:
     """Return the images of a split, "test" or "validation".
 
     Raises:
-        InputError: for a validation split without identities.
+        InputError: a validation split without identities.
     """
     if split == "test":
         return data.query + data.gallery

@@ -246,7 +246,7 @@ def _checksum_file(path: Path) -> Path:
 
 
 def _checksums(path: Path) -> list[str]:
-    """SHA-256 that the file may have; none where nothing is known."""
+    """Return each SHA-256 that the file may have; an empty list where none is stored."""
     file = _checksum_file(path)
     return [line.split()[0] for line in file.read_text().splitlines()] if file.is_file() else []
 

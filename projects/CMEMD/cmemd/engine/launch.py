@@ -17,7 +17,7 @@ __all__ = ["launch"]
 
 
 def launch(main: Callable[[Namespace], object], args: Namespace) -> None:
-    """Run ``main(args)`` in as many processes as asked for.
+    """Run ``main(args)`` in as many processes as the command line says.
 
     Under torchrun these are the processes that it started (NCCL, or gloo without CUDA); else
     ``--num-gpus`` processes of fast-reid's own launcher, which needs CUDA.

@@ -1,10 +1,12 @@
 """Sets up a run: configuration, data and weights are checked before any work is done."""
 
+import logging
 import os
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,7 +99,9 @@ def setup(args: Namespace) -> Iterator[Start]:
         raise InputError("--archive with a training", "--eval-only", "leave one of the two out")
     old = _check_folder(folder, args) if training else None
     weights = Weights.read(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else UNTRAINED
-    data = read_data(cfg, training)
+    early: list[logging.LogRecord] = []
+    with _kept_log(early):
+        data = read_data(cfg, training)
     if cfg.SEED < 0:
         cfg = with_seed(cfg, old.identity.config["SEED"] if old else draw_seed())
     run = None
@@ -110,7 +114,8 @@ def setup(args: Namespace) -> Iterator[Start]:
         cfg = _with(cfg, OUTPUT_DIR=str(folder / EVALUATION))
         folder = folder / EVALUATION
     if comm.is_main_process():
-        _check_data(cfg, data, weights)
+        with _kept_log(early):
+            _check_data(cfg, data, weights)
         folder.mkdir(parents=True, exist_ok=True)
     with one_writer(folder) if comm.is_main_process() else nullcontext():
         if comm.is_main_process() and training:
@@ -119,8 +124,23 @@ def setup(args: Namespace) -> Iterator[Start]:
             run.write(folder)
         default_setup(cfg, args)
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="cmemd")
+        if comm.is_main_process():
+            for record in early:
+                logging.getLogger("cmemd").handle(record)
         seed_all_rng(cfg.SEED)  # the same on all processes: they must build the same network
         yield Start(cfg, data, weights, run)
+
+
+@contextmanager
+def _kept_log(records: list[logging.LogRecord]) -> Iterator[None]:
+    """Keep what cmemd logs for the log file, which does not exist before all checks."""
+    logger, handler = logging.getLogger("cmemd"), MemoryHandler(10**6, flushLevel=10**6)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+    records += handler.buffer
 
 
 def run_identity(cfg: CfgNode, data: RunData, weights: Weights) -> RunIdentity:

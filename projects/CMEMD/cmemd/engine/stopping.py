@@ -19,7 +19,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """Whether a signal has come; asked for between iterations.
+    """Whether a signal has come; the trainer looks between iterations.
 
     Attributes:
         number: of the signal that came, or 0.

@@ -355,7 +355,7 @@ class Trainer(DefaultTrainer):
             self.evaluate(self.start_epoch)
 
     def _save_or_stop(self) -> None:
-        """Between iterations, on all processes alike: save by the clock, or stop at a signal."""
+        """Save if a checkpoint is due, or stop at a signal; all processes do the same."""
         checkpoints = next(h for h in self._hooks if isinstance(h, Checkpoints))
         stop, due = self._stop.number, checkpoints.due()
         if is_orphan():
@@ -418,7 +418,7 @@ class Trainer(DefaultTrainer):
         return Path(self.cfg.OUTPUT_DIR, f"{BEST}.pth")
 
     def _best_so_far(self) -> float:
-        """Score of the run's ``model_best``, if it was chosen as this run would choose."""
+        """Return the score of the run's ``model_best``, if this run's rule chose it."""
         if not self._best_file.is_file():
             return -math.inf
         checkpoint = read_checkpoint(self._best_file)

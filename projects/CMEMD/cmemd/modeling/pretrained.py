@@ -32,7 +32,7 @@ def load_imagenet_weights(resnet: nn.Module, source: str, depth: str) -> None:
         depth: fast-reid's name of the depth, such as "50x".
 
     Raises:
-        InputError: for weights that cannot be loaded, or are of another architecture.
+        InputError: weights that cannot be loaded, or are of another architecture.
     """
     source = source or _DEFAULT_WEIGHTS[depth]
     by_name = "_Weights." in source and not Path(source).exists()

@@ -95,7 +95,7 @@ def draw_standin(
         seed: a non-negative integer.
 
     Raises:
-        InputError: for numbers outside these, a folder in use, or one that cannot be written.
+        InputError: numbers outside these, a folder in use, or one that cannot be written.
     """
     root = Path(root)
     _check_numbers(ids, per_camera, size, seed)

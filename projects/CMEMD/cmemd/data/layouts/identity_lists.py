@@ -27,7 +27,7 @@ def read_ids(folder: Path | str, name: str) -> list[int]:
         The identities in the file's order.
 
     Raises:
-        InputError: for an unknown name, a missing file, or a malformed, empty or repeating list.
+        InputError: an unknown name, a missing file, or a malformed, empty or repeating list.
     """
     if name not in ID_LISTS:
         raise InputError(
@@ -49,7 +49,7 @@ def read_matlab_variable(path: Path, name: str) -> Any:
     """Return one variable of a MATLAB file.
 
     Raises:
-        InputError: for another or damaged file, or one without the variable.
+        InputError: another or damaged file, or one without the variable.
     """
     from scipy.io import loadmat  # half a second; text files are read without it
 
@@ -70,15 +70,20 @@ def read_matlab_variable(path: Path, name: str) -> Any:
 
 
 def _from_text(path: Path) -> list[int]:
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    lines = [line for line in lines if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise InputError(
+            f"a readable list at {path}", error.strerror, "change its permissions"
+        ) from None
+    lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) != 1:
         raise InputError(
             f"one line of comma-separated integers in {path}", f"{len(lines)} lines", _AGAIN
         )
     fields = [field.strip() for field in lines[0].split(",")]
     for field in fields:
-        if not re.fullmatch(r"[0-9]+", field):
+        if not re.fullmatch(r"[0-9]{1,9}", field):
             raise InputError(f"comma-separated integers in {path}", repr(field[:40]), _AGAIN)
     return [int(field) for field in fields]
 
