@@ -16,12 +16,13 @@ import sys
 import warnings
 from pathlib import Path
 
+from cmemd.cli.overrides import OverridesParser
 from cmemd.errors import readable_errors
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    arguments = argparse.ArgumentParser(
+    arguments = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.add_argument(

@@ -247,7 +247,7 @@ def test_free_keys_are_carried_out_and_recorded(train_net, tmp_path):
 
 
 def test_epochs_are_not_free_where_the_rate_depends_on_them(train_net):
-    keys = {"SOLVER__SCHED": "CosineAnnealingLR"}
+    keys = {"SOLVER__SCHED": "CosineAnnealingLR", "SOLVER__WARMUP_ITERS": 0}
     with killed_at(1):
         train_net(**keys)
     status, message = train_net("--resume", **keys, SOLVER__MAX_EPOCH=2)

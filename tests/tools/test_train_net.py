@@ -223,7 +223,7 @@ def test_cuda_without_cuda(train_net, tmp_path, monkeypatch):
     [
         ("TEST__PROTOCOLS", "('sysu-all-2shot',)", "sysu-all-1shot"),
         ("TEST__PROTOCOLS", "('regdb-v2t',)", "got regdb-v2t: choose out of sysu-all"),
-        ("TEST__DRAW", "random", "expected a gallery sampling"),
+        ("TEST__DRAW", "random", "TEST.DRAW out of auto"),
         ("TEST__METRIC", "manhattan", "euclidean"),
         ("DATASETS__NAMES", "('Market1501',)", "Market1501"),
         ("DATASETS__NAMES", "('Marktplatz',)", "registered with fast-reid, got 'Marktplatz'"),

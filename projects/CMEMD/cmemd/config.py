@@ -6,18 +6,19 @@ Each key says where its meaning comes from: [P] the paper, [S] the first author'
 
 import difflib
 import os
+from ast import literal_eval
 from collections.abc import Sequence
 from pathlib import Path
 
 import cmemd.compat  # noqa: F401  before fastreid
 
-import yaml
 from fastreid.config import CfgNode, get_cfg
 
+from cmemd.config_file import read_config_file
 from cmemd.data.layouts import llcm, regdb, sysu
 from cmemd.errors import InputError
 
-__all__ = ["add_cmemd_config", "load_config"]
+__all__ = ["add_cmemd_config", "default_config", "load_config"]
 
 
 def add_cmemd_config(cfg: CfgNode) -> None:
@@ -126,8 +127,18 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.TEST.ALLOW_LEAK = False
 
 
+def default_config() -> CfgNode:
+    """Return fast-reid's defaults and ours, as a configuration that can be changed."""
+    cfg = get_cfg()
+    add_cmemd_config(cfg)
+    return cfg
+
+
 def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> CfgNode:
     """Return a frozen configuration: fast-reid's defaults, ours, a yaml's, then overrides.
+
+    A value takes the type of its key's default. A whole number may stand for a float, a list for a
+    tuple. Ranges are the business of ``cmemd.engine.setup``.
 
     Args:
         config_file: path of a yaml; "" for the defaults alone.
@@ -136,38 +147,102 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> Cfg
     Raises:
         InputError: a missing or malformed file, an unknown key or a value of a wrong type.
     """
-    cfg = get_cfg()
-    add_cmemd_config(cfg)
+    cfg = default_config()
     if config_file and not Path(config_file).is_file():
         raise InputError(
             f"a configuration file at {config_file}", "no file", "--config-file names a yaml"
         )
+    for entry in read_config_file(config_file) if config_file else ():
+        _set(cfg, entry.key, entry.value, f" in {entry.place}")
     if len(opts) % 2:
         raise InputError(
             "overrides as KEY VALUE pairs",
             f"an odd number: {' '.join(opts)}",
             "put a space between key and value, and quotes around a value with spaces",
         )
-    try:
-        if config_file:
-            cfg.merge_from_file(str(config_file))
-        cfg.merge_from_list(list(opts))
-    except (KeyError, AssertionError, ValueError, AttributeError, OSError, yaml.YAMLError) as error:
-        raise InputError(
-            "keys and values of the configuration",
-            _explain(error, cfg),
-            "projects/CMEMD/cmemd/config.py explains ours",
-        ) from None
+    for key, text in zip(opts[::2], opts[1::2], strict=True):
+        _set(cfg, key, text, "")
     cfg.freeze()
     return cfg
 
 
-def _explain(error: Exception, cfg: CfgNode) -> str:
-    """yacs's complaint in one line, with the nearest key if one is misspelt."""
-    message = " ".join(str(error.args[0] if error.args else error).split())
-    word = message.rsplit(" ", 1)[-1]
-    near = difflib.get_close_matches(word, _keys(cfg), 1)
-    return f"{message} (did you mean {near[0]}?)" if near and near[0] != word else message
+def _set(cfg: CfgNode, key: str, value: object, where: str) -> None:
+    """Set one key.
+
+    Args:
+        cfg: is changed in place.
+        key: as in "SOLVER.BASE_LR".
+        value: of a yaml, or a word of the command line.
+        where: the place of the key, for messages.
+    """
+    *groups, name = key.split(".")
+    node = cfg
+    for group in groups:
+        node = node.get(group) if isinstance(node, CfgNode) else None
+    if not isinstance(node, CfgNode) or name not in node:
+        near = difflib.get_close_matches(key.upper(), _keys(cfg), 1)
+        raise InputError(
+            "a key of the configuration",
+            f"{key!r}{where}",
+            f"did you mean {near[0]}?" if near else "`cmemd keys` lists them all",
+        )
+    default = node[name]
+    if isinstance(default, CfgNode):
+        raise InputError(
+            f"keys below {key}{where}",
+            repr(value),
+            f"it is a group: set {key}.{next(iter(default))}, say",
+        )
+    kept = _literal(value)
+    if isinstance(default, str) and isinstance(value, str) and not isinstance(kept, str):
+        kept = value  # a folder may be called 2024
+    try:
+        node[name] = _as_type_of(default, kept)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"{_TYPES[type(default)]} for {key}{where}", repr(kept), f"such as {default!r}"
+        ) from None
+
+
+_TYPES = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    tuple: "a list",
+}
+
+
+def _literal(value: object) -> object:
+    """Return what a text stands for, as yacs reads it: "(1, 2)" is a tuple."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+
+
+def _as_type_of(default: object, value: object) -> object:
+    """Return a value in the type of a key's default.
+
+    >>> _as_type_of(1.0, 2), _as_type_of((1,), [2, 3])
+    (2.0, (2, 3))
+
+    Raises:
+        TypeError: it is of another type.
+        ValueError: it is text that is no number.
+        OverflowError: it is a whole number beyond all floats.
+    """
+    kind = type(default)
+    if type(value) is kind:
+        return value
+    if kind is float and (type(value) is int or isinstance(value, str)):
+        return float(value)  # of text: "inf" and "nan", which are no literals
+    if kind in (list, tuple) and isinstance(value, list | tuple):
+        return kind(value)
+    raise TypeError
 
 
 def _keys(cfg: CfgNode, prefix: str = "") -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 from typing import TextIO
 
+from cmemd.cli.overrides import OverridesParser
 from cmemd.errors import format_warning, printable, readable_errors
 from cmemd.version import __version__
 
@@ -24,6 +25,7 @@ COMMANDS = (
     "calibrate",
     "zoo",
     "ablate",
+    "keys",
     "plans",
     "clouds",
 )
@@ -48,7 +50,9 @@ def _run(argv: Sequence[str] | None) -> int:
         prog="cmemd", description="Visible-thermal person re-identification with CM-EMD."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="command", parser_class=OverridesParser
+    )
     for name in COMMANDS:
         module = importlib.import_module(f"cmemd.cli.{name}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)

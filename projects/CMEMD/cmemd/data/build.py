@@ -28,6 +28,8 @@ def build_dataset(cfg, name: str):
             repr(name),
             f"name one in DATASETS, such as {', '.join(x.dataset for x in LAYOUTS.values())}",
         ) from None
+    if builder.__module__.split(".")[0] == "fastreid":
+        raise _without_modality(name)
     try:
         data = builder(
             root=os.getenv("FASTREID_DATASETS", "datasets"),
@@ -41,12 +43,16 @@ def build_dataset(cfg, name: str):
             "complete the copy, or set FASTREID_DATASETS",
         ) from None
     if not data.train or not hasattr(data.train[0], "modality"):
-        raise InputError(
-            f"the modality of each image of {name!r}",
-            "images without one",
-            f"use a visible-thermal data set: {', '.join(x.dataset for x in LAYOUTS.values())}",
-        )
+        raise _without_modality(name)
     return data
+
+
+def _without_modality(name: str) -> InputError:
+    return InputError(
+        f"the modality of each image of {name!r}",
+        "images without one",
+        f"use a visible-thermal data set: {', '.join(x.dataset for x in LAYOUTS.values())}",
+    )
 
 
 def train_dataset(cfg) -> str:

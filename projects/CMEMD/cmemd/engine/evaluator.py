@@ -17,14 +17,17 @@ import torch
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
 
+from cmemd.data.items import ImageItem
 from cmemd.data.layouts import LAYOUTS
 from cmemd.data.layouts.permutations import read_rand_perm_cam
+from cmemd.engine.room import check_reranking
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import check_distance
 from cmemd.evaluation.features_file import SavedFeatures, order_by_name, write_features
 from cmemd.evaluation.protocols import choose_sampling, get_protocols
 from cmemd.evaluation.results import Column, results_document, write_results
 from cmemd.evaluation.samples import Samples
+from cmemd.evaluation.sampling import check_scorable, sample_trials
 from cmemd.evaluation.scoring import Reranking, score_all
 from cmemd.evaluation.tables import HEADINGS, format_table
 
@@ -85,6 +88,28 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._save_features = save_features
         self._rerankings = [None] if reranking is None else [None, reranking]
         self._batches: list[dict[str, Any]] = []
+
+    def check(self, items: Sequence[ImageItem]) -> None:
+        """Find what would stop ``evaluate`` on these images, whatever their features.
+
+        Raises:
+            InputError: a protocol finds no query, no gallery or no query with a positive; images
+                do not fit the protocol or its sampling; or re-ranking needs more memory than is
+                free.
+        """
+        batch = {
+            "features": np.zeros((len(items), 1), np.float32),
+            "pids": np.array([item.pid for item in items]),
+            "camids": np.array([item.camid for item in items]),
+            "modalities": np.array([int(item.modality) for item in items]),
+            "paths": np.array([item.path for item in items]),
+        }
+        samples = _samples([batch], LAYOUTS[self._protocols[0].dataset].numbered)[False]
+        for protocol in self._protocols:
+            trials = sample_trials(samples, protocol, self._draw, self._perm)
+            check_scorable(samples, protocol, trials)
+            if self._rerankings[-1] is not None:
+                check_reranking(protocol.name, max(len(t.queries) + len(t.gallery) for t in trials))
 
     def reset(self) -> None:
         """Forget all images."""

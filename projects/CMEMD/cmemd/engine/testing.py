@@ -113,13 +113,13 @@ def build_evaluator(
 def check_test(
     cfg: CfgNode, data: ImageDataset, weights: Weights, split: str = "test"
 ) -> list[ImageItem]:
-    """Raise what ``build_evaluator`` would raise, without looking at files.
+    """Raise what ``build_evaluator`` and an evaluation would raise, without reading images.
 
     Returns:
         The images under test.
     """
     items, _ = _items_and_guard(cfg, data, weights, split)
-    _evaluator(cfg, data, split, cfg.OUTPUT_DIR, None)
+    _evaluator(cfg, data, split, cfg.OUTPUT_DIR, None).check(items)
     return items
 
 

@@ -43,6 +43,7 @@ from cmemd.engine.identity import IDENTITY, RunLog
 from cmemd.engine.log_state import EMPTY_LOG, load_log_state, log_state
 from cmemd.engine.provenance import SELECTED_BY, UNTRAINED, Weights, training_record
 from cmemd.engine.record import RECORD
+from cmemd.engine.schedule import Schedule
 from cmemd.engine.setup import RunData, Start, draw_seed, read_data, run_identity, with_seed
 from cmemd.engine.stopping import Stop, stop_at_signals
 from cmemd.engine.testing import build_evaluator, build_test_loader, score_network
@@ -142,12 +143,7 @@ class Trainer(DefaultTrainer):
             rank=comm.get_rank(),
             world_size=comm.get_world_size(),
         )
-        if len(items) < cfg.SOLVER.IMS_PER_BATCH:
-            raise InputError(
-                f"training images for a batch of SOLVER.IMS_PER_BATCH {cfg.SOLVER.IMS_PER_BATCH}",
-                len(items),
-                "lower SOLVER.IMS_PER_BATCH or add data",
-            )
+        Schedule.of(cfg, len(items))  # raises where they do not fill a batch
         size = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
         stream = PlacedSampler(
             sampler, batch=size, rank=comm.get_rank(), world_size=comm.get_world_size()

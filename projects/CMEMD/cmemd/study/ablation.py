@@ -11,6 +11,7 @@ import numpy as np
 from tabulate import tabulate
 
 from cmemd.config import load_config
+from cmemd.engine.preflight import check_config
 from cmemd.engine.runs import Run
 from cmemd.errors import InputError, printable
 from cmemd.evaluation.bootstrap import paired_difference
@@ -102,6 +103,7 @@ def plan_study(
             cfg = load_config(config, words)
             flags = ["--config-file", str(config), "--resume"]
             runs.append(Run(f"{name}, seed {seed}", cfg, (*flags, *words)))
+        check_config(runs[0].cfg)  # before the runs of another variant take hours
         variants.append(Variant(name, tuple(runs)))
     for variant in variants:
         for run in variant.runs:

@@ -9,6 +9,7 @@ from tabulate import tabulate
 
 from cmemd.config import load_config
 from cmemd.data.build import held_out, train_dataset
+from cmemd.engine.preflight import check_config
 from cmemd.engine.runs import Run
 from cmemd.errors import InputError
 from cmemd.evaluation.results import read_results
@@ -68,6 +69,7 @@ def plan_search(
             words += ["SEED", str(seed), "OUTPUT_DIR", str(folder)]
             flags = ("--config-file", str(config), "--resume")
             run = Run(f"{name}, weight {weight}", load_config(config, words), (*flags, *words))
+            check_config(run.cfg)
             run.results()  # raises if another configuration has a run there
             candidates.append(Candidate(name, weight, run))
     return candidates
