@@ -9,8 +9,10 @@ import pytest
 from tests.trees import copy_tree
 
 from cmemd.cli import doctor
+from cmemd.cli.main import main
 from cmemd.data.layouts import LAYOUTS
 from cmemd.errors import readable_errors
+from cmemd.standin import draw_sysu
 
 
 def run(*words: object) -> int:
@@ -171,3 +173,28 @@ def test_draws_and_examines_without_torch_and_fastreid_in_fresh_interpreter(tmp_
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     lines = done.stdout.splitlines()
     assert (lines[0], lines[-2], lines[-1]) == ("set()", "0 0", "set()")
+
+
+def test_a_file_of_another_kind_is_not_overwritten(tmp_path, capsys):
+    draw_sysu(tmp_path / "copy", ids=5, per_camera=1, size=(40, 20), seed=0)
+    mine = tmp_path / "mine.json"
+    mine.write_text("mine")
+    words = ["doctor", "--layout", "sysu", "--root", str(tmp_path / "copy"), "--json"]
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, str(mine)])
+    assert "got a file of another kind" in capsys.readouterr().err
+    assert mine.read_text() == "mine"
+    for _ in range(2):  # its own file is replaced
+        main([*words, str(tmp_path / "report.json")])
+
+
+def test_a_machine_without_open_files_damages_no_image(tmp_path, capsys, monkeypatch):
+    draw_sysu(tmp_path / "copy", ids=5, per_camera=1, size=(40, 20), seed=0)
+
+    def fail(path):
+        raise OSError(24, "Too many open files", str(path))
+
+    monkeypatch.setattr("cmemd.doctor.pixels.read_bytes", fail)
+    with pytest.raises(SystemExit, match="1"):
+        main(["doctor", "--layout", "sysu", "--root", str(tmp_path / "copy")])
+    assert "Too many open files: raise the limit" in capsys.readouterr().err

@@ -383,7 +383,7 @@ def _short_usage() -> Iterator[None]:
     """Make a bad word of a command line an ``InputError``, hence one line, without the usage."""
 
     def error(self: argparse.ArgumentParser, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
+        raise InputError(f"arguments of {self.prog}", message, f"see {self.prog} --help")
 
     before, argparse.ArgumentParser.error = argparse.ArgumentParser.error, error
     try:

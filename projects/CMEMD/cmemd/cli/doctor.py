@@ -47,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from cmemd.doctor import examine  # imports Pillow and NumPy, which slow every command's start
     from cmemd.doctor.sums import format_sums, read_sums
-    from cmemd.files import write_whole
+    from cmemd.files import check_output, write_whole
+    from cmemd.paths import check_place
 
     new = args.write_sums
     if new and (os.path.lexists(new) or not new.parent.is_dir()):
@@ -62,6 +63,9 @@ def run(args: argparse.Namespace) -> int:
             args.json,
             "make its folder, or name a file",
         )
+    if args.json:
+        check_place(args.json)
+        check_output(args.json, b'"data_set"')
     report = examine(args.layout, args.root, read_sums(args.sums) if args.sums else None)
     print(report.to_text())
     if args.json:

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from cmemd.data.image_files import Tally, shown
-from cmemd.errors import InputError
+from cmemd.data.image_files import Tally
+from cmemd.errors import InputError, printable
 
 if TYPE_CHECKING:
     from cmemd.gallery.embedding import Done
@@ -152,7 +152,7 @@ def report_skipped(predictor: "Predictor", file: TextIO | None = None) -> None:
         file: to print to; stdout by default.
     """
     for path, reason in predictor.skipped:
-        print(shown(f"skipped {path}: {reason}"), file=file)
+        print(printable(f"skipped {path}: {reason}"), file=file)
     if predictor.skipped:
         print(f"{len(predictor.skipped)} images skipped", file=file)
     report_tally(predictor.noted, file)

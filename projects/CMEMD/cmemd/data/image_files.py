@@ -26,9 +26,9 @@ from collections.abc import Collection, Iterable
 from enum import Enum
 from pathlib import Path
 
-from cmemd.errors import InputError
+from cmemd.errors import InputError, printable
 
-__all__ = ["SUFFIXES", "Reason", "Tally", "find_images", "list_images", "shown", "why_left_out"]
+__all__ = ["SUFFIXES", "Reason", "Tally", "find_images", "list_images", "why_left_out"]
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
 _NAMES = 3  # shown for each reason
@@ -172,11 +172,6 @@ def find_images(folder: Path, tally: Tally, skip: Collection[Path] = ()) -> list
     return [path for place in sorted(folders, key=str) for path in _sift(place, tally, deep=True)]
 
 
-def shown(name: str) -> str:
-    """Return a name that is safe to print: control and undecodable characters are escaped."""
-    return "".join(x if x.isprintable() else x.encode("unicode_escape").decode() for x in name)
-
-
 def _sift(folder: Path, tally: Tally, *, deep: bool) -> list[Path]:
     """Return a folder's images; ``deep`` if its subfolders are searched too."""
     images = []
@@ -214,5 +209,5 @@ def _judge(path: Path | str) -> tuple[Reason | None, os.stat_result | None]:
 
 
 def _some(names: list[str]) -> str:
-    text = ", ".join(shown(name) for name in names[:_NAMES])
+    text = ", ".join(printable(name) for name in names[:_NAMES])
     return text if len(names) <= _NAMES else f"{text} and {len(names) - _NAMES:,} more"

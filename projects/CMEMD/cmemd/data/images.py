@@ -32,7 +32,7 @@ import simplejpeg
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
 from cmemd.data.image_files import Reason, Tally, find_images, list_images
-from cmemd.errors import InputError
+from cmemd.errors import InputError, exhausted
 
 __all__ = [
     "check_images",
@@ -259,7 +259,9 @@ def _naming(path: Path | str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except Exception as error:  # noqa: BLE001  decoders fail in many ways; all mean bad bytes
+    except Exception as error:  # decoders fail in many ways; nearly all mean bad bytes
+        if exhausted(error):
+            raise
         reason = " ".join(str(error).split())[:120]
         raise InputError(
             f"an image in {path}",

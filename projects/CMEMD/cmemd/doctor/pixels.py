@@ -18,6 +18,7 @@ from cmemd.data.images import chroma, damage, is_doubtful, open_image, peculiari
 from cmemd.data.modality import Modality
 from cmemd.doctor.report import Fault, Report, Severity
 from cmemd.doctor.tree import ImageFile
+from cmemd.errors import exhausted
 
 __all__ = [
     "COLOURED",
@@ -114,7 +115,9 @@ def decode(path: Path) -> Decoded:
             problem, notes = None, (*notes, Reason.DOUBTFUL)
     except UnidentifiedImageError:
         problem = "no image"
-    except Exception as error:  # noqa: BLE001 - Pillow raises many kinds for damaged files
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        if exhausted(error):
+            raise
         problem = str(error) or type(error).__name__
     if problem:
         return Decoded(0, 0, 0.0, " ".join(problem.split()), sha256=digest)

@@ -6,7 +6,8 @@ from enum import Enum
 
 from tabulate import tabulate
 
-from cmemd.data.image_files import Tally, shown
+from cmemd.data.image_files import Tally
+from cmemd.errors import printable
 
 __all__ = ["Fault", "Report", "Row", "Severity"]
 
@@ -147,7 +148,7 @@ class Report:
                 (row.subject, _cell(row.expected), _cell(row.found), mark if row.differs else "")
                 for row in self.rows
             ],
-            headers=(f"{self.data_set} in {shown(self.root)}", "expected", "found", ""),
+            headers=(f"{self.data_set} in {printable(self.root)}", "expected", "found", ""),
             colalign=("left", "right", "right", "left"),
             tablefmt="plain",
             disable_numparse=True,
@@ -173,7 +174,7 @@ def _cell(value: int | str | None) -> str:
 
 def _paragraph(fault: Fault, cases: list[str]) -> str:
     lines = [f"{fault.severity.value}: {fault.problem} ({len(cases):,})"]
-    lines += [f"  {shown(case)}" for case in cases[:_EXAMPLES]]
+    lines += [f"  {printable(case)}" for case in cases[:_EXAMPLES]]
     if len(cases) > _EXAMPLES:
         lines.append(f"  and {len(cases) - _EXAMPLES:,} more")
     return "\n".join([*lines, f"  -> {fault.remedy}"])
