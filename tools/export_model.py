@@ -16,12 +16,13 @@ import sys
 import warnings
 from pathlib import Path
 
+from cmemd.cli.overrides import OverridesParser
 from cmemd.errors import readable_errors
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the command's arguments."""
-    arguments = argparse.ArgumentParser(
+    arguments = OverridesParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     arguments.add_argument(
@@ -60,9 +61,10 @@ def parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def main(args: argparse.Namespace) -> None:
+def main() -> None:
     """Export, and print what was measured."""
     with readable_errors():
+        args = parser().parse_args()
         from cmemd import load_config
         from cmemd.export.folder import export_model
 
@@ -82,4 +84,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(parser().parse_args())
+    main()

@@ -11,6 +11,7 @@ Training, evaluation, training by several processes, and RegDB's ten trials with
 
 import argparse
 
+from cmemd.cli.overrides import OverridesParser
 from cmemd.errors import readable_errors
 
 with readable_errors():  # fast-reid may be missing
@@ -35,8 +36,8 @@ def main(args: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return a parser of fast-reid's arguments, and ours."""
-    arguments = default_argument_parser()
+    """Return a parser of fast-reid's arguments, and ours; overrides may stand anywhere."""
+    arguments = OverridesParser(parents=[default_argument_parser()], add_help=False)
     arguments.add_argument(
         "--trials",
         metavar="1-10",

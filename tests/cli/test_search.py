@@ -1,5 +1,6 @@
 import argparse
 import json
+import os
 import re
 import tracemalloc
 import warnings
@@ -112,6 +113,20 @@ def test_a_query_that_cannot_be_read_is_listed_and_the_others_answered(paths, ca
     assert "1 images skipped" in text
     with pytest.raises(InputError, match="expected a readable query at .*, got none"):
         run("--image", paths[2])
+
+
+def test_what_is_left_out_of_the_queries_is_counted_and_named(paths, capsys):
+    os.mkfifo("images/pipe.jpg")
+    Path("l.txt").write_text("images/cam0/p0/0000.jpg\nimages/pipe.jpg\nimages/none.jpg\n")
+    assert run("--image", "l.txt", "--top", 1) == 0
+    text = capsys.readouterr().out
+    assert "left out, no file (1): images/none.jpg (l.txt, line 3)" in text
+    assert "not a file (1): images/pipe.jpg (l.txt, line 2)" in text
+    run("--image", "images", "--json")
+    out, error = capsys.readouterr()
+    assert len(json.loads(out)) == 12
+    assert "not a file (1): images/pipe.jpg" in error
+    assert "got none (a folder, pipe" in refusal(run, "--image", "images/pipe.jpg")
 
 
 def thresholds(candidates=6, threshold=0.99, model=DIGEST):

@@ -92,7 +92,7 @@ def test_filters_fit_everything_that_is_named(tmp_path):
 
 def test_removed_rows_are_gone_from_disk_after_compact(tmp_path):
     # A hundred in one file: LanceDB's own compaction would leave a single removed row in it.
-    names = [f"image-{number:03d}-of-somebody" for number in range(100)]
+    names = [f"image-{number:03d}-of-a-person" for number in range(100)]
     fill(tmp_path / "g", rows_of(names))
     gone = names[41]
     needles = gone.encode(), vector_of(gone)[:8].tobytes()

@@ -79,7 +79,7 @@ def test_by_folder(shared_model, monkeypatch):
 
 
 def test_neither_a_name_nor_a_folder():
-    for name in ("nobody", "no/folder", Path("demo")):
+    for name in ("unknown", "no/folder", Path("demo")):
         assert f"a name out of demo, got {name}: " in refusal(load_pretrained, name)
 
 

@@ -6,22 +6,23 @@ Each key says where its meaning comes from: [P] the paper, [S] the first author'
 
 import difflib
 import os
+from ast import literal_eval
 from collections.abc import Sequence
 from pathlib import Path
 
 import cmemd.compat  # noqa: F401  before fastreid
 
-import yaml
 from fastreid.config import CfgNode, get_cfg
 
+from cmemd.config_file import read_config_file
 from cmemd.data.layouts import llcm, regdb, sysu
 from cmemd.errors import InputError
 
-__all__ = ["add_cmemd_config", "load_config"]
+__all__ = ["add_cmemd_config", "default_config", "load_config"]
 
 
 def add_cmemd_config(cfg: CfgNode) -> None:
-    """Adds this plugin's keys, with their defaults, to a fast-reid configuration, in place."""
+    """Add this plugin's keys, with their defaults, to a fast-reid configuration, in place."""
     # Seed of all random numbers; -1 draws one, which the run's record and results name [C]. On one
     # CPU the same seed repeats a run bit by bit, interrupted or not, with any NUM_WORKERS. Other
     # numbers of processes or threads see the same batches, but add up in another order.
@@ -45,7 +46,7 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.MODEL.HEADS.TEST_ACCUMULATED = False
 
     # ---- Losses ---------------------------------------------------------------------------
-    # Draws the modalities of each identity together, on every feature of every granularity.
+    # Pulls the modalities of each identity together, on every feature of every granularity.
     cfg.MODEL.LOSSES.ALIGN = CfgNode()
     # "cm_emd", optimal transport [P]. In its place [C]: "none"; pairs weighted by another plan:
     # "uniform", "sinkhorn", "affinity"; or whole clouds compared: "centre", "kl", "mmd".
@@ -106,7 +107,7 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # ---- Solver ---------------------------------------------------------------------------
     # Which checkpoint is scored on the test set at the end [C]. "last": the last one. "validation":
     # the best on held-out training identities, scored on the test set once. "best_on_test": the
-    # best on the test set, fast-reid's habit; its figures are biased upwards.
+    # best on the test set, fast-reid's habit; its metrics are biased upwards.
     cfg.SOLVER.SELECTION = "last"
     # Minutes between checkpoints, beside those of CHECKPOINT_PERIOD; 0 for none. The next
     # checkpoint replaces such a one [C].
@@ -115,7 +116,7 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # ---- Test -----------------------------------------------------------------------------
     # What is reported; SOLVER.SELECTION compares (Rank-1 + mAP) / 2 under the first [C].
     cfg.TEST.PROTOCOLS = ("sysu-all-1shot", "sysu-indoor-1shot")
-    # Gallery draw: "official" (needs exp/rand_perm_cam.mat), "python", or "auto": the official one
+    # Gallery sampling: "official" (needs exp/rand_perm_cam.mat), "python", or "auto": official
     # where its file is there [C].
     cfg.TEST.DRAW = "auto"
     # Number of queries in OUTPUT_DIR/ranked_gallery.png; 0 for no picture [C].
@@ -126,38 +127,122 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.TEST.ALLOW_LEAK = False
 
 
+def default_config() -> CfgNode:
+    """Return fast-reid's defaults and ours, as a configuration that can be changed."""
+    cfg = get_cfg()
+    add_cmemd_config(cfg)
+    return cfg
+
+
 def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> CfgNode:
-    """A frozen configuration: fast-reid's defaults, ours, a yaml with its bases, then overrides.
+    """Return a frozen configuration: fast-reid's defaults, ours, a yaml's, then overrides.
+
+    A value takes the type of its key's default. A whole number may stand for a float, a list for a
+    tuple. Ranges are the business of ``cmemd.engine.setup``.
 
     Args:
         config_file: path of a yaml; "" for the defaults alone.
         opts: KEY VALUE pairs, flat.
 
     Raises:
-        InputError: for a missing or malformed file, an unknown key or a value of a wrong type.
+        InputError: a missing or malformed file, an unknown key or a value of a wrong type.
     """
-    cfg = get_cfg()
-    add_cmemd_config(cfg)
+    cfg = default_config()
     if config_file and not Path(config_file).is_file():
-        raise InputError(f"no config file at {config_file}: --config-file names a yaml")
+        raise InputError(
+            f"a configuration file at {config_file}", "no file", "--config-file names a yaml"
+        )
+    for entry in read_config_file(config_file) if config_file else ():
+        _set(cfg, entry.key, entry.value, f" in {entry.place}")
     if len(opts) % 2:
-        raise InputError(f"overrides come as KEY VALUE pairs, got an odd number: {' '.join(opts)}")
-    try:
-        if config_file:
-            cfg.merge_from_file(str(config_file))
-        cfg.merge_from_list(list(opts))
-    except (KeyError, AssertionError, ValueError, AttributeError, OSError, yaml.YAMLError) as error:
-        raise InputError(f"in the configuration: {_explain(error, cfg)}") from None
+        raise InputError(
+            "overrides as KEY VALUE pairs",
+            f"an odd number: {' '.join(opts)}",
+            "put a space between key and value, and quotes around a value with spaces",
+        )
+    for key, text in zip(opts[::2], opts[1::2], strict=True):
+        _set(cfg, key, text, "")
     cfg.freeze()
     return cfg
 
 
-def _explain(error: Exception, cfg: CfgNode) -> str:
-    """yacs's complaint in one line, with the nearest key if one is misspelt."""
-    message = " ".join(str(error.args[0] if error.args else error).split())
-    word = message.rsplit(" ", 1)[-1]
-    near = difflib.get_close_matches(word, _keys(cfg), 1)
-    return f"{message} (did you mean {near[0]}?)" if near and near[0] != word else message
+def _set(cfg: CfgNode, key: str, value: object, where: str) -> None:
+    """Set one key.
+
+    Args:
+        cfg: is changed in place.
+        key: as in "SOLVER.BASE_LR".
+        value: of a yaml, or a word of the command line.
+        where: the place of the key, for messages.
+    """
+    *groups, name = key.split(".")
+    node = cfg
+    for group in groups:
+        node = node.get(group) if isinstance(node, CfgNode) else None
+    if not isinstance(node, CfgNode) or name not in node:
+        near = difflib.get_close_matches(key.upper(), _keys(cfg), 1)
+        raise InputError(
+            "a key of the configuration",
+            f"{key!r}{where}",
+            f"did you mean {near[0]}?" if near else "`cmemd keys` lists them all",
+        )
+    default = node[name]
+    if isinstance(default, CfgNode):
+        raise InputError(
+            f"keys below {key}{where}",
+            repr(value),
+            f"it is a group: set {key}.{next(iter(default))}, say",
+        )
+    kept = _literal(value)
+    if isinstance(default, str) and isinstance(value, str) and not isinstance(kept, str):
+        kept = value  # a folder may be called 2024
+    try:
+        node[name] = _as_type_of(default, kept)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"{_TYPES[type(default)]} for {key}{where}", repr(kept), f"such as {default!r}"
+        ) from None
+
+
+_TYPES = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    tuple: "a list",
+}
+
+
+def _literal(value: object) -> object:
+    """Return what a text stands for, as yacs reads it: "(1, 2)" is a tuple."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return literal_eval(value)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return value
+
+
+def _as_type_of(default: object, value: object) -> object:
+    """Return a value in the type of a key's default.
+
+    >>> _as_type_of(1.0, 2), _as_type_of((1,), [2, 3])
+    (2.0, (2, 3))
+
+    Raises:
+        TypeError: it is of another type.
+        ValueError: it is text that is no number.
+        OverflowError: it is a whole number beyond all floats.
+    """
+    kind = type(default)
+    if type(value) is kind:
+        return value
+    if kind is float and (type(value) is int or isinstance(value, str)):
+        return float(value)  # of text: "inf" and "nan", which are no literals
+    if kind in (list, tuple) and isinstance(value, list | tuple):
+        return kind(value)
+    raise TypeError
 
 
 def _keys(cfg: CfgNode, prefix: str = "") -> list[str]:

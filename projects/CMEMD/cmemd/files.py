@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from cmemd.errors import InputError
+from cmemd.errors import InputError, exhausted, reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -224,18 +224,25 @@ def load_tensors(path: Path | str, what: str, remedy: str) -> Any:
 
     Raises:
         InputError: the file is missing, truncated or not a PyTorch file.
+        OSError, MemoryError: the machine ran out of memory or open files.
     """
     import torch  # slow to import, and most users of this module need no tensors
 
+    from cmemd.paths import check_input  # which needs this module
+
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{what} at {path}", "no file", remedy)
+    check_input(path, what, remedy)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  unpickling fails in many ways; all mean bad bytes
-        raise InputError(
-            f"{what} at {path}", f"a truncated or other file ({type(error).__name__})", remedy
-        ) from None
+    except Exception as error:  # unpickling fails in many ways; nearly all mean bad bytes
+        if exhausted(error):
+            raise
+        got = f"a truncated or other file ({type(error).__name__})"
+        if isinstance(error, OSError):
+            got = reason(error)
+        raise InputError(f"{what} at {path}", got, remedy) from None
 
 
 def schema_problem(document: Any, schema: Path) -> str | None:

@@ -2,15 +2,16 @@
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
+from cmemd.data.image_files import Tally, shown
 from cmemd.errors import InputError
 
 if TYPE_CHECKING:
     from cmemd.gallery.embedding import Done
     from cmemd.inference import Predictor
 
-__all__ = ["HELP", "add_arguments", "add_model", "report_skipped", "run"]
+__all__ = ["HELP", "add_arguments", "add_model", "report_skipped", "report_tally", "run"]
 
 HELP = "embed images into a gallery or a file"
 
@@ -22,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images",
         required=True,
         metavar="DIR|LIST|GLOB",
-        help="folder with subfolders; list .txt (one path per line) or .csv (path, identity, "
-        "camera, time); glob in quotes",
+        help="folder with subfolders; list .txt (one path per line, # for comments) or .csv (path, "
+        "identity, camera, time); glob in quotes; what is left out is counted and named",
     )
     parser.add_argument(
         "--pattern",
@@ -45,7 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--on-corrupt",
         choices=["skip", "raise"],
         default="skip",
-        help="list and skip images that cannot be read, or stop; default: %(default)s",
+        help="list and skip images that cannot be read or found, or stop at the first; default: "
+        "%(default)s",
     )
     parser.add_argument(
         "--strict", action="store_true", help="refuse images that look like the other modality"
@@ -88,7 +90,13 @@ def run(args: argparse.Namespace) -> int:
         if args.output.exists() or args.output.is_symlink():
             before = own_model(args.output)
     modality = Modality[args.modality.upper()]
-    sources = find_sources(args.images, args.pattern)
+    tally = Tally()
+    sources = find_sources(args.images, args.pattern, tally)
+    report_tally(tally)
+    if args.on_corrupt == "raise" and (faults := tally.faults()):
+        raise InputError(
+            f"only images at {args.images}", faults, "restore them, or leave out --on-corrupt raise"
+        )
     given = given_labels(args.images, args.pattern)
     predictor = Predictor(
         args.model,
@@ -130,9 +138,21 @@ def _check_some(done: "Done", predictor: "Predictor", images: str) -> None:
         )
 
 
-def report_skipped(predictor: "Predictor") -> None:
-    """Print the images that could not be read."""
+def report_tally(tally: Tally, file: TextIO | None = None) -> None:
+    """Print what a search for images left out; ``file`` is stdout by default."""
+    for line in tally.lines():
+        print(line, file=file)
+
+
+def report_skipped(predictor: "Predictor", file: TextIO | None = None) -> None:
+    """Print the images that could not be read, and what is ignored of others.
+
+    Args:
+        predictor: has read the images.
+        file: to print to; stdout by default.
+    """
     for path, reason in predictor.skipped:
-        print(f"skipped {path}: {reason}")
+        print(shown(f"skipped {path}: {reason}"), file=file)
     if predictor.skipped:
-        print(f"{len(predictor.skipped)} images skipped")
+        print(f"{len(predictor.skipped)} images skipped", file=file)
+    report_tally(predictor.noted, file)

@@ -2,12 +2,14 @@
 
 import argparse
 import math
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmemd.cli.embed import add_model, report_skipped
+from cmemd.cli.embed import add_model, report_skipped, report_tally
+from cmemd.data.image_files import Tally
 from cmemd.errors import InputError
 
 if TYPE_CHECKING:
@@ -84,7 +86,10 @@ def run(args: argparse.Namespace) -> int:
     where = _conditions(args, among)
     with open_gallery(args.gallery) as gallery:
         candidates = _count(gallery, where, args, among)
-        paths = [source.path for source in find_sources(args.image)]
+        tally = Tally()
+        paths = [source.path for source in find_sources(args.image, tally=tally)]
+        # JSON on stdout stays alone there.
+        report_tally(tally, sys.stderr if args.json else None)
         predictor = Predictor(args.model, device=args.device, batch_size=args.batch_size)
         gallery.check_model(predictor.digest, predictor.size)
         threshold = _threshold(args, predictor.digest, among, candidates)
@@ -104,10 +109,9 @@ def run(args: argparse.Namespace) -> int:
                 shown.append(answer)
     if args.sheet:
         write_sheet(contact_sheet(shown, args.top), args.sheet)
-    if not args.json:
-        report_skipped(predictor)
-        if args.sheet and queries > QUERIES:
-            print(f"the sheet shows the first {QUERIES} of {queries} queries")
+    report_skipped(predictor, sys.stderr if args.json else None)
+    if not args.json and args.sheet and queries > QUERIES:
+        print(f"the sheet shows the first {QUERIES} of {queries} queries")
     return 0
 
 

@@ -12,7 +12,7 @@ from cmemd.data.items import ImageItem
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 
-__all__ = ["CrossModalitySampler"]
+__all__ = ["CrossModalitySampler", "check_identities"]
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class CrossModalitySampler(Sampler[int]):
         world_size: number of processes; divides P.
 
     Raises:
-        InputError: if fewer than P identities have both modalities, or ``world_size`` does not
+        InputError: fewer than P identities have both modalities, or ``world_size`` does not
             divide P.
     """
 
@@ -64,19 +64,13 @@ class CrossModalitySampler(Sampler[int]):
             )
         self._wanted = {Modality.VISIBLE: num_visible, Modality.THERMAL: num_thermal}
         self._by_camera = _index(items)
-        pids = sorted({item.pid for item in items})
-        self._pids = [p for p in pids if all((p, m) in self._by_camera for m in Modality)]
-        if len(self._pids) < len(pids):
+        self._pids = check_identities(items, identities)
+        skipped = len({item.pid for item in items}) - len(self._pids)
+        if skipped:
             logger.warning(
                 "%d of %d training identities have images of one modality only: they are skipped",
-                len(pids) - len(self._pids),
-                len(pids),
-            )
-        if len(self._pids) < identities:
-            raise InputError(
-                f"{identities} training identities with images of both modalities for a batch",
-                len(self._pids),
-                "lower SOLVER.IMS_PER_BATCH or add data",
+                skipped,
+                skipped + len(self._pids),
             )
         self._identities = identities
         self._seed = seed
@@ -109,6 +103,28 @@ class CrossModalitySampler(Sampler[int]):
             sampled += indices[:count]
             del indices[:count]
         return sampled
+
+
+def check_identities(items: Sequence[ImageItem], identities: int) -> list[int]:
+    """Return the identities that have images of both modalities, sorted.
+
+    Args:
+        items: training images.
+        identities: of a batch.
+
+    Raises:
+        InputError: they are too few for a batch.
+    """
+    seen = {(item.pid, item.modality) for item in items}
+    pids = sorted({item.pid for item in items})
+    both = [pid for pid in pids if all((pid, modality) in seen for modality in Modality)]
+    if len(both) < identities:
+        raise InputError(
+            f"{identities} training identities with images of both modalities for a batch",
+            len(both),
+            "lower SOLVER.IMS_PER_BATCH or add data",
+        )
+    return both
 
 
 def _index(items: Sequence[ImageItem]) -> dict[tuple[int, Modality], dict[int, list[int]]]:

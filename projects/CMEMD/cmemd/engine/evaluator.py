@@ -17,15 +17,17 @@ import torch
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
 
+from cmemd.data.items import ImageItem
 from cmemd.data.layouts import LAYOUTS
 from cmemd.data.layouts.permutations import read_rand_perm_cam
+from cmemd.engine.room import check_reranking
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import check_distance
-from cmemd.evaluation.features_file import order_by_name, write_features
+from cmemd.evaluation.features_file import SavedFeatures, order_by_name, write_features
 from cmemd.evaluation.protocols import choose_sampling, get_protocols
-from cmemd.evaluation.ranked_gallery import draw_ranked_gallery
 from cmemd.evaluation.results import Column, results_document, write_results
 from cmemd.evaluation.samples import Samples
+from cmemd.evaluation.sampling import check_scorable, sample_trials
 from cmemd.evaluation.scoring import Reranking, score_all
 from cmemd.evaluation.tables import HEADINGS, format_table
 
@@ -37,8 +39,8 @@ logger = logging.getLogger(__name__)
 class VisibleThermalEvaluator(DatasetEvaluator):
     """Score a test set's features under visible-thermal protocols.
 
-    Queries and galleries are chosen by modality and camera from all images of the test set, so
-    the loader's order and fast-reid's ``num_query`` do not matter. The output folder gets
+    It chooses queries and galleries by modality and camera from all images of the test set. The
+    loader's order and fast-reid's ``num_query`` do not matter. The output folder gets
     ``results.json``, ``results.per_query.npz`` and ``ranked_gallery.png``; a later evaluation
     replaces them.
 
@@ -86,6 +88,28 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._save_features = save_features
         self._rerankings = [None] if reranking is None else [None, reranking]
         self._batches: list[dict[str, Any]] = []
+
+    def check(self, items: Sequence[ImageItem]) -> None:
+        """Find what would stop ``evaluate`` on these images, whatever their features.
+
+        Raises:
+            InputError: a protocol finds no query, no gallery or no query with a positive; images
+                do not fit the protocol or its sampling; or re-ranking needs more memory than is
+                free.
+        """
+        batch = {
+            "features": np.zeros((len(items), 1), np.float32),
+            "pids": np.array([item.pid for item in items]),
+            "camids": np.array([item.camid for item in items]),
+            "modalities": np.array([int(item.modality) for item in items]),
+            "paths": np.array([item.path for item in items]),
+        }
+        samples = _samples([batch], LAYOUTS[self._protocols[0].dataset].numbered)[False]
+        for protocol in self._protocols:
+            trials = sample_trials(samples, protocol, self._draw, self._perm)
+            check_scorable(samples, protocol, trials)
+            if self._rerankings[-1] is not None:
+                check_reranking(protocol.name, max(len(t.queries) + len(t.gallery) for t in trials))
 
     def reset(self) -> None:
         """Forget all images."""
@@ -139,9 +163,21 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._log(document)
         samples = by_flip[False]
         if self._save_features:
-            write_features(samples, self._output_dir / "features.npz")
+            first = self._protocols[0]
+            saved = SavedFeatures(
+                samples,
+                layout=first.dataset,
+                flip=False,
+                mirrored=by_flip.get(True),
+                metric=self._metric,
+                draw=choose_sampling(first, self._draw, self._perm),
+                reranking=self._rerankings[-1],
+            )
+            write_features(saved, self._output_dir / "features.npz")
         write_results(document, self._output_dir / "results.json", columns, samples)
         if self._ranked_gallery_queries > 0:
+            from cmemd.evaluation.ranked_gallery import draw_ranked_gallery  # loads matplotlib
+
             draw_ranked_gallery(
                 samples,
                 self._protocols[0],
@@ -216,8 +252,8 @@ def _flat(document: Mapping[str, Any]) -> OrderedDict[str, float]:
         name = entry["protocol"]
         name += "/flip" if entry["flip"] else ""
         name += "/re-ranked" if entry["reranking"] else ""
-        for figure, heading in HEADINGS.items():
-            flat[f"{name}/{heading}"] = entry["mean"][figure]
+        for metric, heading in HEADINGS.items():
+            flat[f"{name}/{heading}"] = entry["mean"][metric]
     first = document["scores"][0]["mean"]
     flat["metric"] = (first["rank1"] + first["mAP"]) / 2
     return flat

@@ -1,16 +1,16 @@
 """Sets up a run: configuration, data and weights are checked before any work is done."""
 
+import logging
 import os
-import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import NamedTuple
 
 import cmemd.compat  # noqa: F401  before fastreid
 
-import torch
 from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.engine import default_setup
@@ -20,20 +20,17 @@ from fastreid.utils.logger import setup_logger
 
 from cmemd.config import load_config
 from cmemd.data.build import build_dataset, test_dataset, train_dataset
-from cmemd.data.images import check_images
-from cmemd.engine.archive import archive_run, holds_run
+from cmemd.engine.archive import archive_run, holds_results, holds_run
 from cmemd.engine.identity import RunIdentity, RunLog, read_run
-from cmemd.engine.provenance import UNTRAINED, Weights, files_sha256, training_record
-from cmemd.engine.testing import check_test
+from cmemd.engine.preflight import Forecast, check_config, check_data
+from cmemd.engine.provenance import UNTRAINED, Weights, files_sha256
 from cmemd.errors import InputError
 from cmemd.files import one_writer
 
 __all__ = [
     "EVALUATION",
-    "SELECTIONS",
     "RunData",
     "Start",
-    "check_config",
     "draw_seed",
     "read_data",
     "run_identity",
@@ -41,10 +38,9 @@ __all__ = [
     "with_seed",
 ]
 
-EVALUATION = "evaluation"  # subfolder for the results of --eval-only in a training's folder
+logger = logging.getLogger(__name__)
 
-SELECTIONS = ("last", "validation", "best_on_test")
-_NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")  # what fast-reid's get_norm knows
+EVALUATION = "evaluation"  # subfolder for the results of --eval-only in a training's folder
 
 
 class RunData(NamedTuple):
@@ -93,9 +89,13 @@ def setup(args: Namespace) -> Iterator[Start]:
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg, world_size=comm.get_world_size(), training=training)
     folder = Path(cfg.OUTPUT_DIR)
+    if args.archive and not training:
+        raise InputError("--archive with a training", "--eval-only", "leave one of the two out")
     old = _check_folder(folder, args) if training else None
     weights = Weights.read(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else UNTRAINED
-    data = read_data(cfg, training)
+    early: list[logging.LogRecord] = []
+    with _kept_log(early):
+        data = read_data(cfg, training)
     if cfg.SEED < 0:
         cfg = with_seed(cfg, old.identity.config["SEED"] if old else draw_seed())
     run = None
@@ -107,8 +107,10 @@ def setup(args: Namespace) -> Iterator[Start]:
     elif holds_run(folder):
         cfg = _with(cfg, OUTPUT_DIR=str(folder / EVALUATION))
         folder = folder / EVALUATION
+    forecast = Forecast("", [])
     if comm.is_main_process():
-        _check_data(cfg, data, weights)
+        with _kept_log(early):
+            forecast = check_data(cfg, data, weights, resumed=old is not None)
         folder.mkdir(parents=True, exist_ok=True)
     with one_writer(folder) if comm.is_main_process() else nullcontext():
         if comm.is_main_process() and training:
@@ -117,8 +119,27 @@ def setup(args: Namespace) -> Iterator[Start]:
             run.write(folder)
         default_setup(cfg, args)
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="cmemd")
+        if comm.is_main_process():
+            for record in early:
+                logging.getLogger("cmemd").handle(record)
+        if forecast.schedule:
+            logger.info("Schedule: %s", forecast.schedule)
+        for warning in forecast.warnings:
+            logger.warning("%s", warning)
         seed_all_rng(cfg.SEED)  # the same on all processes: they must build the same network
         yield Start(cfg, data, weights, run)
+
+
+@contextmanager
+def _kept_log(records: list[logging.LogRecord]) -> Iterator[None]:
+    """Keep what cmemd logs for the log file, which does not exist before all checks."""
+    logger, handler = logging.getLogger("cmemd"), MemoryHandler(10**6, flushLevel=10**6)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+    records += handler.buffer
 
 
 def run_identity(cfg: CfgNode, data: RunData, weights: Weights) -> RunIdentity:
@@ -171,7 +192,16 @@ def _check_folder(folder: Path, args: Namespace) -> RunLog | None:
             "both",
             "--resume goes on with the run in OUTPUT_DIR, --archive starts a new one there",
         )
-    if args.archive or not holds_run(folder):
+    if args.archive:
+        return None
+    if not holds_run(folder):
+        if holds_results(folder):
+            raise InputError(
+                f"an OUTPUT_DIR without results, {folder}",
+                "the results of an evaluation",
+                "set another OUTPUT_DIR, or start with --archive, which moves them to a folder of "
+                "their own",
+            )
         return None
     if not args.resume:
         raise InputError(
@@ -195,101 +225,3 @@ def read_data(cfg: CfgNode, training: bool = True) -> RunData:
     train = train_dataset(cfg)
     data = build_dataset(cfg, train)
     return RunData(data, data if test == train else build_dataset(cfg, test))
-
-
-def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) -> None:
-    """Find what would otherwise fail only after work has been done.
-
-    Raises:
-        InputError: CUDA without CUDA; a batch that is not P x (K_v + K_t) over whole ranks; an
-            unknown rule or norm; a width that is not positive; or an OUTPUT_DIR that cannot be
-            written.
-    """
-    if torch.device(cfg.MODEL.DEVICE).type == "cuda" and not torch.cuda.is_available():
-        raise InputError(
-            f"a CUDA device for MODEL.DEVICE {cfg.MODEL.DEVICE}",
-            "a machine on which PyTorch finds none",
-            "append `MODEL.DEVICE cpu` to the command",
-        )
-    if cfg.SOLVER.SELECTION not in SELECTIONS:
-        raise InputError(
-            f"SOLVER.SELECTION out of {', '.join(SELECTIONS)}",
-            repr(cfg.SOLVER.SELECTION),
-            "name one of them",
-        )
-    if cfg.MODEL.BACKBONE.WIDTH <= 0:
-        raise InputError(
-            "MODEL.BACKBONE.WIDTH above 0", cfg.MODEL.BACKBONE.WIDTH, "1 gives ResNet's channels"
-        )
-    for name in ("BACKBONE", "HEADS"):
-        if cfg.MODEL[name].NORM not in _NORMS:
-            raise InputError(
-                f"MODEL.{name}.NORM out of {', '.join(_NORMS)}",
-                repr(cfg.MODEL[name].NORM),
-                "name one of them",
-            )
-    if cfg.TEST.EVAL_PERIOD < 1:
-        raise InputError(
-            "TEST.EVAL_PERIOD of at least 1 epoch",
-            cfg.TEST.EVAL_PERIOD,
-            "set it to SOLVER.MAX_EPOCH to evaluate at the end only",
-        )
-    if training:
-        _check_batch(cfg, world_size)
-    _check_writable(Path(cfg.OUTPUT_DIR))
-
-
-def _check_batch(cfg: CfgNode, world_size: int) -> None:
-    visible, thermal = cfg.DATALOADER.NUM_VISIBLE, cfg.DATALOADER.NUM_THERMAL
-    if visible < 1 or thermal < 1:
-        raise InputError(
-            "DATALOADER.NUM_VISIBLE and NUM_THERMAL of at least 1",
-            f"{visible} and {thermal}",
-            "every identity of a batch needs images of both modalities",
-        )
-    each, batch = visible + thermal, cfg.SOLVER.IMS_PER_BATCH
-    if batch < 1 or batch % (each * world_size):
-        raise InputError(
-            f"SOLVER.IMS_PER_BATCH as P identities x ({visible} visible + {thermal} thermal) "
-            f"images on each of {world_size} process(es)",
-            batch,
-            f"use a multiple of {each * world_size}",
-        )
-
-
-def _check_writable(folder: Path) -> None:
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    try:
-        with tempfile.TemporaryFile(dir=existing):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"an OUTPUT_DIR that can be written, {folder}",
-            f"{error.strerror} at {existing}",
-            "set OUTPUT_DIR to a folder of yours",
-        ) from None
-
-
-def _check_data(cfg: CfgNode, data: RunData, weights: Weights) -> None:
-    """Look at every image file, and build what evaluation needs, before hours of training.
-
-    The leak guard comes first: it answers in a second, however many images there are.
-    """
-    splits = ["test"]
-    if data.train is not None:
-        record = training_record(cfg, data.train)
-        if weights.trained:
-            record.start_from(weights.record)
-        weights = Weights(record=record)
-        if cfg.SOLVER.SELECTION == "validation":
-            splits.append("validation")
-            if data.train is not data.test:
-                raise InputError(
-                    "the same data set in DATASETS.NAMES and TESTS for SOLVER.SELECTION validation",
-                    f"{list(cfg.DATASETS.NAMES)} and {list(cfg.DATASETS.TESTS)}",
-                    "TEST.PROTOCOLS must fit both: use one data set, or another selection",
-                )
-    tested = [check_test(cfg, data.test, weights, split) for split in splits]
-    trained_on = [] if data.train is None else [data.train.train]
-    for items in [*trained_on, *tested]:
-        check_images(item.path for item in items)

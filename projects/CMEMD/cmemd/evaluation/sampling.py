@@ -4,6 +4,7 @@ Shape legend: ``N`` = samples, ``Q`` = queries, ``G`` = gallery images of one tr
 """
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +14,18 @@ from cmemd.errors import InputError
 from cmemd.evaluation.protocols import EVERYTHING, OFFICIAL, Protocol, Side, choose_sampling
 from cmemd.evaluation.samples import Samples
 
-__all__ = ["Trial", "ignored", "pairs_without_image", "sample_trials", "sort_rows"]
+__all__ = [
+    "Trial",
+    "check_scorable",
+    "ignored",
+    "no_positive",
+    "pairs_without_image",
+    "sample_trials",
+    "sort_rows",
+]
+
+
+_QUERIES_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +108,40 @@ def ignored(
             samples.pids[queries][:, None] == samples.pids[gallery]
         )
     return mask
+
+
+def check_scorable(samples: Samples, protocol: Protocol, trials: Sequence[Trial]) -> None:
+    """Raise unless each trial has a query whose identity is in its gallery.
+
+    Args:
+        samples: ``N`` images.
+        protocol: gives the rules.
+        trials: of ``sample_trials``.
+
+    Raises:
+        InputError: a trial has none, so that there is nothing to measure.
+    """
+    for trial in trials:
+        starts = range(0, len(trial.queries), _QUERIES_AT_ONCE)
+        parts = (trial.queries[start : start + _QUERIES_AT_ONCE] for start in starts)
+        if not any(_has_positive(samples, protocol, part, trial.gallery) for part in parts):
+            raise no_positive(protocol, len(trial.queries))
+
+
+def no_positive(protocol: Protocol, queries: int) -> InputError:
+    """Return the error of a trial in which no query has a positive."""
+    return InputError(
+        f"a query whose identity is in the gallery of {protocol.name}",
+        f"none among {queries}",
+        "take queries and gallery from one split",
+    )
+
+
+def _has_positive(
+    samples: Samples, protocol: Protocol, queries: np.ndarray, gallery: np.ndarray
+) -> bool:
+    same = samples.pids[queries][:, None] == samples.pids[gallery]
+    return bool((same & ~ignored(samples, protocol, queries, gallery)).any())
 
 
 def pairs_without_image(samples: Samples, protocol: Protocol) -> int:

@@ -27,7 +27,14 @@ from cmemd.evaluation.protocols import AUTO, Protocol, choose_sampling
 from cmemd.evaluation.ranking import QueryScores, score_queries
 from cmemd.evaluation.rerank import k_reciprocal_distances
 from cmemd.evaluation.samples import Samples
-from cmemd.evaluation.sampling import Trial, ignored, pairs_without_image, sample_trials, sort_rows
+from cmemd.evaluation.sampling import (
+    Trial,
+    ignored,
+    no_positive,
+    pairs_without_image,
+    sample_trials,
+    sort_rows,
+)
 
 __all__ = ["CMC_RANKS", "METRICS", "Reranking", "Score", "score", "score_all", "score_trial"]
 
@@ -263,11 +270,7 @@ def _score(
 ) -> Score:
     counted = scores.counted
     if not counted.any(axis=1).all():
-        raise InputError(
-            f"a query whose identity is in the gallery of {protocol.name}",
-            f"none among {len(trials[0].queries)}",
-            "take queries and gallery from one split",
-        )
+        raise no_positive(protocol, len(trials[0].queries))
     metrics = [scores.hits(limit, protocol.cmc) for limit in CMC_RANKS]
     metrics = dict(zip(METRICS, [*metrics, scores.ap, scores.inp], strict=True))
     own = np.isin(queries, np.concatenate([trial.queries for trial in trials]))

@@ -9,6 +9,7 @@ from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 
 from cmemd.data.build import build_dataset, test_dataset, train_dataset
+from cmemd.engine.preflight import check_values
 from cmemd.engine.provenance import Weights
 from cmemd.engine.record import TrainingRecord, identity_digests
 from cmemd.errors import InputError
@@ -72,10 +73,11 @@ def export_model(
         agw: pooling of weights of the released AGW code, out of ``AGW_POOLINGS``; else None.
 
     Raises:
-        InputError: for bad input, or a format that differs from the training network.
+        InputError: bad input, or a format that differs from the training network.
         MissingDependencyError: a package that a format needs is not installed.
     """
     check_formats(formats)
+    check_values(cfg)
     if variants and "onnx" not in formats:
         raise InputError(
             "the format onnx, from which --half and --int8 are made",

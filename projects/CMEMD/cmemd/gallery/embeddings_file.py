@@ -53,7 +53,7 @@ def check_suffix(path: Path) -> None:
     """Raise unless a file's name ends in ``.npz`` or ``.parquet``.
 
     Raises:
-        InputError: for another suffix.
+        InputError: another suffix.
     """
     if path.suffix not in (".npz", ".parquet"):
         raise InputError("a file .npz or .parquet", path, "change the file's suffix")

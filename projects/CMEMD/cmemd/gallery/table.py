@@ -212,7 +212,7 @@ class Gallery:
         """Raise unless embeddings are of the gallery's model; other scores mean nothing.
 
         Raises:
-            InputError: for another digest or size.
+            InputError: another digest or size.
         """
         if (model, size) != (self.model, self.size):
             raise InputError(

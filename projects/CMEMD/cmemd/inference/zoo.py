@@ -119,13 +119,16 @@ def read_zoo(path: Path | str = INDEX) -> dict[str, ZooEntry]:
     Raises:
         InputError: the file is missing or not yaml, or an entry is incomplete.
     """
+    from cmemd.paths import check_input
+
+    check_input(path, "a zoo's index", "name a yaml file")
     try:
         index = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(
             f"a zoo's index at {path}", " ".join(str(error).split())[:160], "name a yaml file"
         ) from error
-    if not isinstance(index, dict):
+    if not isinstance(index, dict) or not index:
         raise InputError(
             f"names with entries in {path}", "none", f"write entries as in {INDEX.name} of cmemd"
         )

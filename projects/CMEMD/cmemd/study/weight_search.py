@@ -1,5 +1,6 @@
 """A search over the weight of each variant, on identities held out of training."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from tabulate import tabulate
 
 from cmemd.config import load_config
 from cmemd.data.build import held_out, train_dataset
+from cmemd.engine.preflight import check_config
 from cmemd.engine.runs import Run
 from cmemd.errors import InputError
 from cmemd.evaluation.results import read_results
@@ -53,7 +55,7 @@ def plan_search(
         InputError: weights that repeat or are not positive, a bad configuration, or a folder that
             holds a run of another configuration.
     """
-    if len(set(weights)) < len(weights) or min(weights) <= 0:
+    if len(set(weights)) < len(weights) or not all(0 < weight < math.inf for weight in weights):
         raise InputError("different positive weights", list(weights), "change --weights")
     candidates = []
     for name, config in zip(variant_names(configs), configs, strict=True):
@@ -67,6 +69,7 @@ def plan_search(
             words += ["SEED", str(seed), "OUTPUT_DIR", str(folder)]
             flags = ("--config-file", str(config), "--resume")
             run = Run(f"{name}, weight {weight}", load_config(config, words), (*flags, *words))
+            check_config(run.cfg)
             run.results()  # raises if another configuration has a run there
             candidates.append(Candidate(name, weight, run))
     return candidates

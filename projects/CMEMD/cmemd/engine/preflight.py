@@ -1,0 +1,436 @@
+"""What can be known before the first step: all problems are found at once, before any file.
+
+``check_config`` needs the configuration alone, ``check_data`` the data sets and the weights too.
+"""
+
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import cmemd.plugin  # noqa: F401  before fastreid
+
+import torch
+from fastreid.config import CfgNode
+from fastreid.data.transforms import build_transforms
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+from fastreid.utils.registry import Registry
+from PIL import Image
+from torch import nn
+
+from cmemd.config import default_config
+from cmemd.data.images import check_images
+from cmemd.data.items import ImageItem
+from cmemd.data.sampler import check_identities
+from cmemd.engine.checkpoint import check_weights
+from cmemd.engine.keys import KEYS, OUR_BACKBONE, check_keys, flat_values
+from cmemd.engine.provenance import Weights, training_record
+from cmemd.engine.rehearsal import outline, rehearse
+from cmemd.engine.room import check_disk, check_memory
+from cmemd.engine.schedule import Schedule
+from cmemd.engine.testing import check_test
+from cmemd.errors import InputError
+from cmemd.evaluation.protocols import get_protocol
+from cmemd.losses.build import build_losses
+
+if TYPE_CHECKING:
+    from cmemd.engine.setup import RunData
+
+__all__ = ["Forecast", "Problems", "check_config", "check_data", "check_values"]
+
+_OUR_ARCHITECTURE = "CMEMDNet"
+_DEPTHS_WITH_NON_LOCAL = ("50x", "101x")
+# Files that a run writes in OUTPUT_DIR and in its folders there.
+_FILES = (
+    "run.json",
+    "config.yaml",
+    "log.txt",
+    "metrics.json",
+    "last_checkpoint",
+    "model_final.pth",
+    "model_best.pth",
+    "results.json",
+    "results.per_query.npz",
+    "features.npz",
+    "ranked_gallery.png",
+)
+_FOLDERS = ("", "validation", "evaluation")
+
+
+class Forecast(NamedTuple):
+    """What a start tells its log.
+
+    Attributes:
+        schedule: lines about a training's length and rates; "" for an evaluation.
+        warnings: what works and can hardly be meant.
+    """
+
+    schedule: str
+    warnings: Sequence[str]
+
+
+class Problems:
+    """Collects errors, to raise them as one."""
+
+    def __init__(self) -> None:
+        self.found: list[InputError] = []
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Keep an InputError of the block, and go on after it."""
+        try:
+            yield
+        except InputError as error:
+            self.found.append(error)
+
+    def raise_any(self) -> None:
+        """Raise what was found, in one line.
+
+        Raises:
+            InputError: the problem; or all of them, with their number.
+        """
+        if len(self.found) == 1:
+            raise self.found[0]
+        if self.found:
+            numbered = (f"({number}) {error}" for number, error in enumerate(self.found, 1))
+            raise InputError(f"{len(self.found)} problems: {'; '.join(numbered)}")
+
+
+# ---- The configuration alone ----------------------------------------------------------------
+
+
+def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) -> None:
+    """Find what is wrong with a configuration, without its data.
+
+    Args:
+        cfg: the configuration.
+        world_size: number of processes.
+        training: whether the run trains.
+
+    Raises:
+        InputError: names every problem: a key that is refused, or out of its range; keys that do
+            not go together; a device that is not there; a batch that is not P x (K_v + K_t) over
+            whole processes; a network, a loss or an augmentation that cannot be built; an
+            OUTPUT_DIR that cannot be written.
+    """
+    problems = Problems()
+    problems.found += _bad_values(cfg)
+    if not problems.found:  # what follows takes single keys for good
+        problems.found += _bad_pairs(cfg, training, world_size)
+        with problems.caught():
+            _check_device(cfg)
+        with problems.caught():
+            build_losses(cfg)  # by themselves: a bad network would hide a bad loss
+        if not problems.found:
+            with problems.caught():
+                network = outline(cfg)
+                _check_frozen(cfg, network)
+            with problems.caught():
+                _check_transforms(cfg)
+    if KEYS["OUTPUT_DIR"].rule.allows(cfg.OUTPUT_DIR):
+        with problems.caught():
+            _check_folder(cfg.OUTPUT_DIR)
+    problems.raise_any()
+
+
+def check_values(cfg: CfgNode) -> None:
+    """Find keys that are refused, or out of their range.
+
+    Raises:
+        InputError: names them all.
+    """
+    problems = Problems()
+    problems.found += _bad_values(cfg)
+    problems.raise_any()
+
+
+def _bad_values(cfg: CfgNode) -> list[InputError]:
+    defaults = dict(flat_values(default_config()))
+    return [*check_keys(dict(flat_values(cfg)), defaults, cfg), *_unregistered(cfg)]
+
+
+def _unregistered(cfg: CfgNode) -> list[InputError]:
+    """Return what is wrong with the names of the network's parts.
+
+    A part of a user's own is registered as docs/extending.md says. fast-reid's own parts know no
+    modalities; a network of a user's own may have them inside.
+    """
+    model, problems = cfg.MODEL, []
+    parts: list[tuple[str, str, Registry]] = [
+        ("MODEL.META_ARCHITECTURE", model.META_ARCHITECTURE, META_ARCH_REGISTRY)
+    ]
+    if model.META_ARCHITECTURE == _OUR_ARCHITECTURE:
+        parts += [
+            ("MODEL.BACKBONE.NAME", model.BACKBONE.NAME, BACKBONE_REGISTRY),
+            ("MODEL.HEADS.NAME", model.HEADS.NAME, REID_HEADS_REGISTRY),
+        ]
+    for key, name, registry in parts:
+        try:
+            found = registry.get(name)
+        except KeyError:
+            found = None
+        if found is None or found.__module__.split(".")[0] == "fastreid":
+            got = "not registered" if found is None else "fast-reid's, without modalities"
+            problems.append(
+                InputError(
+                    f"{key} as a registered part that takes modalities",
+                    f"{name!r}, {got}",
+                    f"set it to {KEYS[key].note}",
+                )
+            )
+    return problems
+
+
+def _bad_pairs(cfg: CfgNode, training: bool, world_size: int) -> Iterator[InputError]:
+    """Yield what is wrong with keys that each are good alone."""
+    solver, model = cfg.SOLVER, cfg.MODEL
+    cpu = model.DEVICE == "cpu"
+    if training:
+        yield from _bad_batch(cfg, world_size)
+        if solver.AMP.ENABLED and cpu:
+            yield InputError(
+                "SOLVER.AMP.ENABLED False on a CPU", True, "fast-reid's mixed precision needs CUDA"
+            )
+        norms = [model.BACKBONE.NORM, model.HEADS.NORM if model.HEADS.WITH_BNNECK else ""]
+        if cpu and "syncBN" in norms:
+            yield InputError(
+                "a NORM other than syncBN on a CPU", "syncBN", "PyTorch has it for CUDA alone: BN"
+            )
+    if solver.OPT == "SGD" and solver.NESTEROV and solver.MOMENTUM == 0:
+        yield InputError(
+            "SOLVER.MOMENTUM above 0 with NESTEROV", solver.MOMENTUM, "set NESTEROV to False"
+        )
+    backbone = model.BACKBONE
+    ours = backbone.NAME == OUR_BACKBONE
+    if ours and backbone.WITH_NL and backbone.DEPTH not in _DEPTHS_WITH_NON_LOCAL:
+        yield InputError(
+            f"MODEL.BACKBONE.DEPTH out of {', '.join(_DEPTHS_WITH_NON_LOCAL)} with WITH_NL",
+            backbone.DEPTH,
+            "other depths have no non-local layers: set WITH_NL to False",
+        )
+    if cfg.TEST.PRECISE_BN.ENABLED and [cfg.TEST.PRECISE_BN.DATASET] != list(cfg.DATASETS.NAMES):
+        yield InputError(
+            f"TEST.PRECISE_BN.DATASET as in DATASETS.NAMES, {list(cfg.DATASETS.NAMES)}",
+            repr(cfg.TEST.PRECISE_BN.DATASET),
+            "the network learns its statistics on the training data",
+        )
+    if bool(model.FREEZE_LAYERS) != (solver.FREEZE_ITERS > 0):
+        yield InputError(
+            "MODEL.FREEZE_LAYERS and SOLVER.FREEZE_ITERS together",
+            f"{model.FREEZE_LAYERS} and {solver.FREEZE_ITERS}",
+            "one alone freezes nothing: name layers and a number of iterations",
+        )
+    for name in ("AUTOAUG", "AUGMIX"):  # fast-reid's default is 0
+        if cfg.INPUT[name].ENABLED and cfg.INPUT[name].PROB == 0:
+            yield InputError(
+                f"INPUT.{name}.PROB above 0 with INPUT.{name}.ENABLED", 0, "give a share of images"
+            )
+    last_seed = 2**32 - world_size
+    if cfg.SEED > last_seed:
+        yield InputError(
+            f"SEED of at most {last_seed} for {world_size} processes",
+            cfg.SEED,
+            "each process adds its number to it",
+        )
+
+
+def _bad_batch(cfg: CfgNode, world_size: int) -> Iterator[InputError]:
+    visible, thermal = cfg.DATALOADER.NUM_VISIBLE, cfg.DATALOADER.NUM_THERMAL
+    each, batch = visible + thermal, cfg.SOLVER.IMS_PER_BATCH
+    if batch % (each * world_size):
+        yield InputError(
+            f"SOLVER.IMS_PER_BATCH as P identities x ({visible} visible + {thermal} thermal) "
+            f"images on each of {world_size} process(es)",
+            batch,
+            f"use a multiple of {each * world_size}",
+        )
+
+
+def _check_device(cfg: CfgNode) -> None:
+    device = torch.device(cfg.MODEL.DEVICE)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        found = f"{count} of them" if count else "none"
+        raise InputError(
+            f"a CUDA device for MODEL.DEVICE {cfg.MODEL.DEVICE}",
+            f"a machine on which PyTorch finds {found}",
+            "append `MODEL.DEVICE cpu` to the command",
+        )
+
+
+def _check_frozen(cfg: CfgNode, network: nn.Module) -> None:
+    if cfg.SOLVER.FREEZE_ITERS == 0:
+        return
+    names = [name for name, _ in network.named_parameters()]
+    for pattern in cfg.MODEL.FREEZE_LAYERS:
+        if not any(re.match(pattern, name) for name in names):
+            layers = ", ".join(dict.fromkeys(name.split(".")[0] for name in names))
+            raise InputError(
+                "MODEL.FREEZE_LAYERS at the start of the name of a parameter",
+                repr(pattern),
+                f"such as {layers}",
+            )
+
+
+def _check_transforms(cfg: CfgNode) -> None:
+    """Send a grey image through the augmentation and the test transform."""
+    grey = Image.new("RGB", (64, 128), (128, 128, 128))
+    for training in (True, False):
+        try:
+            build_transforms(cfg, is_train=training)(grey)
+        except Exception as error:  # noqa: BLE001  torchvision refuses sizes in many ways
+            raise InputError(
+                f"transforms of {'training' if training else 'test'} images that go together",
+                " ".join(str(error).split())[:200],
+                "change INPUT.SIZE_TRAIN, PADDING or CROP",
+            ) from None
+
+
+def _check_folder(name: str) -> None:
+    """Raise unless a run's folder can be written, and holds nothing in the way of its files."""
+    folder = Path(name)
+    try:
+        if folder.is_symlink() and not folder.exists():
+            raise OSError(2, "a link to nothing")
+        existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+        with tempfile.TemporaryFile(dir=existing):
+            pass
+    except OSError as error:
+        raise InputError(
+            f"an OUTPUT_DIR that can be written, {name}",
+            error.strerror,
+            "set OUTPUT_DIR to a folder of yours",
+        ) from None
+    for inner in _FOLDERS:
+        if (folder / inner).exists() and not (folder / inner).is_dir():
+            raise InputError(f"a folder at {folder / inner}", "a file", "rename it")
+        for file in (folder / inner / file for file in _FILES):
+            if file.is_dir():
+                raise InputError(f"a file at {file}", "a folder", "rename it")
+            if file.exists() and not os.access(file, os.W_OK):
+                raise InputError(f"a file that can be written, {file}", "no permission", "move it")
+
+
+# ---- With the data --------------------------------------------------------------------------
+
+
+def check_data(
+    cfg: CfgNode, data: "RunData", weights: Weights, *, resumed: bool = False
+) -> Forecast:
+    """Look at every image, and do all of a run that needs no trained network.
+
+    The leak guard and other quick checks come first, all of their problems at once. The images
+    follow, however many there are.
+
+    Args:
+        cfg: the configuration, which ``check_config`` has passed.
+        data: its data sets.
+        weights: start-up weights of a training, or the weights under evaluation.
+        resumed: whether the run goes on in its folder.
+
+    Raises:
+        InputError: names the problems: weights that do not fit or were trained on identities under
+            test; protocols that the data cannot fill; too few identities or images for a batch; a
+            schedule that cannot work; too little disk or memory; an image that cannot be read.
+    """
+    problems, training = Problems(), data.train is not None
+    network = outline(cfg, _classes(data))
+    if weights.checkpoint is not None:
+        with problems.caught():
+            check_weights(network, weights.checkpoint.model, weights.checkpoint.path)
+    size = 0
+    with problems.caught():
+        check_memory(cfg, network, training=training)
+        pretrained = training or weights.checkpoint is None
+        size = rehearse(cfg, training=training, pretrained=pretrained)
+    forecast = Forecast("", [])
+    tested: list[Sequence[ImageItem]] = []
+    if not training:
+        with problems.caught():
+            tested.append(check_test(cfg, data.test, weights))
+    else:
+        with problems.caught():
+            forecast = _check_training(cfg, data.train.train, problems)
+        record = training_record(cfg, data.train)
+        if weights.trained:
+            record.start_from(weights.record)
+        trained = Weights(record=record)
+        with problems.caught():
+            tested.append(check_test(cfg, data.test, trained))
+        if cfg.SOLVER.SELECTION == "validation":
+            with problems.caught():
+                tested.append(_check_validation(cfg, data, trained))
+    with problems.caught():
+        features = size * sum(map(len, tested))
+        check_disk(cfg, network, training=training, resumed=resumed, features=features)
+    problems.raise_any()
+    if few := _small_picture(cfg, tested[0]):
+        forecast = forecast._replace(warnings=[*forecast.warnings, few])
+    trained_on = [] if data.train is None else [data.train.train]
+    for items in [*trained_on, *tested]:
+        check_images(item.path for item in items)
+    return forecast
+
+
+def _classes(data: "RunData") -> int:
+    return 2 if data.train is None else len({item.pid for item in data.train.train})
+
+
+def _check_training(cfg: CfgNode, items: Sequence[ImageItem], problems: Problems) -> Forecast:
+    """Return the forecast of a training on these images."""
+    each = cfg.DATALOADER.NUM_VISIBLE + cfg.DATALOADER.NUM_THERMAL
+    identities = len({item.pid for item in items})
+    with problems.caught():
+        check_identities(items, cfg.SOLVER.IMS_PER_BATCH // each)
+    classes = cfg.MODEL.HEADS.NUM_CLASSES
+    if 0 < classes < identities:
+        problems.found.append(
+            InputError(
+                f"MODEL.HEADS.NUM_CLASSES of at least {identities}, the training identities",
+                classes,
+                "leave it 0, which counts them",
+            )
+        )
+    schedule = Schedule.of(cfg, len(items))
+    problems.found += schedule.problems()
+    if schedule.problems():
+        return Forecast("", [])
+    return Forecast(schedule.table(), [*schedule.warnings(), *_long_starts(cfg, schedule)])
+
+
+def _long_starts(cfg: CfgNode, schedule: Schedule) -> Iterator[str]:
+    """Yield warnings of what ends after the training."""
+    lengths = {
+        "SOLVER.FREEZE_ITERS": cfg.SOLVER.FREEZE_ITERS if cfg.MODEL.FREEZE_LAYERS else 0,
+        "MODEL.LOSSES.ALIGN.WARMUP_ITERS": cfg.MODEL.LOSSES.ALIGN.WARMUP_ITERS,
+    }
+    for key, length in lengths.items():
+        if length >= schedule.iterations:
+            yield f"{key} {length} is the whole training, {schedule.iterations} iterations"
+
+
+def _small_picture(cfg: CfgNode, tested: Sequence[ImageItem]) -> str | None:
+    """Return a warning of a picture of more queries than there are."""
+    side = get_protocol(cfg.TEST.PROTOCOLS[0]).query
+    queries = sum(
+        item.modality is side.modality and (side.cameras is None or item.camid in side.cameras)
+        for item in tested
+    )
+    if cfg.TEST.RANKED_GALLERY <= queries:
+        return None
+    return f"TEST.RANKED_GALLERY {cfg.TEST.RANKED_GALLERY} is more than the {queries} queries"
+
+
+def _check_validation(cfg: CfgNode, data: "RunData", trained: Weights) -> list[ImageItem]:
+    if data.train is not data.test:
+        raise InputError(
+            "the same data set in DATASETS.NAMES and TESTS for SOLVER.SELECTION validation",
+            f"{list(cfg.DATASETS.NAMES)} and {list(cfg.DATASETS.TESTS)}",
+            "TEST.PROTOCOLS must fit both: use one data set, or another selection",
+        )
+    return check_test(cfg, data.test, trained, "validation")

@@ -1,0 +1,146 @@
+"""Room for a run on disk and in memory, estimated before it starts."""
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import nn
+
+from cmemd.engine.keys import OPTIMIZERS
+from cmemd.errors import InputError
+
+if TYPE_CHECKING:
+    from yacs.config import CfgNode
+
+__all__ = [
+    "available_memory",
+    "check_disk",
+    "check_memory",
+    "check_reranking",
+    "checkpoint_bytes",
+    "kept_checkpoints",
+]
+
+_LOGS = 64 * 2**20  # bytes for logs, pictures and results [C]
+# Of each pair of images that are re-ranked together: distances in float64 and, twice, in float32.
+_RERANKING_BYTES = 16
+
+
+def check_disk(
+    cfg: "CfgNode", network: nn.Module, *, training: bool, resumed: bool, features: int
+) -> None:
+    """Raise unless the disk has room for a run's checkpoints and results.
+
+    Args:
+        cfg: the configuration.
+        network: an outline of it.
+        training: whether the run trains.
+        resumed: whether it goes on in its folder, whose checkpoints are part of it.
+        features: numbers in the features of all images under test.
+
+    Raises:
+        InputError: says how much is needed and how much is free.
+    """
+    folder = Path(cfg.OUTPUT_DIR)
+    need, what = _LOGS, "results"
+    if training:
+        count, each = kept_checkpoints(cfg), checkpoint_bytes(network, cfg.SOLVER.OPT)
+        old = folder.glob("model_*.pth") if resumed else ()
+        there = sum(path.stat().st_size for path in old)
+        need += max(count * each - there, 0)
+        what = f"{count} checkpoints of {_shown(each)} and results"
+    if cfg.TEST.SAVE_FEATURES:
+        need += 4 * features
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if free < need:
+        raise InputError(
+            f"{_shown(need)} of free disk at {existing} for {what}",
+            _shown(free),
+            "free the disk, set another OUTPUT_DIR, or raise SOLVER.CHECKPOINT_PERIOD",
+        )
+
+
+def checkpoint_bytes(network: nn.Module, optimizer: str) -> int:
+    """Return about how many bytes a checkpoint of a training takes."""
+
+    def size(tensors: Iterable[torch.Tensor]) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    trained = size(p for p in network.parameters() if p.requires_grad)
+    return size(network.state_dict().values()) + OPTIMIZERS[optimizer] * trained
+
+
+def kept_checkpoints(cfg: "CfgNode") -> int:
+    """Return how many checkpoints a training has on its disk at most.
+
+    Those of CHECKPOINT_PERIOD, the final one, the best one where one is chosen, the one within an
+    epoch, and the one that is being written.
+    """
+    solver = cfg.SOLVER
+    periodic = (solver.MAX_EPOCH - 1) // solver.CHECKPOINT_PERIOD
+    return periodic + 1 + (solver.SELECTION != "last") + 2
+
+
+def check_memory(cfg: "CfgNode", network: nn.Module, *, training: bool) -> None:
+    """Raise unless the parameters fit into memory; on a CPU with gradients and optimizer.
+
+    Args:
+        cfg: the configuration.
+        network: an outline of it.
+        training: whether the run trains.
+
+    Raises:
+        InputError: says how much is needed and how much is free.
+    """
+    copies = 1
+    if training and cfg.MODEL.DEVICE == "cpu":
+        copies += 1 + OPTIMIZERS[cfg.SOLVER.OPT]
+    need = copies * sum(parameter.numel() for parameter in network.parameters()) * 4
+    free = available_memory()
+    if free is not None and need > free:
+        raise InputError(
+            f"{_shown(need)} of free memory for the network", _shown(free), "make it smaller"
+        )
+
+
+def check_reranking(protocol: str, images: int) -> None:
+    """Raise unless memory holds the distances of a re-ranked trial.
+
+    Args:
+        protocol: its name, for the message.
+        images: queries and gallery images of one trial.
+
+    Raises:
+        InputError: says how much is needed and how much is free.
+    """
+    need, free = _RERANKING_BYTES * images**2, available_memory()
+    if free is not None and need > free:
+        raise InputError(
+            f"{_shown(need)} of free memory to re-rank the {images} images of {protocol}",
+            _shown(free),
+            "set TEST.RERANK.ENABLED to False, or use a larger machine",
+        )
+
+
+def available_memory() -> int | None:
+    """Return the bytes that a process can still get; None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return None
+    for line in lines:
+        if line.startswith("MemAvailable:"):
+            return 1024 * int(line.split()[1])
+    return None
+
+
+def _shown(size: float) -> str:
+    """Return a number of bytes in words.
+
+    >>> _shown(4.2e6), _shown(1.5e9)
+    ('4.2 MB', '1.50 GB')
+    """
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"

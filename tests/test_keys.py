@@ -1,0 +1,622 @@
+"""Every key of the configuration has an effect, or is refused before any work."""
+
+import random
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from fastreid.data.transforms import build_transforms
+from fastreid.modeling import build_model
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
+from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
+from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+from fastreid.solver import build_optimizer
+from fastreid.utils.events import EventStorage
+from PIL import Image
+from tests.cases import cases
+from tests.conftest import CONFIGS, REPOSITORY, TINY
+from tests.engine.replay import replayed
+
+import cmemd
+from cmemd.cli import main as command_line
+from cmemd.config import default_config
+from cmemd.data.build import build_dataset
+from cmemd.engine.keys import KEYS, OPTIMIZERS, Status, check_keys, flat_values
+from cmemd.engine.preflight import check_config
+from cmemd.engine.provenance import UNTRAINED, Weights, guard, training_record
+from cmemd.engine.testing import build_evaluator, score_network
+from cmemd.engine.trainer import Trainer
+from cmemd.errors import InputError
+from cmemd.modeling.cmemd_net import CMEMDNet
+from cmemd.modeling.multi_granularity import MultiGranularityHead
+from cmemd.modeling.two_stream_resnet import build_two_stream_resnet_backbone
+
+DEFAULTS = dict(flat_values(default_config()))
+
+
+class OwnNet(CMEMDNet):
+    """A network of a user's own."""
+
+
+class OwnHead(MultiGranularityHead):
+    """A head of a user's own."""
+
+
+class OwnBackbone(torch.nn.Module):
+    """A backbone of a user's own."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.inner(*inputs)
+
+
+def build_own_backbone(cfg: Any) -> OwnBackbone:
+    return OwnBackbone(build_two_stream_resnet_backbone(cfg))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _own_parts() -> None:
+    META_ARCH_REGISTRY.register(OwnNet)
+    REID_HEADS_REGISTRY.register(OwnHead)
+    BACKBONE_REGISTRY.register(build_own_backbone)
+
+
+def load(keys: Mapping[str, object]) -> Any:
+    options = TINY | {"MODEL.HEADS.NUM_CLASSES": "5"} | {k: str(v) for k, v in keys.items()}
+    return cmemd.load_config(CONFIGS / "demo.yml", [w for pair in options.items() for w in pair])
+
+
+# ---- what can be seen of a configuration; each returns something that compares with ==
+
+
+def network(cfg: Any) -> object:
+    """Names and shapes of a network, its losses on a batch, and its test features."""
+    torch.manual_seed(0)
+    model = build_model(cfg).train()
+    batch = {
+        "images": 255 * torch.rand(8, 3, 32, 16),
+        "modalities": torch.tensor([0, 0, 1, 1] * 2),
+        "targets": torch.tensor([0] * 4 + [1] * 4),
+    }
+    with EventStorage(1):
+        losses = {name: loss.item() for name, loss in model(batch).items()}
+    with torch.no_grad():
+        embeddings = model.eval()(batch)
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    parts = type(model), type(model.backbone), type(model.heads)
+    return parts, losses, embeddings.tolist(), shapes
+
+
+def trained(cfg: Any) -> object:
+    """Sums of parameters after three steps of the optimizer on fixed gradients."""
+    torch.manual_seed(0)
+    model = torch.nn.ModuleDict(
+        {
+            "backbone": torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4)),
+            "heads": torch.nn.Linear(2, 2),
+        }
+    )
+    optimizer, _ = build_optimizer(cfg, model)
+    generator = torch.Generator().manual_seed(1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        for parameter in model.parameters():
+            parameter.grad += 10 * torch.randn(parameter.shape, generator=generator)
+        optimizer.step()
+    return [parameter.double().sum().item() for parameter in model.parameters()]
+
+
+def rates(cfg: Any) -> object:
+    """The rate of every iteration, as fast-reid's own hook sets it."""
+    return replayed(cfg, images=2 * cfg.SOLVER.IMS_PER_BATCH + 1)
+
+
+def pictures(cfg: Any) -> object:
+    """Sums of an image after the transforms, a few times with one seed."""
+    noise = np.random.default_rng(0).integers(0, 256, (48, 24, 3), np.uint8)
+    image = Image.fromarray(noise)
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002  fast-reid draws from it
+    torch.manual_seed(0)
+    seen = [build_transforms(cfg, is_train=True)(image) for _ in range(12)]
+    seen.append(build_transforms(cfg, is_train=False)(image))
+    return [(tuple(x.shape), x.double().sum().item(), x[:, 0].tolist()) for x in seen]
+
+
+def listed(cfg: Any) -> object:
+    """The images of the data set under test."""
+    data = build_dataset(cfg, cfg.DATASETS.TESTS[0])
+    return [[item.path for item in items] for items in (data.train, data.query, data.validation)]
+
+
+def first_batch(cfg: Any) -> object:
+    """The images of a training's first batch, and the loader's workers."""
+    loader = Trainer.build_train_loader(cfg)
+    return next(iter(loader.batch_sampler)), loader.num_workers
+
+
+class Identities(torch.nn.Module):
+    """Embeds an image by its numbers; flipped images differ."""
+
+    def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        ramp = torch.linspace(0, 1, batch["images"].shape[-1])
+        return torch.stack(
+            [batch["images"].mean((1, 2, 3)), (batch["images"] * ramp).mean((1, 2, 3))], 1
+        ).add(batch["targets"][:, None] * 5)
+
+
+def scored(cfg: Any) -> object:
+    """The results of a network that only looks at means, and the loader's batches."""
+    data = build_dataset(cfg, cfg.DATASETS.TESTS[0])
+    loader, evaluator = build_evaluator(cfg, data, UNTRAINED)
+    results = score_network(cfg, Identities(), loader, evaluator)
+    return list(results.items()), [len(batch) for batch in loader.batch_sampler]
+
+
+SGD = {"SOLVER.OPT": "SGD", "SOLVER.BASE_LR": 0.1}
+EPOCHS = {"SOLVER.MAX_EPOCH": 8, "SOLVER.STEPS": [2, 3]}
+WARM = {**EPOCHS, "SOLVER.WARMUP_ITERS": 4}
+COSINE = {**EPOCHS, "SOLVER.SCHED": "CosineAnnealingLR"}
+CLIPPED = {**SGD, "SOLVER.CLIP_GRADIENTS.ENABLED": True}
+TRIPLETS = {"MODEL.LOSSES.NAME": ("CrossEntropyLoss", "TripletLoss")}
+CENTRES = {"MODEL.LOSSES.CENTRE.WEIGHT": 1.0, "MODEL.LOSSES.CENTRE.MARGIN": 5.0}
+RERANKED = {"TEST.RERANK.ENABLED": True}
+WIDER = {"MODEL.BACKBONE.WIDTH": 0.5, "MODEL.BACKBONE.FEAT_DIM": 256}
+DEEP = {
+    "MODEL.BACKBONE.DEPTH": "50x",
+    "MODEL.BACKBONE.WIDTH": 1.0,
+    "MODEL.BACKBONE.FEAT_DIM": 2048,
+}
+REGDB = {
+    "DATASETS.NAMES": ("RegDB",),
+    "DATASETS.TESTS": ("RegDB",),
+    "TEST.PROTOCOLS": ("regdb-v2t",),
+}
+LLCM = {
+    "DATASETS.NAMES": ("LLCM",),
+    "DATASETS.TESTS": ("LLCM",),
+    "TEST.PROTOCOLS": ("llcm-v2t-paper",),
+}
+NO_WEIGHT = {"MODEL.LOSSES.ALIGN.WEIGHT": 1.0}
+
+
+def on(feature: str) -> dict[str, object]:
+    return {f"INPUT.{feature}.ENABLED": True, f"INPUT.{feature}.PROB": 0.5}
+
+
+# Key -> another value, where its effect is seen, and the keys that switch its feature on.
+EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]] = {
+    "MODEL.META_ARCHITECTURE": ("OwnNet", network, {}),
+    "MODEL.FREEZE_LAYERS": (["backbone"], trained, {**SGD, "SOLVER.FREEZE_ITERS": 2}),
+    "MODEL.BACKBONE.NAME": ("build_own_backbone", network, {}),
+    "MODEL.BACKBONE.DEPTH": ("34x", network, {}),
+    "MODEL.BACKBONE.LAST_STRIDE": (2, network, {}),
+    "MODEL.BACKBONE.NORM": ("FrozenBN", network, {}),
+    "MODEL.BACKBONE.WITH_IBN": (True, network, {}),
+    "MODEL.BACKBONE.WITH_SE": (True, network, WIDER),
+    "MODEL.BACKBONE.WITH_NL": (True, network, DEEP),
+    "MODEL.HEADS.NAME": ("OwnHead", network, {}),
+    "MODEL.HEADS.NORM": ("FrozenBN", network, {}),
+    "MODEL.HEADS.NUM_CLASSES": (7, network, {}),
+    "MODEL.HEADS.EMBEDDING_DIM": (4, network, {}),
+    "MODEL.HEADS.WITH_BNNECK": (False, network, {}),
+    "MODEL.HEADS.NECK_FEAT": ("after", network, {}),
+    "MODEL.HEADS.POOL_LAYER": ("GlobalAvgPool", network, {}),
+    "MODEL.HEADS.GRANULARITIES": (("global",), network, {}),
+    "MODEL.HEADS.STRIPES": (2, network, {}),
+    "MODEL.HEADS.LOCAL_WEIGHTS": ("image", network, {}),
+    "MODEL.HEADS.TEST_BETA": (0.3, network, {}),
+    "MODEL.HEADS.TEST_ACCUMULATED": (True, network, {}),
+    "MODEL.LOSSES.NAME": (TRIPLETS["MODEL.LOSSES.NAME"], network, {}),
+    "MODEL.LOSSES.CE.EPSILON": (0.1, network, {}),
+    "MODEL.LOSSES.CE.SCALE": (2, network, {}),
+    "MODEL.LOSSES.TRI.MARGIN": (0.1, network, TRIPLETS),
+    "MODEL.LOSSES.TRI.NORM_FEAT": (True, network, TRIPLETS),
+    "MODEL.LOSSES.TRI.HARD_MINING": (True, network, TRIPLETS),
+    "MODEL.LOSSES.TRI.SCALE": (2, network, TRIPLETS),
+    "MODEL.LOSSES.ALIGN.NAME": ("none", network, {}),
+    "MODEL.LOSSES.ALIGN.WEIGHT": (2, network, {}),
+    "MODEL.LOSSES.ALIGN.WARMUP_ITERS": (10, network, {}),
+    "MODEL.LOSSES.ALIGN.DISTANCE": ("euclidean", network, {}),
+    "MODEL.LOSSES.ALIGN.NORMALIZE": (False, network, {}),
+    "MODEL.LOSSES.ALIGN.EPSILON": (1, network, {"MODEL.LOSSES.ALIGN.NAME": "sinkhorn"}),
+    "MODEL.LOSSES.ALIGN.TEMPERATURE": (1, network, {"MODEL.LOSSES.ALIGN.NAME": "affinity"}),
+    "MODEL.LOSSES.ALIGN.VARIANCE_FLOOR": (1, network, {"MODEL.LOSSES.ALIGN.NAME": "kl"}),
+    "MODEL.LOSSES.DL.WEIGHT": (2, network, {}),
+    "MODEL.LOSSES.DL.EPS": (1, network, {}),
+    "MODEL.LOSSES.CENTRE.WEIGHT": (2, network, {"MODEL.LOSSES.CENTRE.MARGIN": 5.0}),
+    "MODEL.LOSSES.CENTRE.MARGIN": (9, network, CENTRES),
+    "MODEL.LOSSES.CENTRE.NORMALIZE": (False, network, CENTRES),
+    "MODEL.PIXEL_MEAN": ([0, 0, 0], network, {}),
+    "MODEL.PIXEL_STD": ([9, 9, 9], network, {}),
+    "INPUT.SIZE_TRAIN": ([40, 20], pictures, {}),
+    "INPUT.SIZE_TEST": ([40, 20], pictures, {}),
+    "INPUT.CROP.ENABLED": (True, pictures, {}),
+    "INPUT.CROP.SIZE": ([40, 20], pictures, {"INPUT.CROP.ENABLED": True}),
+    "INPUT.CROP.SCALE": ([0.9, 1], pictures, {"INPUT.CROP.ENABLED": True}),
+    "INPUT.CROP.RATIO": ([0.2, 0.3], pictures, {"INPUT.CROP.ENABLED": True}),
+    "INPUT.FLIP.ENABLED": (False, pictures, {}),
+    "INPUT.FLIP.PROB": (1, pictures, on("FLIP")),
+    "INPUT.PADDING.ENABLED": (False, pictures, {}),
+    "INPUT.PADDING.MODE": ("edge", pictures, {"INPUT.PADDING.ENABLED": True}),
+    "INPUT.PADDING.SIZE": (8, pictures, {"INPUT.PADDING.ENABLED": True}),
+    "INPUT.CJ.ENABLED": (True, pictures, {}),
+    "INPUT.CJ.PROB": (1, pictures, on("CJ")),
+    "INPUT.CJ.BRIGHTNESS": (1, pictures, on("CJ")),
+    "INPUT.CJ.CONTRAST": (1, pictures, on("CJ")),
+    "INPUT.CJ.SATURATION": (1, pictures, on("CJ")),
+    "INPUT.CJ.HUE": (0.5, pictures, on("CJ")),
+    "INPUT.AUTOAUG.ENABLED": (True, pictures, {"INPUT.AUTOAUG.PROB": 1.0}),
+    "INPUT.AUTOAUG.PROB": (1, pictures, on("AUTOAUG")),
+    "INPUT.AUGMIX.ENABLED": (True, pictures, {"INPUT.AUGMIX.PROB": 1.0}),
+    "INPUT.AUGMIX.PROB": (1, pictures, on("AUGMIX")),
+    "INPUT.REA.ENABLED": (True, pictures, {}),
+    "INPUT.REA.PROB": (1, pictures, on("REA")),
+    "INPUT.REA.VALUE": ([0, 0, 0], pictures, on("REA")),
+    "DATASETS.NAMES": (("RegDB",), first_batch, {}),
+    "DATASETS.TESTS": (("RegDB",), listed, {}),
+    "DATASETS.SYSUMM01.TRAIN_WITH_VAL": (False, listed, {}),
+    "DATASETS.REGDB.TRIAL": (2, listed, REGDB),
+    "DATASETS.REGDB.VALIDATION_SHARE": (0.3, listed, REGDB),
+    "DATASETS.LLCM.VALIDATION_SHARE": (0.3, listed, LLCM),
+    "DATALOADER.NUM_WORKERS": (1, first_batch, {}),
+    "DATALOADER.NUM_VISIBLE": (3, first_batch, {"DATALOADER.NUM_THERMAL": 1}),
+    "DATALOADER.NUM_THERMAL": (3, first_batch, {"DATALOADER.NUM_VISIBLE": 1}),
+    "SOLVER.OPT": ("SGD", trained, {}),
+    "SOLVER.MAX_EPOCH": (9, rates, EPOCHS),
+    "SOLVER.BASE_LR": (1, trained, {}),
+    "SOLVER.HEADS_LR_FACTOR": (2, trained, {}),
+    "SOLVER.MOMENTUM": (0.5, trained, SGD),
+    "SOLVER.NESTEROV": (False, trained, SGD),
+    "SOLVER.WEIGHT_DECAY": (1, trained, SGD),
+    "SOLVER.WEIGHT_DECAY_NORM": (1, trained, SGD),
+    "SOLVER.BIAS_LR_FACTOR": (2, trained, SGD),
+    "SOLVER.WEIGHT_DECAY_BIAS": (1, trained, SGD),
+    "SOLVER.SCHED": ("CosineAnnealingLR", rates, EPOCHS),
+    "SOLVER.DELAY_EPOCHS": (3, rates, EPOCHS),
+    "SOLVER.GAMMA": (0.5, rates, EPOCHS),
+    "SOLVER.STEPS": ([4], rates, EPOCHS),
+    "SOLVER.ETA_MIN_LR": (1e-4, rates, COSINE),
+    "SOLVER.WARMUP_FACTOR": (0.5, rates, WARM),
+    "SOLVER.WARMUP_ITERS": (8, rates, WARM),
+    "SOLVER.WARMUP_METHOD": ("exp", rates, WARM),
+    "SOLVER.FREEZE_ITERS": (2, trained, {**SGD, "MODEL.FREEZE_LAYERS": ["backbone"]}),
+    "SOLVER.IMS_PER_BATCH": (20, first_batch, {}),
+    "SOLVER.CLIP_GRADIENTS.ENABLED": (True, trained, SGD),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", trained, CLIPPED),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": (1, trained, CLIPPED),
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": (float("inf"), trained, CLIPPED),
+    "TEST.IMS_PER_BATCH": (7, scored, {}),
+    "TEST.METRIC": ("euclidean", scored, {}),
+    "TEST.FLIP.ENABLED": (True, scored, {}),
+    "TEST.RERANK.ENABLED": (True, scored, {}),
+    "TEST.RERANK.K1": (3, scored, RERANKED),
+    "TEST.RERANK.K2": (1, scored, RERANKED),
+    "TEST.RERANK.LAMBDA": (0, scored, RERANKED),
+    "TEST.PROTOCOLS": (("sysu-indoor-1shot",), scored, {}),
+    "TEST.DRAW": ("python", scored, {}),
+    "SEED": (5, first_batch, {}),
+}
+
+# Keys whose effect is a file or a line of a whole run: see the test of that name.
+OF_A_RUN = {
+    "SOLVER.SELECTION",
+    "SOLVER.CHECKPOINT_PERIOD",
+    "SOLVER.CHECKPOINT_MINUTES",
+    "TEST.EVAL_PERIOD",
+    "TEST.PRECISE_BN.ENABLED",
+    "TEST.PRECISE_BN.NUM_ITER",
+    "TEST.RANKED_GALLERY",
+    "TEST.SAVE_FEATURES",
+    "TEST.ALLOW_LEAK",
+    "CUDNN_BENCHMARK",
+    "OUTPUT_DIR",
+}
+
+# Keys that must agree with the rest, so that another value alone is refused; here, and why.
+REFUSED_ALONE: dict[str, tuple[object, str]] = {
+    "MODEL.DEVICE": ("cuda:99", "a machine on which PyTorch finds"),
+    "MODEL.BACKBONE.FEAT_DIM": (65, "set it to 64"),
+    "MODEL.BACKBONE.WIDTH": (0.5, "set it to 256"),
+    "MODEL.HEADS.CLS_LAYER": ("ArcSoftmax", "set it to Linear"),
+    "MODEL.BACKBONE.PRETRAIN": (True, "set WIDTH to 1"),
+    "MODEL.BACKBONE.PRETRAIN_PATH": ("nothing.pth", "nothing.pth"),
+    "MODEL.WEIGHTS": ("nothing.pth", "nothing.pth"),
+    "DATASETS.SYSUMM01.FOLDER": ("nothing", "no such folder"),
+    "DATASETS.REGDB.FOLDER": ("nothing", "no such folder"),
+    "DATASETS.LLCM.FOLDER": ("nothing", "no such folder"),
+    "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "CrossModalitySampler"),
+    "SOLVER.AMP.ENABLED": (True, "needs CUDA"),
+    "TEST.PRECISE_BN.DATASET": ("RegDB", "as in DATASETS.NAMES"),
+}
+CONTEXTS = {
+    "MODEL.BACKBONE.PRETRAIN_PATH": {
+        "MODEL.BACKBONE.PRETRAIN": True,
+        "MODEL.BACKBONE.WIDTH": 1.0,
+        "MODEL.BACKBONE.FEAT_DIM": 512,
+    },
+    "DATASETS.REGDB.FOLDER": REGDB,
+    "DATASETS.LLCM.FOLDER": LLCM,
+    "TEST.PRECISE_BN.DATASET": {"TEST.PRECISE_BN.ENABLED": True},
+}
+
+
+def other_value(default: object) -> object:
+    """A value of the default's type that is not the default."""
+    if isinstance(default, bool):
+        return not default
+    if isinstance(default, int | float):
+        return default + 1
+    return [*default, 1] if isinstance(default, list | tuple) else f"{default}x"
+
+
+REFUSED = {key for key, row in KEYS.items() if row.status == Status.REFUSED}
+
+
+def test_every_key_has_a_row_and_a_test():
+    assert list(KEYS.keys() ^ DEFAULTS.keys()) == []
+    assert list((EFFECTS.keys() | OF_A_RUN | REFUSED_ALONE.keys() | REFUSED) ^ KEYS.keys()) == []
+
+
+def test_the_page_is_what_the_command_prints(capsys):
+    assert command_line.main(["keys"]) == 0
+    page = (REPOSITORY / "docs/configuration.md").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == page, "run: cmemd keys > docs/configuration.md"
+    assert all(f"| `{key}` |" in page for key in DEFAULTS)
+
+
+@cases("key", sorted(REFUSED))
+def test_a_key_that_nothing_reads_is_refused_in_one_line(key):
+    message = refusal({key: other_value(DEFAULTS[key])})
+    assert key in message
+    assert "leave it out" in message
+    assert "\n" not in message
+
+
+@cache
+def seen(observe: Callable[[Any], object], context: tuple[tuple[str, str], ...]) -> str:
+    return repr(observe(load(dict(context))))
+
+
+@pytest.fixture
+def data_root(datasets, monkeypatch, tmp_path) -> None:
+    monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("data_root")
+def test_every_other_key_has_an_effect():
+    """What is seen of one configuration twice is equal, so that a difference is the key's."""
+    without = []
+    for key, (value, observe, context) in EFFECTS.items():
+        context = {name: str(given) for name, given in context.items()}
+        changed = load(context | {key: value})
+        check_config(changed)
+        if repr(observe(changed)) == seen(observe, tuple(sorted(context.items()))):
+            without.append(key)
+    assert not without
+    for observe in {observe for _, observe, _ in EFFECTS.values()}:
+        assert repr(observe(load({}))) == seen(observe, ()), observe
+
+
+def test_the_keys_of_a_run_leave_their_files_and_lines(train_net, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
+    short = {"SOLVER.MAX_EPOCH": 2, "SOLVER.WARMUP_ITERS": 0, "TEST.EVAL_PERIOD": 2}
+    changed = {
+        "SOLVER.SELECTION": "best_on_test",
+        "SOLVER.CHECKPOINT_PERIOD": 1,
+        "SOLVER.CHECKPOINT_MINUTES": 1e-9,
+        "TEST.EVAL_PERIOD": 1,
+        "TEST.PRECISE_BN.ENABLED": True,
+        "TEST.PRECISE_BN.DATASET": "SYSUMM01",
+        "TEST.PRECISE_BN.NUM_ITER": 3,
+        "TEST.RANKED_GALLERY": 2,
+        "TEST.SAVE_FEATURES": True,
+        "CUDNN_BENCHMARK": False,
+    }
+    told = {}
+    for name, keys in (("plain", {}), ("changed", changed)):
+        folder = tmp_path / name
+        assert train_net(**short | keys, OUTPUT_DIR=folder) == (0, "")
+        log = (folder / "log.txt").read_text()
+        told[name] = {
+            "best": (folder / "model_best.pth").exists(),
+            "of an epoch": (folder / "model_0000.pth").exists(),
+            "within an epoch": "model_iter_" in log,
+            "evaluations": log.count("Mean ± standard deviation"),
+            "statistics": log.count("Running precise-BN for 3 iterations"),
+            "picture": (folder / "ranked_gallery.png").exists(),
+            "features": (folder / "features.npz").exists(),
+            "benchmark": torch.backends.cudnn.benchmark,
+            "schedule": log.count("Schedule: 2 epochs of "),
+        }
+    plain, other = told.values()
+    assert plain.pop("schedule") == other.pop("schedule") == 1
+    assert list(plain.values()) == [False, False, False, 1, 0, False, False, True]
+    # both epochs, then the best once more
+    assert list(other.values()) == [True, True, True, 3, 1, True, True, False]
+
+
+@pytest.mark.usefixtures("data_root")
+def test_allowed_leaks_are_not_refused():
+    for allowed in (True, False):
+        cfg = load({"TEST.ALLOW_LEAK": allowed})
+        data = build_dataset(cfg, "SYSUMM01")
+        trained_on = Weights(record=training_record(cfg, data))
+        with nullcontext() if allowed else pytest.raises(InputError, match="ALLOW_LEAK"):
+            guard(cfg, data, data.train, "test", trained_on)
+
+
+def test_a_value_that_does_not_fit_is_refused_before_any_work(train_net, tmp_path):
+    for key, (value, message) in REFUSED_ALONE.items():
+        status, error = train_net(**CONTEXTS.get(key, {}), **{key: value})
+        assert status == 2, key
+        assert message in error, (key, error)
+        assert error.count("\n") == 1, (key, error)
+        assert not (tmp_path / "out").exists(), key
+
+
+# Key -> values that no rule takes, with the keys that switch its feature on.
+BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
+    "MODEL.DEVICE": (("cudaa", "", "cuda:", "cuda:-1", "meta", "tpu"), {}),
+    "MODEL.META_ARCHITECTURE": (("Baseline", "MGN", "Nowhere", ""), {}),
+    "MODEL.BACKBONE.NAME": (("build_resnet_backbone", "build_vit_backbone", "nowhere"), {}),
+    "MODEL.HEADS.NAME": (("EmbeddingHead", "nowhere"), {}),
+    "MODEL.FREEZE_LAYERS": ((["nose"], ["("], [""], [3]), {"SOLVER.FREEZE_ITERS": 1}),
+    "INPUT.AUGMIX.ENABLED": ((True,), {}),
+    "MODEL.BACKBONE.LAST_STRIDE": ((0, -1, 3), {}),
+    "MODEL.BACKBONE.WIDTH": ((0, -1, "nan", "inf"), {}),
+    "MODEL.BACKBONE.DEPTH": (("50", ""), {}),
+    "MODEL.BACKBONE.NORM": (("LN", "", "syncBN"), {}),
+    "MODEL.BACKBONE.WITH_NL": ((True,), {}),
+    "MODEL.BACKBONE.FEAT_DIM": ((0, -64), {}),
+    "MODEL.HEADS.EMBEDDING_DIM": ((-1,), {}),
+    "MODEL.HEADS.NUM_CLASSES": ((-1,), {}),
+    "MODEL.HEADS.STRIPES": ((0, -6, 10**6), {}),
+    "MODEL.HEADS.TEST_BETA": ((-0.1, 1.1, "nan"), {}),
+    "MODEL.HEADS.GRANULARITIES": (((), ("local",), (1,)), {}),
+    "MODEL.LOSSES.NAME": (((), ("CircleLoss",), ("CrossEntropyLoss", "FocalLoss"), (1,)), {}),
+    "MODEL.LOSSES.CE.EPSILON": ((-1, 1.5, "nan"), {}),
+    "MODEL.LOSSES.CE.SCALE": ((-1, "nan", "inf"), {}),
+    "MODEL.LOSSES.TRI.MARGIN": ((-0.1, "nan"), TRIPLETS),
+    "MODEL.LOSSES.ALIGN.NAME": (("emd", ""), {}),
+    "MODEL.LOSSES.ALIGN.WEIGHT": ((-1, "nan", "inf"), {}),
+    "MODEL.LOSSES.ALIGN.WARMUP_ITERS": ((-1,), {}),
+    "MODEL.LOSSES.ALIGN.EPSILON": ((0, -1, "nan"), {"MODEL.LOSSES.ALIGN.NAME": "sinkhorn"}),
+    "MODEL.LOSSES.DL.EPS": ((0, "nan"), {}),
+    "MODEL.LOSSES.CENTRE.MARGIN": ((-1,), {"MODEL.LOSSES.CENTRE.WEIGHT": 1.0}),
+    "MODEL.PIXEL_MEAN": (([1, 2], [1, 2, "x"], [1, 2, 1e999], []), {}),
+    "MODEL.PIXEL_STD": (([1, 1, 0], [1, 1], [1, 1, -1]), {}),
+    "INPUT.SIZE_TRAIN": (([0, 16], [-32, 16], [32], [32, 16, 3], [32.0, 16], ["a", 1]), {}),
+    "INPUT.SIZE_TEST": (([0, 0], [32], [10**6, 16]), {}),
+    "INPUT.CROP.SIZE": (([0, 1], [32]), {"INPUT.CROP.ENABLED": True}),
+    "INPUT.CROP.SCALE": (([0, 1], [1, 0.5], [0.5]), {"INPUT.CROP.ENABLED": True}),
+    "INPUT.CROP.RATIO": (([0, 1], [2, 1], [1, 2, 3]), {"INPUT.CROP.ENABLED": True}),
+    "INPUT.FLIP.PROB": ((-0.1, 1.1, "nan"), {}),
+    "INPUT.PADDING.MODE": (("zero", ""), {}),
+    "INPUT.PADDING.SIZE": ((-1,), {}),
+    "INPUT.CJ.PROB": ((2,), on("CJ")),
+    "INPUT.CJ.BRIGHTNESS": ((-1,), on("CJ")),
+    "INPUT.CJ.HUE": ((0.6,), on("CJ")),
+    "INPUT.REA.PROB": ((1.5,), on("REA")),
+    "INPUT.REA.VALUE": (([1], [1, 2, 3, 4]), on("REA")),
+    "INPUT.AUTOAUG.PROB": ((-1, 0), on("AUTOAUG")),
+    "INPUT.AUGMIX.PROB": ((2,), on("AUGMIX")),
+    "DATASETS.NAMES": (([1],), {}),
+    "DATASETS.REGDB.TRIAL": ((0, 11), REGDB),
+    "DATASETS.REGDB.VALIDATION_SHARE": ((1, -0.1, "nan"), REGDB),
+    "DATALOADER.SAMPLER_TRAIN": (("BalancedIdentitySampler", ""), {}),
+    "DATALOADER.NUM_WORKERS": ((-1, 10**6), {}),
+    "DATALOADER.NUM_VISIBLE": ((0, -2), {}),
+    "DATALOADER.NUM_THERMAL": ((0,), {}),
+    "SOLVER.OPT": (("LBFGS", "SparseAdam", "Muon", "Optimizer", "adam", "lr_scheduler", ""), {}),
+    "SOLVER.MAX_EPOCH": ((0, -1), {}),
+    "SOLVER.BASE_LR": ((0, -0.1, "nan", "inf"), {}),
+    "SOLVER.HEADS_LR_FACTOR": ((0, -1, "nan"), {}),
+    "SOLVER.BIAS_LR_FACTOR": ((0, "inf"), {}),
+    "SOLVER.MOMENTUM": ((-0.1, 1, "nan"), SGD),
+    "SOLVER.NESTEROV": ((True,), {**SGD, "SOLVER.MOMENTUM": 0.0}),
+    "SOLVER.WEIGHT_DECAY": ((-1, "nan"), {}),
+    "SOLVER.WEIGHT_DECAY_NORM": ((-1,), {}),
+    "SOLVER.WEIGHT_DECAY_BIAS": ((-1,), {}),
+    "SOLVER.SCHED": (("StepLR", "OneCycleLR", "Optimizer", ""), {}),
+    "SOLVER.DELAY_EPOCHS": ((-1,), {}),
+    "SOLVER.GAMMA": ((0, -1, 2, "nan"), {}),
+    "SOLVER.STEPS": (([0], [3, 2], [2, 2], [1.5], ["a"], [True]), {}),
+    "SOLVER.ETA_MIN_LR": ((-1,), COSINE),
+    "SOLVER.WARMUP_FACTOR": ((0, -1, 2, "nan"), {}),
+    "SOLVER.WARMUP_ITERS": ((-1,), {}),
+    "SOLVER.WARMUP_METHOD": (("cosine", ""), {}),
+    "SOLVER.FREEZE_ITERS": ((-1, 3), {}),
+    "SOLVER.CHECKPOINT_PERIOD": ((0, -1), {}),
+    "SOLVER.CHECKPOINT_MINUTES": ((-1, "nan", "inf"), {}),
+    "SOLVER.IMS_PER_BATCH": ((0, -40, 41), {}),
+    "SOLVER.SELECTION": (("best", ""), {}),
+    "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": (("size", ""), CLIPPED),
+    "SOLVER.CLIP_GRADIENTS.CLIP_VALUE": ((0, -1, "inf"), CLIPPED),
+    "SOLVER.CLIP_GRADIENTS.NORM_TYPE": ((0, -1, "nan"), CLIPPED),
+    "TEST.EVAL_PERIOD": ((0, -1), {}),
+    "TEST.IMS_PER_BATCH": ((0, -1, 10**9), {}),
+    "TEST.METRIC": (("jaccard", ""), {}),
+    "TEST.DRAW": (("all", ""), {}),
+    "TEST.RANKED_GALLERY": ((-1, 101, 10**9), {}),
+    "TEST.RERANK.K1": ((0, -1), RERANKED),
+    "TEST.RERANK.K2": ((0,), RERANKED),
+    "TEST.RERANK.LAMBDA": ((-0.1, 1.1, "nan"), RERANKED),
+    "TEST.PRECISE_BN.NUM_ITER": ((0,), {"TEST.PRECISE_BN.ENABLED": True}),
+    "OUTPUT_DIR": (("", " ", "~/runs", "~", "a\nb", "a\x1bb"), {}),
+    "SEED": ((-2, 2**32, 10**30), {}),
+}
+
+
+def refusal(keys: Mapping[str, object]) -> str:
+    """What is said of a configuration; "" if it is accepted."""
+    try:
+        check_config(load(keys))
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_a_value_out_of_range_is_refused_in_one_line_that_names_the_key():
+    for key, (values, context) in BAD.items():
+        for value in values:
+            message = refusal({**context, key: value})
+            assert key.rsplit(".", 1)[-1] in message, (key, value, message)
+            assert "\n" not in message, (key, value)
+
+
+def test_an_option_of_a_feature_that_is_off_is_not_checked():
+    off = {
+        "INPUT.CJ.PROB": 7,
+        "INPUT.CROP.SIZE": [0],
+        "MODEL.LOSSES.TRI.MARGIN": -1,
+        "MODEL.LOSSES.CENTRE.MARGIN": -1,
+        "MODEL.LOSSES.ALIGN.EPSILON": -1,
+        "TEST.RERANK.K1": -1,
+        "TEST.PRECISE_BN.DATASET": "nowhere",
+        "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": "size",
+        "SOLVER.MOMENTUM": 7,
+        "SOLVER.ETA_MIN_LR": -1,
+        "DATASETS.REGDB.TRIAL": 77,
+    }
+    assert not refusal({"SOLVER.NESTEROV": False} | off)
+    assert "SOLVER.MOMENTUM" in refusal({"SOLVER.OPT": "SGD"} | off)
+
+
+def test_a_start_names_all_bad_keys_at_once():
+    message = refusal({"SOLVER.BASE_LR": -1, "KD.EMA.ENABLED": True, "OUTPUT_DIR": ""})
+    assert message.startswith("3 problems: (1) expected KD.EMA.ENABLED False")
+    assert all(key in message for key in ("SOLVER.BASE_LR", "KD.EMA.ENABLED", "OUTPUT_DIR"))
+
+
+def test_every_optimizer_of_the_table_trains_and_keeps_as_many_numbers_as_it_says():
+    for name, numbers in OPTIMIZERS.items():
+        model = torch.nn.Linear(50, 40)
+        optimizer, _ = build_optimizer(load({"SOLVER.OPT": name, "SOLVER.NESTEROV": False}), model)
+        for parameter in model.parameters():
+            parameter.grad += 1
+        before = model.weight.sum().item()
+        optimizer.step()
+        assert model.weight.sum().item() != before, name
+        kept = sum(
+            tensor.numel()
+            for state in optimizer.state.values()
+            for tensor in state.values()
+            if torch.is_tensor(tensor)
+        )
+        own = sum(parameter.numel() for parameter in model.parameters())
+        assert kept / own == pytest.approx(numbers, abs=0.05), name
+
+
+def test_a_key_without_a_row_is_checked_for_its_kind_alone():
+    keys, defaults = {"MINE": float("nan"), "YOURS": 3}, {"MINE": 1.0, "YOURS": 2}
+    (problem,) = check_keys(keys, defaults, None)
+    assert "MINE a finite number" in str(problem)
