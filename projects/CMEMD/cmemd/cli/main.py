@@ -1,6 +1,5 @@
 """``cmemd <command>``: find the command, parse its arguments, show its errors."""
 
-import argparse
 import importlib
 import os
 import sys
@@ -39,13 +38,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Args:
         argv: words of the command line, by default those of this process.
     """
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         prog="cmemd", description="Visible-thermal person re-identification with CM-EMD."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="command", parser_class=OverridesParser
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name in COMMANDS:
         module = importlib.import_module(f"cmemd.cli.{name}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
