@@ -28,7 +28,7 @@ $(INSTALLED): setup.py pyproject.toml constraints.txt
 demo: $(DEMO_LOG)/model_final.pth $(DEMO_LOG)/untrained/results.json
 	@$(BIN)/cmemd compare $(DEMO_LOG)/untrained/results.json $(DEMO_LOG)/results.json \
 		--names untrained trained
-	@echo "figures:         $(DEMO_LOG)/results.json"
+	@echo "results:         $(DEMO_LOG)/results.json"
 	@echo "log:             $(DEMO_LOG)/log.txt"
 	@echo "ranked gallery:  $(DEMO_LOG)/ranked_gallery.png"
 

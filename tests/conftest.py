@@ -1,16 +1,20 @@
 """Fixtures that several test folders use."""
 
 import logging
+import os
 import runpy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import cmemd.compat  # noqa: F401  before torch and fastreid
+# The tests' tensors are tiny: PyTorch's threads would take longer to meet than to add.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-import pytest
+import cmemd.compat  # noqa: E402, F401  before torch and fastreid
 
-from cmemd.standin import draw_llcm, draw_regdb, draw_sysu
+import pytest  # noqa: E402
+
+from cmemd.standin import draw_llcm, draw_regdb, draw_sysu  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / "projects/CMEMD/configs"
@@ -38,11 +42,11 @@ TINY = {
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with tiny stand-ins.
 
-    SYSU-MM01: 20 identities, 3 images a camera. RegDB: 24 identities, 12 of them for training in
+    SYSU-MM01: 20 identities, 2 images a camera. RegDB: 24 identities, 12 of them for training in
     each split, 3 images a modality. LLCM: 18 identities, 12 of them for training, 1 image a camera.
     """
     root = tmp_path_factory.mktemp("datasets")
-    draw_sysu(root / "SYSU-MM01", ids=20, per_camera=3, size=(48, 24), seed=0)
+    draw_sysu(root / "SYSU-MM01", ids=20, per_camera=2, size=(48, 24), seed=0)
     draw_regdb(root / "RegDB", ids=24, per_camera=3, size=(48, 24), seed=0)
     draw_llcm(root / "LLCM", ids=18, per_camera=1, size=(48, 24), seed=0)
     return root
@@ -63,20 +67,28 @@ def train_net(
     ) -> tuple[int, str]:
         opts = (TINY if tiny else {}) | {"OUTPUT_DIR": str(tmp_path / "out")}
         opts |= {name.replace("__", "."): str(value) for name, value in keys.items()}
-        argv = ["train_net.py", "--config-file", str(config), *words]
-        argv += [word for pair in opts.items() for word in pair]
-        monkeypatch.setattr(sys, "argv", argv)
         capsys.readouterr()
-        try:
-            runpy.run_path(str(REPOSITORY / "tools/train_net.py"), run_name="__main__")
-        except SystemExit as end:
-            return end.code, capsys.readouterr().err
-        finally:
-            _forget_log_handlers()
-        return 0, capsys.readouterr().err
+        status = start_train_net(monkeypatch, *words, config=config, opts=opts)
+        return status, capsys.readouterr().err
 
     monkeypatch.setenv("FASTREID_DATASETS", str(datasets))
     return run
+
+
+def start_train_net(
+    patch: pytest.MonkeyPatch, *words: str, config: Path, opts: Mapping[str, str]
+) -> int:
+    """Runs tools/train_net.py in this process and returns its exit status."""
+    argv = ["train_net.py", "--config-file", str(config), *words]
+    argv += [word for pair in opts.items() for word in pair]
+    patch.setattr(sys, "argv", argv)
+    try:
+        runpy.run_path(str(REPOSITORY / "tools/train_net.py"), run_name="__main__")
+    except SystemExit as end:
+        return end.code
+    finally:
+        _forget_log_handlers()
+    return 0
 
 
 def _forget_log_handlers() -> None:

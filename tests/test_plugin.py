@@ -1,6 +1,5 @@
 """The plugin beside fast-reid: how it is imported, and that it leaves fast-reid as it was."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,23 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.processes import python
 
 import cmemd
 
 
-def run(code: str, **environment: str) -> subprocess.CompletedProcess:
-    """Runs code in a fresh interpreter."""
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
 def test_each_public_name_loads_no_more_than_it_needs():
-    """In one interpreter, from the lightest to the heaviest."""
+    """In one fresh interpreter, from the lightest to the heaviest."""
     code = """
 import sys
 import cmemd
@@ -43,7 +32,8 @@ check(" ".join(cmemd.__all__), "lancedb")
 assert set(cmemd.__all__) <= set(dir(cmemd))
 print("done")
 """
-    done = run(code)
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.stdout == "done\n", done.stderr
 
 
@@ -74,7 +64,7 @@ print('registered')
     ],
 )
 def test_registers_in_any_order_and_twice(code):
-    done = run(code + REGISTERED)
+    done = python("-c", code + REGISTERED)
     assert done.stdout == "registered\n", done.stderr
 
 
@@ -103,7 +93,7 @@ try:
 except ModuleNotFoundError as error:
     print(error.name)
 """
-    done = run(code)
+    done = python("-c", code)
     assert done.stdout == "cmemd.no_such_module\n", done.stderr
 
 
@@ -114,11 +104,12 @@ def test_without_fastreid_one_sentence_says_what_to_do():
         "found = u.find_spec\n"
         "u.find_spec = lambda name, *a: None if name == 'fastreid' else found(name, *a)\n"
     )
-    done = run(f"{hide}\nimport cmemd\ncmemd.add_cmemd_config")
+    done = python("-c", f"{hide}\nimport cmemd\ncmemd.add_cmemd_config")
     assert done.returncode == 1
     assert "pip install --no-deps fastreid==1.4.0" in done.stderr.splitlines()[-1]
     tool = Path(__file__).parents[1] / "tools/train_net.py"
-    done = run(f"{hide}\nimport runpy\nrunpy.run_path({str(tool)!r}, run_name='__main__')")
+    start = f"import runpy\nrunpy.run_path({str(tool)!r}, run_name='__main__')"
+    done = python("-c", f"{hide}\n{start}")
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert done.stderr.startswith("error: cmemd extends fast-reid, which is not installed")
@@ -170,6 +161,6 @@ assert trainer.iter == 2 == trainer.max_iter, trainer.iter
 assert not torch.equal(before, trainer.model.heads.weight)
 print("Rank-1", results["Rank-1"])
 """
-    done = run(code, FASTREID_DATASETS=str(tmp_path))
+    done = python("-c", code, environment={"FASTREID_DATASETS": str(tmp_path)})
     assert done.returncode == 0, done.stderr[-2000:]
     assert "Rank-1" in done.stdout.splitlines()[-1]

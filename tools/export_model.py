@@ -61,9 +61,10 @@ def parser() -> argparse.ArgumentParser:
     return arguments
 
 
-def main(args: argparse.Namespace) -> None:
+def main() -> None:
     """Export, and print what was measured."""
     with readable_errors():
+        args = parser().parse_args()
         from cmemd import load_config
         from cmemd.export.folder import export_model
 
@@ -83,4 +84,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    main(parser().parse_args())
+    main()

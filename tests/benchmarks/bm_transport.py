@@ -116,7 +116,7 @@ def alignment_step(identities: int, k: int, device: str) -> Callable[[], None]:
 
 
 def medians(works: list[Callable[[], object]], rounds: int) -> list[float]:
-    """Return the median time of a call of each in ms, in turns, after one warm-up turn."""
+    """Return the median time of a call of each in ms, alternating, after one warm-up turn."""
     spent: list[list[float]] = [[] for _ in works]
     for _ in range(rounds + 1):
         for work, times in zip(works, spent, strict=True):

@@ -9,6 +9,7 @@ from tests.inference.refusal import refusal
 from cmemd.cli import calibrate
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
+from cmemd.evaluation.thresholds import read_threshold
 from cmemd.gallery.embeddings_file import write_embeddings
 from cmemd.gallery.rows import make_rows
 from cmemd.gallery.sources import Source
@@ -85,3 +86,54 @@ def test_embeddings_of_two_sizes_are_told(tmp_path, gallery):
     np.savez(tmp_path / "p.npz", **{**columns, "vector": np.eye(2, 3, dtype=np.float32)})
     with pytest.raises(InputError, match="expected embeddings of one size"):
         run(gallery, gallery, "--probes", tmp_path / "p.npz")
+
+
+def test_the_file_for_a_search_says_what_each_threshold_belongs_to(tmp_path, gallery, capsys):
+    names, degrees = ["ann", "c", "d", "e", "f"], [10, 20, 30, 40, 45]
+    probes = write(tmp_path / "p.npz", names, degrees)
+    for _ in range(2):  # its own file is replaced
+        run(probes, gallery, "--fpir", 0.25, "--output", tmp_path / "t.json")
+    assert f"wrote {tmp_path}/t.json" in capsys.readouterr().out
+    found = read_threshold(tmp_path / "t.json", DIGEST, "thermal", "visible")
+    assert (found.candidates, found.rate, found.threshold) == (2, 0.25, 0.866026)
+    (entry,) = json.loads((tmp_path / "t.json").read_text())["thresholds"]
+    assert (entry["measured"]["fpir"], entry["measured"]["top"]) == (0.25, 10)
+
+
+def test_a_file_of_the_users_is_found_before_any_work(tmp_path, gallery, monkeypatch):
+    (tmp_path / "mine.json").write_text("mine")
+    monkeypatch.setattr(calibrate, "_read", None)
+    message = refusal(run, gallery, gallery, "--output", tmp_path / "mine.json")
+    assert "expected a new file, or one that the same command wrote" in message
+    assert (tmp_path / "mine.json").read_text() == "mine"
+
+
+def test_arguments_out_of_range_are_told(tmp_path, gallery):
+    probes = write(tmp_path / "p.npz", ["ann", "c", "d"], [10, 20, 30])
+    for words, message in (
+        (["--fpir", "nan"], "a rate between 0 and 1, got nan"),
+        (["--fpir", "inf"], "a rate between 0 and 1"),
+        (["--fpir", "0"], "a rate between 0 and 1"),
+        (["--top", "0"], "--top of at least 1, got 0"),
+        (["--gallery", gallery], "each image of the gallery once, got 2 more often"),
+        (["--probes", probes], "each image of the probes once, got 3 more often"),
+        (["--output", tmp_path / "none/t.json"], "expected a folder at"),
+    ):
+        assert message in refusal(run, probes, gallery, *words), words
+
+
+def test_a_threshold_that_no_score_can_reach_is_refused(tmp_path, gallery):
+    probes = write(tmp_path / "p.npz", ["ann", "c", "d"], [10, 0, 0])  # strangers like Ann's image
+    message = refusal(run, probes, gallery, "--fpir", 0.5)
+    assert "expected a threshold of at most 1 for a rate of 0.5, got 1.00000" in message
+
+
+def test_vectors_that_are_not_of_unit_length_are_told(tmp_path, gallery):
+    columns = dict(np.load(gallery))
+    for value in (np.nan, np.inf, 1.5e35, 0.5):
+        vectors = columns["vector"].copy()
+        vectors[1] = [0, value]
+        np.savez(tmp_path / "p.npz", **{**columns, "vector": vectors})
+        message = refusal(run, tmp_path / "p.npz", gallery)
+        assert "expected embeddings of unit length, got one of length" in message, value
+        assert "for /gallery/1 in" in message, value

@@ -1,15 +1,15 @@
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
-from multiprocessing.pool import ThreadPool
 
 import pytest
 from tests.trees import copy_tree
 
 from cmemd.cli import doctor
 from cmemd.data.layouts import LAYOUTS
-from cmemd.doctor import pixels
 from cmemd.errors import readable_errors
 
 
@@ -19,12 +19,6 @@ def run(*words: object) -> int:
     args = parser.parse_args(list(map(str, words)))
     with readable_errors():
         return doctor.run(args)
-
-
-@pytest.fixture(autouse=True)
-def threads(monkeypatch):
-    """Threads start faster than processes, which the last test shows."""
-    monkeypatch.setattr(pixels, "Pool", ThreadPool)
 
 
 @pytest.fixture
@@ -93,6 +87,59 @@ def test_json_to_nowhere_is_refused_before_the_examination(datasets, tmp_path, c
         assert captured.out == "", out
         assert captured.err.startswith("error: expected a file in an existing folder for --json, ")
         assert captured.err.count("\n") == 1, out
+
+
+def test_sums_are_written_of_a_usable_copy_only_and_never_over_a_file(copy, tmp_path, capsys):
+    words = "--layout", "sysu", "--root", copy
+    sums = tmp_path / "sums"
+    for place in (copy / "meta.jsonl", tmp_path, tmp_path / "none/sums"):
+        with pytest.raises(SystemExit, match="2"):
+            run(*words, "--write-sums", place)
+        assert "error: expected a new file in an existing folder for" in capsys.readouterr().err
+    assert run(*words, "--write-sums", sums) == 0
+    assert capsys.readouterr().out.endswith(f"checksums in {sums}\n")
+    assert run(*words, "--sums", sums) == 0
+    one, other = sorted(copy.glob("cam1/*/*.jpg"))[:2]
+    one.unlink()
+    one.write_bytes(other.read_bytes())
+    assert run(*words) == 0
+    assert run(*words, "--sums", sums) == 1
+    empty(one)
+    assert run(*words, "--write-sums", tmp_path / "again") == 1
+    assert capsys.readouterr().out.endswith("no checksums written: they would certify this copy\n")
+    assert not (tmp_path / "again").exists()
+
+
+def test_an_interrupted_examination_leaves_no_process_and_one_line(datasets, tmp_path):
+    """Ten thousand links, so that Ctrl-C comes in between."""
+    copy = copy_tree(datasets / "SYSU-MM01", tmp_path / "SYSU-MM01")
+    source = next(copy.glob("cam1/*/*.jpg"))
+    for number in range(10, 10_000):
+        os.link(source, source.with_name(f"{number:04d}.jpg"))
+    code = (
+        "import sys; from PIL import Image; from cmemd.doctor import pixels\n"
+        "decode = pixels.decode\n"
+        "def said(path):\n"
+        "    print('decoding', flush=True)\n"
+        "    return decode(path)\n"
+        "pixels.decode = said\n"
+        "from cmemd.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))"
+    )
+    for number, status in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
+        doctor = subprocess.Popen(
+            [sys.executable, "-c", code, "doctor", "--layout", "sysu", "--root", str(copy)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert doctor.stdout.readline() == b"decoding\n"
+        os.kill(doctor.pid, number)
+        _, error = doctor.communicate(timeout=60)
+        assert doctor.returncode == status, number
+        assert error.count(b"\n") == (number == signal.SIGINT), error
+        with pytest.raises(ProcessLookupError):  # nothing is left of its group
+            os.killpg(doctor.pid, 0)
 
 
 def test_no_such_root_is_one_line_and_status_2(tmp_path, capsys):

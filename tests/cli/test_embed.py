@@ -1,4 +1,5 @@
 import argparse
+import os
 import re
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def test_nothing_is_embedded_twice(tmp_path, capsys, monkeypatch):
     assert "6 embeddings added" in capsys.readouterr().out
     run("--images", tmp_path / "images", "--gallery", tmp_path / "g")
     assert "0 embeddings added to" in (said := capsys.readouterr().out)
-    assert "which had 12 of these images before; 12 in all" in said
+    assert "12 unchanged; 12 in all" in said
 
 
 def test_an_interrupted_run_keeps_what_it_committed(tmp_path, monkeypatch):
@@ -141,6 +142,52 @@ def test_where_no_image_can_be_read_the_list_comes_before_the_error(tmp_path, ca
         run("--images", tmp_path / "images", "--output", tmp_path / name)
     output = capsys.readouterr().out
     assert all(f"skipped {path}: expected an image" in output for path in paths)
+
+
+def test_what_is_left_out_is_counted_and_named_and_no_pipe_is_waited_for(tmp_path, capsys):
+    make_images(tmp_path / "images")
+    os.mkfifo(tmp_path / "images/pipe.jpg")
+    (tmp_path / "images/a.gif").touch()
+    (tmp_path / "images/b.gif").symlink_to("a.gif")
+    (tmp_path / "l.txt").write_text("images/cam0/p0/0000.jpg\nimages/pipe.jpg\nimages/none.jpg\n")
+    for what, lines in (
+        (
+            "images",
+            [
+                f"not one of .jpg, .jpeg, .png and .bmp (2): {tmp_path}/images/a.gif, ",
+                f"a folder, pipe, socket or device, not a file (1): {tmp_path}/images/pipe.jpg\n",
+            ],
+        ),
+        (
+            "l.txt",
+            [
+                f"no file (1): {tmp_path}/images/none.jpg ({tmp_path}/l.txt, line 3)\n",
+                f"not a file (1): {tmp_path}/images/pipe.jpg ({tmp_path}/l.txt, line 2)\n",
+            ],
+        ),
+    ):
+        assert run("--images", tmp_path / what, "--gallery", tmp_path / "g") == 0
+        output = capsys.readouterr().out
+        for line in lines:
+            assert line in output, what
+        raising = ("--on-corrupt", "raise", "--output", tmp_path / "f.npz")
+        assert "pipe.jpg" in refusal(run, "--images", tmp_path / what, *raising), what
+
+
+def test_only_files_that_are_no_images_end_before_the_model_is_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("cmemd.inference.predictor.Predictor", None)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images/a.gif").touch()
+    os.mkfifo(tmp_path / "images/pipe.jpg")
+    os.mkfifo(tmp_path / "l.txt")
+    (tmp_path / "m.txt").write_text("images/pipe.jpg\n# a comment\n")
+    for what in ("images", "images/*", "images/a.gif", "images/pipe.jpg", "l.txt", "m.txt", ""):
+        words = ["--model", "m", "--modality", "visible", "--gallery", str(tmp_path / "g")]
+        with pytest.raises(SystemExit, match="2"):
+            main(["embed", *words, "--images", what and str(tmp_path / what)])
+        error = capsys.readouterr().err
+        assert error.startswith("error: expected images"), what
+        assert error.count("\n") == 1, what
 
 
 def test_mistakes_are_told_and_change_nothing(tmp_path, monkeypatch):

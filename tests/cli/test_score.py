@@ -116,6 +116,7 @@ def test_mistakes_are_told(tmp_path):
 def test_splits_of_another_data_set_are_refused(tmp_path):
     stored = dict(np.load(SYSU / "features.npz"))
     stored["pids"] = stored["pids"] + 1
+    del stored["paths"]  # which name other identities
     np.savez(tmp_path / "f.npz", **stored)
     with pytest.raises(InputError, match="expected features of the test identities in .* only"):
         run(*protocols("sysu-all-1shot"), "--features", tmp_path / "f.npz", "--splits", SYSU)
@@ -124,6 +125,114 @@ def test_splits_of_another_data_set_are_refused(tmp_path):
         run(*protocols("sysu-all-1shot"), "--features", tmp_path / "f.npz", "--splits", tmp_path)
     with pytest.raises(InputError, match="expected --splits for .* only, got regdb-v2t: leave"):
         run(*protocols("regdb-v2t"), "--features", REGDB / "features.npz", "--splits", SYSU)
+
+
+def test_explicit_splits_must_be_there_and_have_what_is_read(tmp_path):
+    words = [*protocols("sysu-all-1shot"), "--features", SYSU / "features.npz"]
+    (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
+    for splits, more, message in (
+        ("/nonexistent", [], "SYSU-MM01's exp folder at --splits /nonexistent, got no such folder"),
+        (tmp_path / "file", [], "got a file"),
+        (tmp_path / "empty", [], "rand_perm_cam.mat at .*, got no file"),
+        (tmp_path / "empty", ["--draw", "python"], "test_id.txt or test_id.mat in --splits"),
+        ("/nonexistent", ["--draw", "python"], "got no such folder"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(*words, "--splits", splits, *more)
+
+
+def test_features_of_another_data_set_are_refused(tmp_path):
+    """By the array layout, by paths, or by cameras; whatever arrays the protocol itself needs."""
+    shapes = {"sysu": (SYSU, "sysu-all-1shot"), "regdb": (REGDB, "regdb-v2t")}
+    shapes["llcm"] = LLCM, "llcm-v2t"
+    for own, (folder, _) in shapes.items():
+        arrays = dict(np.load(folder / "features.npz"))
+        images = len(arrays["feats"])
+        for name in ("pids", "camids", "frames", "modality"):
+            arrays.setdefault(name, np.ones(images, dtype=np.int64))
+        arrays.setdefault("paths", np.full(images, "Visible/1/a.bmp"))
+        without = {name: array for name, array in arrays.items() if name != "paths"}
+        for other, (_, protocol) in shapes.items():
+            for case in (arrays, arrays | {"layout": own}, without | {"layout": own}):
+                if other == own or (other == "llcm" and "paths" not in case):
+                    continue
+                np.savez(tmp_path / "f.npz", **case)
+                with pytest.raises(InputError, match="expected features of .* for its protocols"):
+                    run(*protocols(protocol), "--features", tmp_path / "f.npz")
+    arrays = dict(np.load(SYSU / "features.npz"))
+    del arrays["paths"]
+    arrays["modality"] = np.isin(arrays["camids"], (3, 6)).astype(int)
+    np.savez(tmp_path / "f.npz", **arrays)
+    with pytest.raises(InputError, match="expected one camera of each modality in camids"):
+        run(*protocols("regdb-v2t"), "--features", tmp_path / "f.npz")
+
+
+def test_labels_that_the_paths_contradict_are_refused(tmp_path):
+    arrays = dict(np.load(SYSU / "features.npz"))
+    for name in ("pids", "frames"):
+        np.savez(tmp_path / "f.npz", **arrays | {name: arrays[name][::-1]})
+        with pytest.raises(InputError, match="expected arrays of .* that agree with its paths"):
+            run(*protocols("sysu-all-1shot"), "--features", tmp_path / "f.npz")
+
+
+def test_what_the_file_says_of_its_evaluation_is_the_default(tmp_path, capsys, recwarn):
+    arrays = dict(np.load(REGDB / "features.npz"))
+    said = {"layout": "regdb", "metric": "cosine", "flip": 0, "reranking": [12, 5, 0.25]}
+    np.savez(tmp_path / "f.npz", **arrays | said | {"feats_flip": arrays["feats"] + 1})
+    words = [*protocols("regdb-v2t"), "--features", tmp_path / "f.npz", "--json", tmp_path / "r"]
+    run(*words)
+    scores = read_results(tmp_path / "r")["scores"]
+    flips = [entry["flip"] for entry in scores]
+    assert flips == [False, False, True, True]
+    assert {type(flip) for flip in flips} == {bool}
+    assert {entry["metric"] for entry in scores} == {"cosine"}
+    assert scores[1]["reranking"] == {"k1": 12, "k2": 5, "weight": 0.25}
+    run(*words, "--metric", "euclidean", "--no-rerank")
+    scores = read_results(tmp_path / "r")["scores"]
+    assert [(e["metric"], e["reranking"]) for e in scores] == [("euclidean", None)] * 2
+    assert not recwarn
+    for name, bad in (
+        ("layout", "market"),
+        ("metric", "manhattan"),
+        ("metric", ["cosine", "cosine"]),
+        ("flip", 2),
+        ("draw", "lots"),
+        ("reranking", [1, 2]),
+        ("reranking", [1, 2, np.nan]),
+        ("feats_flip", arrays["feats"][:, :1]),
+        ("feats_flip", arrays["feats"].astype(int)),
+    ):
+        np.savez(tmp_path / "bad.npz", **arrays | {name: bad})
+        with pytest.raises(InputError, match="expected .*(feats|features|" + name + ")"):
+            run(*words[:3], tmp_path / "bad.npz")
+
+
+def test_another_gallery_sampling_than_the_evaluations_is_told(tmp_path):
+    np.savez(tmp_path / "f.npz", **dict(np.load(SYSU / "features.npz")) | {"draw": "official"})
+    words = [*protocols("sysu-all-1shot"), "--features", tmp_path / "f.npz"]
+    with pytest.warns(UserWarning, match="used the official gallery sampling, this score .*python"):
+        run(*words)
+
+
+def test_a_file_of_another_kind_is_not_overwritten(tmp_path):
+    words = [*protocols("regdb-v2t"), "--features", REGDB / "features.npz", "--json"]
+    mine = tmp_path / "notes.txt"
+    mine.write_text("mine")
+    beside = tmp_path / "r.per_query.npz"
+    beside.write_text("mine")
+    for path, message in (
+        (mine, "got a file of another kind"),
+        (tmp_path / "r.json", "got a file of another kind"),
+        (tmp_path, "got a link, a folder or a device"),
+        (mine / "r.json", "Not a directory"),
+    ):
+        with pytest.raises(InputError, match=message):
+            run(*words, path)
+    assert (mine.read_text(), beside.read_text()) == ("mine", "mine")
+    assert sorted(tmp_path.iterdir()) == [mine, beside]
+    for _ in range(2):  # its own results file is replaced
+        run(*words, tmp_path / "new" / "r.json")
 
 
 def test_a_user_sees_one_line(tmp_path, capsys):

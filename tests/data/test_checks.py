@@ -1,10 +1,16 @@
+import os
 import random
+import shutil
 
 import pytest
+from tests.trees import copy_tree
 
 from cmemd.data.checks import check_both_modalities, check_disjoint, find_folder, hold_out
 from cmemd.data.items import ImageItem
+from cmemd.data.llcm import LLCM
 from cmemd.data.modality import Modality
+from cmemd.data.regdb import RegDB
+from cmemd.data.sysu_mm01 import SYSUMM01
 from cmemd.errors import InputError
 
 
@@ -94,3 +100,69 @@ def test_a_folder_is_found_where_there_is_something_in_it(tmp_path):
     assert find_folder("RegDB", tmp_path, "here", combineall=False) == tmp_path / "here"
     with pytest.raises(InputError, match="COMBINEALL False, got True: .* on RegDB's test"):
         find_folder("RegDB", tmp_path, "here", combineall=True)
+
+
+def all_images(data) -> list[ImageItem]:
+    return sorted(data.train + data.query + data.gallery)
+
+
+def test_each_builder_leaves_out_names_that_are_no_images_and_logs_them(datasets, tmp_path, caplog):
+    """Never waiting for a pipe."""
+    for build, folder in ((SYSUMM01, "SYSU-MM01"), (LLCM, "LLCM"), (RegDB, "RegDB")):
+        copy_tree(datasets / folder, tmp_path / folder)
+        place = os.path.dirname(build(root=tmp_path).query[0].path)
+        for name in ("8001.jpg", "8002.png"):
+            os.mkfifo(os.path.join(place, name))
+        os.mkdir(os.path.join(place, "8003.bmp"))
+        os.symlink("nowhere", os.path.join(place, "8004.jpg"))
+        open(os.path.join(place, "Thumbs.db"), "w").close()
+        caplog.clear()
+        before = [item.path for item in all_images(build(root=datasets))]
+        found = [item.path for item in all_images(build(root=tmp_path))]
+        assert found == [path.replace(str(datasets), str(tmp_path)) for path in before], folder
+        lines = [line.split(": ", 1) for line in caplog.messages]
+        expected = {
+            "left out, not one of .jpg, .jpeg, .png and .bmp (1)",
+            "left out, no file (1)",
+            "left out, a folder, pipe, socket or device, not a file (3)",
+        }
+        if build is RegDB:  # its lists name the images, and nothing else is looked at
+            expected = set()
+        assert {what.rsplit(": ", 1)[0] for _, what in lines} == expected, folder
+        assert {name for name, _ in lines} <= {folder.replace("-", "")}
+
+
+def test_an_image_that_a_list_repeats_counts_once_and_is_named(datasets, tmp_path, caplog):
+    for build, name in ((RegDB, "RegDB/idx/train_visible_1.txt"), (LLCM, "LLCM/idx/train_vis.txt")):
+        folder = name.split("/")[0]
+        shutil.copytree(datasets / folder, tmp_path / folder)
+        whole = build(root=tmp_path).train
+        lines = (tmp_path / name).read_text().splitlines(keepends=True)
+        (tmp_path / name).write_text("".join([*lines, lines[0]]))
+        caplog.clear()
+        assert build(root=tmp_path).train == whole, name
+        [line] = caplog.messages
+        where = f"{name.split('/', 1)[1]}, line {len(lines) + 1})"
+        assert line.startswith(f"{folder}: left out, named again (1): "), name
+        assert line.endswith(where), name
+
+
+def test_a_listed_image_that_is_no_file_is_refused_with_its_line(datasets, tmp_path):
+    for build, folder in ((RegDB, "RegDB"), (LLCM, "LLCM")):
+        shutil.copytree(datasets / folder, tmp_path / folder)
+        path = build(root=tmp_path).train[0].path
+        for make, words in ((os.mkfifo, "a folder, pipe, socket or device"), (None, "no file")):
+            os.remove(path)
+            if make:
+                make(path)
+            with pytest.raises(InputError, match=f"{path}, named in .*, line 1, got {words}"):
+                build(root=tmp_path)
+
+
+def test_an_image_in_the_lists_of_both_modalities_is_refused(datasets, tmp_path):
+    shutil.copytree(datasets / "LLCM", tmp_path / "LLCM")
+    lists = [tmp_path / f"LLCM/idx/train_{short}.txt" for short in ("vis", "nir")]
+    line = lists[0].read_text().splitlines(keepends=True)[0]
+    lists[1].write_text(line + lists[1].read_text())
+    with pytest.raises(InputError, match=r"images of one modality .* in both \(1 in all\)"):
+        LLCM(root=tmp_path)

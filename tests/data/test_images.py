@@ -1,10 +1,17 @@
 import io
+import logging
+import struct
+import tracemalloc
+import warnings
+import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from cmemd.data.images import check_images, chroma, list_images, read_rgb
+from cmemd.data import images
+from cmemd.data.image_files import Reason, Tally
+from cmemd.data.images import check_images, chroma, damage, list_images, max_pixels, read_rgb
 from cmemd.errors import InputError
 
 
@@ -24,6 +31,7 @@ def test_lists_images_by_name_and_nothing_else(tmp_path):
 def test_whole_images_pass_whatever_follows_the_end_marker(tmp_path):
     (tmp_path / "whole.jpg").write_bytes(jpeg())
     (tmp_path / "padded.jpg").write_bytes(jpeg() + b"\0" * 500)
+    (tmp_path / "film.jpg").write_bytes(jpeg() + b"\0\xff\xda" * 500)
     Image.new("L", (4, 4)).save(tmp_path / "grey.bmp")
     check_images(list_images(tmp_path))
 
@@ -75,6 +83,173 @@ def test_deep_images_are_named_not_clipped(tmp_path, use):
     Image.fromarray(counts).save(tmp_path / "deep.png")
     with pytest.raises(InputError, match=r"8 bits a channel in .*deep\.png, got mode I"):
         use(tmp_path / "deep.png")
+
+
+def png_header(width: int, height: int) -> bytes:
+    """The start of a PNG of any size, without pixels."""
+    content = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    checked = b"IHDR" + content
+    chunk = struct.pack(">I", 13) + checked + struct.pack(">I", zlib.crc32(checked))
+    return b"\x89PNG\r\n\x1a\n" + chunk + b"\0\0\0\0IDAT"
+
+
+def jpeg_header(width: int, height: int) -> bytes:
+    whole = jpeg()
+    at = whole.find(b"\xff\xc0") + 5
+    return whole[:at] + struct.pack(">HH", height, width) + whole[at + 4 :]
+
+
+def test_an_image_of_too_many_pixels_is_refused_by_its_header_without_a_warning(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for width, height, name in (
+            (10_000, 5_001, "a.png"),
+            (30_000, 30_000, "a.png"),  # Pillow warns
+            (2**31 - 1, 2**31 - 1, "a.png"),  # Pillow raises
+            (65_500, 65_500, "a.jpg"),
+        ):
+            content = (png_header if name == "a.png" else jpeg_header)(width, height)
+            (tmp_path / name).write_bytes(content)
+            for use in (read_rgb, lambda path: check_images([path])):
+                with pytest.raises(
+                    InputError, match=f"50,000,000 pixels .* got {width} x {height}"
+                ):
+                    use(tmp_path / name)
+
+
+def test_the_pixel_limit_is_a_setting(monkeypatch):
+    assert max_pixels() == 50_000_000
+    monkeypatch.setenv("CMEMD_MAX_MEGAPIXELS", "200")
+    assert max_pixels() == 200_000_000
+    for text in ("0", "-1", "1e9", "", "many", "10000000"):
+        monkeypatch.setenv("CMEMD_MAX_MEGAPIXELS", text)
+        with pytest.raises(InputError, match="CMEMD_MAX_MEGAPIXELS from 1"):
+            max_pixels()
+
+
+def test_no_more_bytes_are_read_than_an_image_needs(tmp_path, monkeypatch):
+    (tmp_path / "a.jpg").write_bytes(jpeg())
+    tracemalloc.start()
+    read_rgb(tmp_path / "a.jpg")
+    assert tracemalloc.get_traced_memory()[1] < 2**20
+    tracemalloc.stop()
+    monkeypatch.setattr(images, "_MAX_BYTES", len(jpeg()))
+    read_rgb(tmp_path / "a.jpg")
+    (tmp_path / "a.jpg").write_bytes(jpeg() + b"x")
+    with pytest.raises(InputError, match=r"at most [0-9,]+ bytes in .*a\.jpg"):
+        read_rgb(tmp_path / "a.jpg")
+
+
+def frames(form: str) -> bytes:
+    first, second = (Image.new("L", (8, 8), grey) for grey in (0, 200))
+    buffer = io.BytesIO()
+    first.save(buffer, form, save_all=True, append_images=[second])
+    return buffer.getvalue()
+
+
+def test_of_several_frames_training_refuses_and_embedding_takes_the_first(tmp_path):
+    for form in ("GIF", "TIFF", "PNG", "WEBP", "MPO"):
+        path = tmp_path / "a.png"  # the content decides, not the extension
+        path.write_bytes(frames(form))
+        with pytest.raises(InputError, match=r"expected one frame in .*a\.png, got several"):
+            check_images([path])
+        tally = Tally()
+        assert np.asarray(read_rgb(path, tally)).max() < 20, form
+        assert tally.names(Reason.FRAMES) == [str(path)], form
+
+
+def test_an_exif_orientation_is_ignored_and_counted(tmp_path, caplog):
+    image, number = Image.new("RGB", (8, 4)), 0
+    for turn in (1, 3, 6, 8, 9):
+        exif = image.getexif()
+        exif[0x0110], exif[0x0112] = "camera", turn
+        for form in ("JPEG", "PNG", "WEBP"):
+            path = tmp_path / f"{turn}{form}.jpg"
+            image.save(path, form, exif=exif)
+            tally = Tally()
+            assert read_rgb(path, tally).size == (8, 4), (turn, form)
+            turned = turn in (3, 6, 8)
+            assert tally.names(Reason.ROTATED) == [str(path)] * turned, (turn, form)
+            number += turned
+    with caplog.at_level(logging.WARNING):
+        check_images(sorted(tmp_path.iterdir()))
+    [line] = caplog.messages
+    assert line.startswith(
+        f"used, an EXIF orientation, which is ignored: rotate the pixels ({number}"
+    )
+
+
+def test_a_broken_exif_is_no_damage(tmp_path):
+    for exif in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\x7f", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff"):
+        (tmp_path / "a.jpg").write_bytes(jpeg(exif=exif))
+        tally = Tally()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's
+            read_rgb(tmp_path / "a.jpg", tally)
+        assert not tally.lines(), exif
+
+
+def test_a_changed_byte_of_a_png_is_found_wherever_it_is(tmp_path):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 7, 3), np.uint8)).save(
+        buffer, "PNG"
+    )
+    whole = buffer.getvalue()
+    (tmp_path / "a.png").write_bytes(whole)
+    check_images([tmp_path / "a.png"])
+    for at in range(len(whole)):
+        (tmp_path / "a.png").write_bytes(whole[:at] + bytes([whole[at] ^ 4]) + whole[at + 1 :])
+        for use in (lambda path: check_images([path]), lambda path: read_rgb(path, Tally())):
+            with pytest.raises(InputError, match=r"a\.png"):
+                use(tmp_path / "a.png")
+
+
+def test_a_jpeg_cut_anywhere_is_found_whatever_stands_at_its_end(tmp_path):
+    for options in ({}, {"progressive": True}, {"restart_marker_rows": 1}):
+        for mode in ("RGB", "L", "CMYK"):
+            whole = jpeg(mode, **options)
+            assert damage(whole, "JPEG") is None, (options, mode)
+            start = whole.find(b"\xff\xda")
+            for kept in range(start, len(whole) - 3, 37):
+                for end in (b"", b"\xff\xd9", bytes(300)):
+                    found = damage(whole[:kept] + end, "JPEG")
+                    assert found, (options, mode, kept, end[:2])
+
+
+def test_what_the_strict_decoder_does_not_know_is_judged_by_its_end():
+    whole = bytearray(jpeg())
+    whole[whole.find(b"\xff\xc0") + 11] = 0x31  # three times as many grey columns as colour ones
+    assert damage(bytes(whole), "JPEG") is None
+    assert damage(bytes(whole[:-300]), "JPEG") == "the end of the JPEG is missing"
+
+
+def test_a_progressive_jpeg_cut_between_two_scans_is_found():
+    whole = jpeg(progressive=True)
+    at = len(whole)
+    cuts = 0
+    while (at := whole.rfind(b"\xff\xda", 0, at)) > whole.find(b"\xff\xda"):
+        assert damage(whole[:at] + b"\xff\xd9", "JPEG"), at
+        cuts += 1
+    assert cuts > 5
+
+
+def test_embedding_refuses_a_damaged_jpeg_and_counts_one_with_stray_bytes(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(jpeg()[:-200] + b"\xff\xd9")
+    assert read_rgb(path).size == (20, 40)  # Pillow notices nothing
+    with pytest.raises(InputError, match=r"a damaged one \(Corrupt JPEG data: premature end"):
+        read_rgb(path, Tally())
+    path.write_bytes(jpeg()[:-2] + bytes(20) + b"\xff\xd9")
+    tally = Tally()
+    read_rgb(path, tally)
+    assert tally.names(Reason.DOUBTFUL) == [str(path)]
+
+
+def test_only_pictures_of_known_formats_are_read(tmp_path):
+    for form in ("EPS", "PPM", "TGA"):  # an EPS would run another program
+        Image.new("RGB", (4, 4)).save(tmp_path / "a.png", form)
+        with pytest.raises(InputError, match=r"no image \(no JPEG, PNG, BMP, GIF, TIFF or WebP\)"):
+            read_rgb(tmp_path / "a.png")
 
 
 def test_chroma_is_the_mean_distance_of_the_channels():

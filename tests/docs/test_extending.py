@@ -1,17 +1,15 @@
 """docs/extending.md: each section's change works in a copy of the package."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tests.conftest import REPOSITORY, TINY
 from tests.docs.test_pages import fenced, text_of
+from tests.processes import python
 
 PAGE = text_of(REPOSITORY / "docs/extending.md")
 SECTIONS = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE))
@@ -67,16 +65,10 @@ def changed(text: str, change: str, path: str) -> str:
     return text
 
 
-def run(folder: Path, *command: str) -> str:
+def run(folder: Path, *command: object) -> str:
     """Runs Python there, with that copy of the package alone, and returns what it prints."""
-    done = subprocess.run(
-        [sys.executable, *command],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder / "projects/CMEMD")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    package = {"PYTHONPATH": str(folder / "projects/CMEMD")}
+    done = python(*command, cwd=folder, environment=package)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout
 

@@ -1,7 +1,7 @@
 import io
 import json
+import os
 import shutil
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +11,8 @@ from scipy.io import savemat
 from tests.trees import copy_tree
 
 from cmemd.data.layouts import LAYOUTS
-from cmemd.doctor import Severity, examine, pixels
+from cmemd.doctor import Severity, examine
 from cmemd.errors import InputError
-
-
-@pytest.fixture(autouse=True)
-def threads(monkeypatch):
-    """Threads start faster than processes; tests/cli/test_doctor.py shows the processes."""
-    monkeypatch.setattr(pixels, "Pool", ThreadPool)
 
 
 def encoded(form: str, chroma: int) -> bytes:
@@ -170,6 +164,30 @@ def test_foreign_files_are_noted_and_nothing_else(whole, layout, tmp_path):
     [(problem, cases)] = findings(root).items()
     assert problem == "note: files and folders that are not part of the data set"
     assert len(cases) == len(set(cases)) == 12
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_image_names_that_are_no_file_are_reported_and_never_opened(whole, layout, tmp_path):
+    root = tmp_path / layout
+    copy_tree(whole / layout, root)
+    image = next(path for path in sorted(root.rglob("*")) if path.suffix in (".jpg", ".bmp"))
+    folder = next(root.glob("test_vis/cam1/*")) if layout == "llcm" else image.parent
+    os.link(next(folder.iterdir()), folder / "0007.jpg")
+    os.mkfifo(folder / "0008.jpg")
+    (folder / "0009.jpg").symlink_to("nowhere")
+    (folder / "0010.jpg").mkdir()
+    (root / "meta.jsonl").unlink()
+    os.mkfifo(root / "meta.jsonl")
+    found = examine(layout, root).findings
+    cases = {fault.problem: x for fault, x in found.items()}
+    where = folder.relative_to(root).as_posix()
+    assert cases["image names that are no readable file"] == [
+        f"{where}/0009.jpg (no file)",
+        f"{where}/0008.jpg (a folder, pipe, socket or device, not a file)",
+        f"{where}/0010.jpg (a folder, pipe, socket or device, not a file)",
+    ]
+    [same] = cases["images that are one file under two names"]
+    assert "0007.jpg" in same
 
 
 def test_a_missing_root_and_a_file_are_refused(tmp_path):

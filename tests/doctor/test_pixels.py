@@ -1,11 +1,13 @@
 import io
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from cmemd.data.image_files import Reason
 from cmemd.data.modality import Modality
-from cmemd.doctor import Severity
+from cmemd.doctor import Severity, pixels
 from cmemd.doctor.pixels import COLOURED, COLOURLESS, GREY, SWAPPED, Decoded, decode, report_decoded
 from cmemd.doctor.report import Report
 from cmemd.doctor.tree import ImageFile
@@ -38,7 +40,7 @@ def seen(tmp_path):
 def test_size_is_the_files_own_and_chroma_the_channels_distance(seen):
     # |200 - 80| on the upper half, 0 on the lower one: 60 on average
     pixels = np.concatenate([flat(32, 40, 200, 100, 80), flat(32, 40, 90, 90, 90)])
-    assert seen(encoded(pixels, "BMP"), "a.bmp") == (64, 40, 60.0, None)
+    assert seen(encoded(pixels, "BMP"), "a.bmp")[:4] == (64, 40, 60.0, None)
     jpeg = seen(encoded(pixels, quality=95))
     assert jpeg[:2] == (64, 40)
     assert jpeg.chroma == pytest.approx(60, abs=1)
@@ -93,7 +95,77 @@ def test_the_end_of_a_thumbnail_is_not_the_images(seen):
     exif = b"Exif\0\0" + encoded(NOISE[:8, :8])
     whole = encoded(NOISE, quality=90, exif=exif)
     assert seen(whole).problem is None
-    assert seen(whole[:-900] + bytes(900)).problem == "the end of the JPEG is missing"
+    assert seen(whole[:-900] + bytes(900)).problem == "Premature end of JPEG file"
+
+
+def test_a_cut_end_that_was_closed_with_an_end_marker_is_damage(seen):
+    whole = encoded(NOISE, quality=90)
+    for share in (0.3, 0.9, 0.99):
+        problem = seen(whole[: int(share * len(whole))] + b"\xff\xd9").problem
+        assert "premature end" in problem, share
+
+
+def test_bytes_of_the_middle_that_were_overwritten_are_found(seen):
+    """All of 512 zero bytes here; tests/benchmarks/bm_damage.py counts for other damage."""
+    whole = encoded(NOISE, quality=75)
+    for at in range(700, len(whole) - 520, 211):
+        found = seen(whole[:at] + bytes(512) + whole[at + 512 :])
+        assert found.problem or Reason.DOUBTFUL in found.notes, at
+
+
+def test_what_training_refuses_is_a_problem_here_too(seen, monkeypatch):
+    deep = io.BytesIO()
+    Image.fromarray(np.full((8, 4), 300, dtype=np.uint16)).save(deep, "PNG")
+    assert "8 bits a channel" in seen(deep.getvalue(), "a.png").problem
+    monkeypatch.setenv("CMEMD_MAX_MEGAPIXELS", "1")
+    assert "at most 1,000,000 pixels" in seen(encoded(np.zeros((1001, 1000)), "PNG")).problem
+
+
+def test_frames_are_an_error_and_an_orientation_a_warning(seen):
+    gif = io.BytesIO()
+    Image.new("L", (8, 8)).save(
+        gif, "GIF", save_all=True, append_images=[Image.new("L", (8, 8), 9)]
+    )
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    decoded = [seen(gif.getvalue()), seen(encoded(NOISE, exif=exif)), seen(encoded(NOISE))]
+    assert [x.notes for x in decoded] == [(Reason.FRAMES,), (Reason.ROTATED,), ()]
+    report = Report("SYSU-MM01", "here")
+    files = [ImageFile(f"{n}.jpg", "cam", 1, Modality.VISIBLE) for n in range(3)]
+    report_decoded(files, decoded, report)
+    found = {f.problem: (f.severity, x) for f, x in report.findings.items() if "image" in f.problem}
+    assert found["images of several frames"] == (Severity.ERROR, ["0.jpg"])
+    assert found["images with an EXIF orientation, which is ignored"] == (
+        Severity.WARNING,
+        ["1.jpg"],
+    )
+
+
+def test_stray_bytes_are_damage_in_a_few_images_and_the_cameras_habit_in_nearly_all():
+    for stray, number, severity in (
+        (1, 200, Severity.ERROR),
+        (179, 200, Severity.ERROR),
+        (180, 200, Severity.WARNING),
+        (99, 99, Severity.ERROR),  # too few to call it a habit
+    ):
+        report = Report("SYSU-MM01", "here")
+        files = [ImageFile(f"{n}.jpg", "cam", 1, Modality.THERMAL) for n in range(number)]
+        notes = [(Reason.DOUBTFUL,)] * stray + [()] * (number - stray)
+        report_decoded(files, [Decoded(4, 2, 0, None, note) for note in notes], report)
+        [(fault, cases)] = report.findings.items()
+        assert fault.severity is severity, (stray, number)
+        assert len(cases) == (stray if severity is Severity.ERROR else 1), (stray, number)
+
+
+def test_only_a_few_images_wait_in_memory(monkeypatch):
+    begun = []
+    monkeypatch.setattr(pixels, "decode", lambda path: begun.append(path))
+    found = pixels._decode_all(range(100_000))
+    for _ in range(10):
+        next(found)
+    assert len(begun) <= 12 + (pixels._AHEAD + 1) * (os.cpu_count() or 1)
+    found.close()
+    assert len(begun) < 1000
 
 
 def test_padding_behind_the_end_of_a_jpeg_is_no_damage(seen):

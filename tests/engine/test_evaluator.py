@@ -68,8 +68,8 @@ def test_from_loader_to_results(
     shuffled = np.random.default_rng(0).permutation(len(golden_samples.pids))
     results = run(evaluator, items(golden_samples, shuffled))
     assert isinstance(results, OrderedDict)
-    figures = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP")
-    assert list(results) == [f"{p}/{f}" for p in protocols for f in figures] + ["metric"]
+    metrics = ("Rank-1", "Rank-5", "Rank-10", "Rank-20", "mAP", "mINP")
+    assert list(results) == [f"{p}/{f}" for p in protocols for f in metrics] + ["metric"]
     assert {type(value) for value in results.values()} == {float}
     expected = golden_expected["indoor_1shot"]
     assert results["sysu-indoor-1shot/Rank-1"] == pytest.approx(100 * expected["cmc_mean"][0])
@@ -93,7 +93,7 @@ def test_the_table_and_the_draw_are_logged(random_samples, make_evaluator, caplo
         run(make_evaluator(), items(random_samples(0)))
     assert "Rank-1" in caplog.text
     assert "python" in caplog.text
-    # Id 4 is under camera 2 but not under camera 1: its camera 3 queries have nobody to find.
+    # Id 4 is under camera 2 but not under camera 1: its queries of camera 3 have no match.
     assert "sysu-indoor-1shot: 39 queries, 3 of them without a positive" in caplog.text
 
 

@@ -6,18 +6,47 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import torch
+from tests.cases import cases
+from tests.conftest import CONFIGS, TINY, start_train_net
+from tests.engine import victim
 
 from cmemd.engine.trainer import Trainer
+from cmemd.standin import draw_sysu
 
-KEYS = {"SOLVER__MAX_EPOCH": 3, "SOLVER__CHECKPOINT_PERIOD": 2, "TEST__EVAL_PERIOD": 2}
 AUGMENTED = {"INPUT__REA__ENABLED": True, "INPUT__CJ__ENABLED": True}
+KEYS = AUGMENTED | {
+    "SOLVER__MAX_EPOCH": 3,
+    "SOLVER__CHECKPOINT_PERIOD": 2,
+    "TEST__EVAL_PERIOD": 2,
+}
 EVERY_STEP = {"SOLVER__CHECKPOINT_MINUTES": 1e-9}
+
+
+@pytest.fixture(scope="module")
+def datasets(tmp_path_factory) -> Path:
+    """A root with a smaller stand-in: two iterations an epoch."""
+    root = tmp_path_factory.mktemp("datasets")
+    draw_sysu(root / "SYSU-MM01", ids=20, per_camera=1, size=(48, 24), seed=0)
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(datasets, tmp_path_factory) -> Path:
+    """The folder of a run with KEYS that was never interrupted."""
+    folder = tmp_path_factory.mktemp("whole") / "out"
+    opts = {name.replace("__", "."): str(value) for name, value in KEYS.items()}
+    opts = TINY | opts | {"OUTPUT_DIR": str(folder)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FASTREID_DATASETS", str(datasets))
+        assert start_train_net(patch, config=CONFIGS / "demo.yml", opts=opts) == 0
+    return folder
 
 
 class Killed(BaseException):
@@ -81,12 +110,14 @@ def killed_at(iteration: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("selection", ["last", "validation"])
-def test_a_run_killed_at_any_iteration_ends_as_if_it_had_not_been(train_net, tmp_path, selection):
-    keys = KEYS | AUGMENTED | EVERY_STEP | {"SOLVER__SELECTION": selection}
+def test_a_run_killed_at_any_iteration_ends_as_if_it_had_not_been(
+    train_net, tmp_path, whole, selection
+):
+    keys, cut = KEYS | EVERY_STEP | {"SOLVER__SELECTION": selection}, tmp_path / "cut"
     if selection == "validation":
         keys |= {"DATASETS__SYSUMM01__TRAIN_WITH_VAL": False, "SOLVER__IMS_PER_BATCH": 20}
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert train_net(**keys, OUTPUT_DIR=whole)[0] == 0
+        whole = tmp_path / "whole"
+        assert train_net(**keys, OUTPUT_DIR=whole)[0] == 0
     iterations = state(whole)["iteration"]
     kills = [1, iterations // 3, iterations // 2 + 1, iterations - 1]
     for number in kills:
@@ -119,11 +150,10 @@ def test_without_a_checkpoint_a_resumed_run_starts_over_with_its_seed(train_net,
     assert_same(outcome(tmp_path / "out"), outcome(tmp_path / "again"))
 
 
-def test_marks_and_damaged_checkpoints_do_not_mislead(train_net, tmp_path):
+def test_marks_and_damaged_checkpoints_do_not_mislead(train_net, tmp_path, whole):
     out = tmp_path / "out"
     keys = KEYS | {"SOLVER__CHECKPOINT_PERIOD": 1}
-    assert train_net(**keys, OUTPUT_DIR=tmp_path / "whole")[0] == 0
-    epoch = state(tmp_path / "whole")["iteration"] // 3
+    epoch = state(whole)["iteration"] // 3
     with killed_at(2 * epoch + 1):
         train_net(**keys)
     for mark in (None, "", "model_0000.pth", "nonsense.pth"):
@@ -133,14 +163,14 @@ def test_marks_and_damaged_checkpoints_do_not_mislead(train_net, tmp_path):
         assert train_net("--resume", **keys, OUTPUT_DIR=tmp_path / "copy")[0] == 0
         log = (tmp_path / "copy/log.txt").read_text()
         assert f"Starting training from epoch 2, iteration {2 * epoch}" in log, mark
-        assert_same(outcome(tmp_path / "copy"), outcome(tmp_path / "whole"), str(mark))
+        assert_same(outcome(tmp_path / "copy"), outcome(whole), str(mark))
         shutil.rmtree(tmp_path / "copy")
     flip(out / "model_0001.pth")
     assert train_net("--resume", **keys)[0] == 0
     log = (out / "log.txt").read_text()
     assert "Passed over a damaged checkpoint" in log
     assert f"Starting training from epoch 1, iteration {epoch}" in log
-    assert_same(outcome(out), outcome(tmp_path / "whole"))
+    assert_same(outcome(out), outcome(whole))
 
 
 def test_training_never_starts_over_on_top_of_damaged_checkpoints(train_net, tmp_path):
@@ -160,8 +190,9 @@ def test_training_never_starts_over_on_top_of_damaged_checkpoints(train_net, tmp
     assert final.read_bytes() == damaged
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_ends_a_run_after_its_iteration(train_net, tmp_path, number):
+@cases("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_after_its_iteration(train_net, tmp_path, whole, number):
+    out, before = tmp_path / number.name, signal.getsignal(number)
     step = Trainer.run_step
 
     def run_step(trainer: Trainer) -> None:
@@ -169,19 +200,18 @@ def test_a_signal_ends_a_run_after_its_iteration(train_net, tmp_path, number):
             os.kill(os.getpid(), number)
         step(trainer)
 
-    assert train_net(**KEYS, OUTPUT_DIR=tmp_path / "whole")[0] == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "run_step", run_step)
-        status, message = train_net(**KEYS)
+        status, message = train_net(**KEYS, OUTPUT_DIR=out)
     assert status == 128 + number
     assert message.startswith(f"stopped by {number.name}: saved after iteration 2; --resume")
     assert message.count("\n") == 1
-    assert signal.getsignal(number) is not signal.SIG_IGN
-    assert train_net("--resume", **KEYS)[0] == 0
-    assert_same(outcome(tmp_path / "out"), outcome(tmp_path / "whole"))
+    assert signal.getsignal(number) is before
+    assert train_net("--resume", **KEYS, OUTPUT_DIR=out)[0] == 0
+    assert_same(outcome(out), outcome(whole))
 
 
-@pytest.mark.parametrize(
+@cases(
     ("change", "named"),
     [
         ({"SOLVER__BASE_LR": 0.002}, "SOLVER.BASE_LR 0.002 instead of 0.001"),
@@ -193,8 +223,9 @@ def test_a_signal_ends_a_run_after_its_iteration(train_net, tmp_path, number):
     ],
 )
 def test_another_configuration_is_refused_with_what_differs(train_net, tmp_path, change, named):
-    with killed_at(1):
-        train_net()
+    if not (tmp_path / "out").exists():
+        with killed_at(1):
+            train_net()
     before = (tmp_path / "out/run.json").read_bytes()
     status, message = train_net("--resume", **change)
     assert status == 2
@@ -289,6 +320,79 @@ def test_a_diverging_loss_is_one_line_and_a_rising_one_a_warning(train_net, tmp_
     assert status == 2
     assert "lower SOLVER.BASE_LR" in message
     assert message.count("\n") == 1
-    keys = KEYS | {"SOLVER__OPT": "SGD", "SOLVER__BASE_LR": 1.5, "OUTPUT_DIR": tmp_path / "b"}
+    keys = {"SOLVER__OPT": "SGD", "SOLVER__BASE_LR": 1.5, "SOLVER__WARMUP_ITERS": 0}
+    keys |= {"SOLVER__MAX_EPOCH": 9, "TEST__EVAL_PERIOD": 9, "OUTPUT_DIR": tmp_path / "b"}
     assert train_net(**keys)[0] == 0
     assert any("may have diverged" in w for w in results(tmp_path / "b")["run"]["warnings"])
+
+
+def test_a_run_cannot_become_shorter(train_net, tmp_path):
+    keys = {"SOLVER__CHECKPOINT_PERIOD": 1, "TEST__EVAL_PERIOD": 1}
+    assert train_net(**keys, SOLVER__MAX_EPOCH=2)[0] == 0
+    before = (tmp_path / "out/results.json").read_bytes()
+    status, message = train_net("--resume", **keys, SOLVER__MAX_EPOCH=1)
+    assert status == 2
+    assert (
+        "expected SOLVER.MAX_EPOCH above the 2 epochs that the run has finished, got 1" in message
+    )
+    assert (tmp_path / "out/results.json").read_bytes() == before
+
+
+def test_an_evaluation_that_a_kill_prevented_is_made_up_for_at_the_end(train_net, tmp_path):
+    keys = KEYS | {"SOLVER__SELECTION": "best_on_test", "TEST__EVAL_PERIOD": 1}
+    evaluate = Trainer.evaluate
+
+    def killed(trainer: Trainer, epoch: int) -> object:
+        if epoch == trainer.max_epoch:
+            raise Killed
+        return evaluate(trainer, epoch)
+
+    assert train_net(**keys, OUTPUT_DIR=tmp_path / "whole")[0] == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "evaluate", killed)
+        with pytest.raises(Killed):
+            train_net(**keys)
+    assert train_net("--resume", **keys)[0] == 0
+    assert results(tmp_path / "out")["scores"] == results(tmp_path / "whole")["scores"]
+    assert (
+        results(tmp_path / "out")["run"]["selection"]
+        == (results(tmp_path / "whole")["run"]["selection"])
+    )
+
+
+def test_a_training_does_not_replace_an_evaluations_results(train_net, tmp_path):
+    assert train_net("--eval-only")[0] == 0
+    before = (tmp_path / "out/results.json").read_bytes()
+    for words in ([], ["--resume"], ["--archive", "--eval-only"]):
+        status, message = train_net(*words)
+        assert status == 2, words
+        assert message.count("\n") == 1, words
+    assert (tmp_path / "out/results.json").read_bytes() == before
+    assert train_net("--archive")[0] == 0
+    assert (tmp_path / "out/archive-1/results.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_group_reaches_loader_workers_too(datasets, tmp_path, number):
+    """As of Ctrl-C at a terminal, or of a service manager; the run still saves, in one line."""
+    keys = TINY | {
+        "DATALOADER.NUM_WORKERS": "2",
+        "SOLVER.MAX_EPOCH": "200",
+        "TEST.EVAL_PERIOD": "200",
+        "OUTPUT_DIR": str(tmp_path / "out"),
+    }
+    words = ["--config-file", str(CONFIGS / "demo.yml")]
+    words += [word for pair in keys.items() for word in pair]
+    environment = {"FASTREID_DATASETS": str(datasets)}
+    process = victim.start(words, environment, tmp_path / "log.txt", own_group=True)
+    metrics = tmp_path / "out/metrics.json"
+    while not (metrics.is_file() and metrics.stat().st_size):
+        assert process.is_alive(), (tmp_path / "log.txt").read_text()[-2000:]
+        time.sleep(0.05)
+    os.killpg(process.pid, number)
+    process.join(10)
+    assert process.exitcode == 128 + number
+    log = (tmp_path / "log.txt").read_text()
+    assert log.splitlines()[-1].startswith(f"stopped by {number.name}: saved after iteration")
+    assert "Traceback" not in log
+    assert list((tmp_path / "out").glob("model_iter_*.pth"))

@@ -14,13 +14,13 @@ from cmemd.engine.trials import average, parse_trials, plan_trials, run_trials
 from cmemd.errors import InputError
 from cmemd.evaluation.results import read_results
 
-FIGURES = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
+METRICS = ("rank1", "rank5", "rank10", "rank20", "mAP", "mINP")
 COUNTS = ("queries", "queries_without_positive", "gallery", "non_finite_features")
 
 
-def card(figure: float, sha256: str = "", **selection: object) -> dict:
-    """One trial's results, every figure alike."""
-    figures = dict.fromkeys(FIGURES, figure)
+def trial_results(metric: float, sha256: str = "", **selection: object) -> dict:
+    """One trial's results, every metric alike."""
+    metrics = dict.fromkeys(METRICS, metric)
     score = {
         "protocol": "regdb-v2t",
         "description": "RegDB",
@@ -30,9 +30,9 @@ def card(figure: float, sha256: str = "", **selection: object) -> dict:
         "reranking": None,
         "cmc": "images",
         "trials": 1,
-        "mean": figures,
-        "std": dict.fromkeys(FIGURES, 0.0),
-        "per_trial": {name: [figure] for name in FIGURES},
+        "mean": metrics,
+        "std": dict.fromkeys(METRICS, 0.0),
+        "per_trial": {name: [metric] for name in METRICS},
         "counts": dict.fromkeys((*COUNTS, "zero_features", "pairs_without_image"), 4),
     }
     return {
@@ -62,11 +62,11 @@ def test_trials_that_are_none(text):
 
 
 def test_the_average_of_two_trainings_by_hand(tmp_path):
-    documents = {1: card(60.0), 2: card(80.0)}
+    documents = {1: trial_results(60.0), 2: trial_results(80.0)}
     documents[2]["scores"][0]["counts"]["non_finite_features"] = 5
     document = average(documents)
     score = document["scores"][0]
-    for name in FIGURES:
+    for name in METRICS:
         assert score["mean"][name] == 70.0  # (60 + 80) / 2
         assert score["std"][name] == 10.0  # sqrt((10^2 + 10^2) / 2)
         assert score["per_trial"][name] == [60.0, 80.0]
@@ -92,7 +92,7 @@ def args(tmp_path, monkeypatch) -> Namespace:
 
 
 class Starts:
-    """Stands for processes: each writes its card, but those to crash."""
+    """Stands for processes: each writes its results, but those to crash."""
 
     def __init__(self, args: Namespace, crash: dict[int, int] | None = None) -> None:
         self.numbers, self._crash = [], crash or {}
@@ -103,7 +103,7 @@ class Starts:
         self.numbers.append(trial.number)
         if trial.number not in self._crash:
             trial.folder.mkdir()
-            document = card(10.0 * trial.number, config_sha256(trial.cfg))
+            document = trial_results(10.0 * trial.number, config_sha256(trial.cfg))
             (trial.folder / "results.json").write_text(json.dumps(document))
         return self._crash.get(trial.number, 0)
 
@@ -178,7 +178,7 @@ def test_an_evaluation_on_the_way_is_not_the_end(args):
     trial = plan_trials(args)[0]
     trial.folder.mkdir()
     for final in (False, True):
-        document = card(1.0, config_sha256(trial.cfg), final=final)
+        document = trial_results(1.0, config_sha256(trial.cfg), final=final)
         (trial.folder / "results.json").write_text(json.dumps(document))
         assert trial.results() == (document if final else None)
 

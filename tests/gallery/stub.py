@@ -8,6 +8,7 @@ from types import ModuleType
 import numpy as np
 import pyarrow as pa
 
+from cmemd.data.image_files import Tally
 from cmemd.data.modality import Modality
 from cmemd.gallery.rows import make_rows
 from cmemd.gallery.sources import Source
@@ -36,6 +37,7 @@ class Predictor:
     def __init__(self, model_dir, device="cpu", batch_size=64, *, strict=False, on_corrupt="skip"):
         self.digest = DIGEST if str(model_dir) == "model" else str(model_dir)
         self.skipped = []
+        self.noted = Tally()
 
     def stream(self, images, modality):
         for path in images:

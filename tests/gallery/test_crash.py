@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import random
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ from tests.gallery.stub import make_images, vector_of
 from tests.gallery.victim import CHUNK, start
 
 from cmemd.errors import InputError
-from cmemd.gallery.embeddings_file import read_embeddings
+from cmemd.gallery.embeddings_file import read_embeddings, read_rows
 from cmemd.gallery.table import create_gallery, open_gallery
 
 REPOSITORY = Path(__file__).parents[2]
@@ -183,6 +184,36 @@ def test_a_full_disk_leaves_no_half_of_a_file_and_the_next_run_continues(tmp_pat
     assert run(words, tmp_path / "log")[0] == 0
     assert [path.name for path in (tmp_path / "out").iterdir()] == [name]
     assert read_embeddings(tmp_path / "out" / name)["path"].tolist() == paths
+
+
+def file_rows(path):
+    return {row["path"]: row["file_bytes"] for part in read_rows(path) for row in part.to_pylist()}
+
+
+@pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
+def test_a_killed_run_leaves_the_file_as_before_or_after(tmp_path, name):
+    paths, chance = make_images(tmp_path / "images", IMAGES), random.Random(0)
+    (tmp_path / "out").mkdir()
+    file, words = tmp_path / "out" / name, ["--output", tmp_path / "out" / name]
+    seconds = time.perf_counter()
+    assert run(embed(tmp_path / "images", *words), tmp_path / "log")[0] == 0
+    seconds = time.perf_counter() - seconds
+    for size in range(20, 24):
+        before = file_rows(file)
+        for path in paths[::3]:
+            Path(path).write_bytes(b"x" * size)
+        after = before | dict.fromkeys(paths[::3], size)
+        for _ in range(2):
+            process = start(embed(tmp_path / "images", *words), tmp_path / "log")
+            time.sleep(chance.uniform(0, seconds))
+            process.kill()
+            process.join()
+            assert file_rows(file) in (before, after)
+        status, output = run(embed(tmp_path / "images", *words), tmp_path / "log")
+        assert status == 0, output
+        assert file_rows(file) == after
+        left = {path.name for path in (tmp_path / "out").iterdir()} - {name}
+        assert all(re.fullmatch(rf"\.{name}\.\d+\..*tmp", path) for path in left), left
 
 
 @pytest.mark.slow  # two fresh processes

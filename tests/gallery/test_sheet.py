@@ -4,7 +4,7 @@ from PIL import Image
 
 from cmemd.errors import InputError
 from cmemd.gallery.search import Match
-from cmemd.gallery.sheet import QUERIES, contact_sheet, write_sheet
+from cmemd.gallery.sheet import MATCHES, QUERIES, contact_sheet, write_sheet
 
 
 def match(path, score=0.5, identity=None):
@@ -36,6 +36,14 @@ def test_rows_follow_the_queries_up_to_a_number(red):
     one, two = (contact_sheet([(str(red), [])] * count, 3).height for count in (1, 2))
     many = contact_sheet([(str(red), [])] * (QUERIES + 5), 3).height
     assert many == one + (QUERIES - 1) * (two - one)
+
+
+def test_columns_follow_the_matches_up_to_a_number(red):
+    none, one, most, more = (
+        contact_sheet([(str(red), [match(red)] * count)], 10**9).width
+        for count in (0, 1, MATCHES, MATCHES + 5)
+    )
+    assert more == most == none + MATCHES * (one - none)
 
 
 def test_a_file_that_is_gone_is_grey(tmp_path):

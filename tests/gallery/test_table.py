@@ -1,3 +1,5 @@
+import os
+import shutil
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -6,10 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from tests.gallery.stub import DIGEST, SIZE, rows_of, vector_of
+from tests.inference.refusal import refusal
 
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.gallery import table
+from cmemd.gallery.rows import FACTS, row_schema
 from cmemd.gallery.search import find_matches
 from cmemd.gallery.table import create_gallery, open_gallery, row_filter
 
@@ -88,7 +92,7 @@ def test_filters_fit_everything_that_is_named(tmp_path):
 
 def test_removed_rows_are_gone_from_disk_after_compact(tmp_path):
     # A hundred in one file: LanceDB's own compaction would leave a single removed row in it.
-    names = [f"image-{number:03d}-of-somebody" for number in range(100)]
+    names = [f"image-{number:03d}-of-a-person" for number in range(100)]
     fill(tmp_path / "g", rows_of(names))
     gone = names[41]
     needles = gone.encode(), vector_of(gone)[:8].tobytes()
@@ -257,3 +261,117 @@ def test_info_counts(tmp_path):
     assert (info["since"], info["until"]) == (MAY.isoformat(), JUNE.isoformat())
     assert info["bytes"] > 3 * 4 * SIZE
     assert info["index"] is None
+
+
+def test_errors_keep_the_cause_and_lose_the_places_in_lancedbs_source():
+    """As LanceDB 0.40 words them."""
+    cargo = "/root/.cargo/registry/src/index.crates.io-1949cf8c6b5b557f/lance-13.0.0/src"
+    for text, expected in (
+        (
+            f"lance error: LanceError(IO): No space left on device (os error 28), {cargo}/a.rs:1:2",
+            "No space left on device (os error 28)",
+        ),
+        (
+            f"lance error: Not found: g/data/a.lance, {cargo}/io/b.rs:775:26",
+            "Not found: g/data/a.lance",
+        ),
+        (
+            f'Schema {{ message: "strIng", location: Location {{ file: "{cargo}/c.rs", line: 5, '
+            "column: 2 } }",
+            'Schema { message: "strIng" }',
+        ),
+        (
+            "external error, rust/lance/src/d.rs:7:8: File too large",
+            "external error: File too large",
+        ),
+        ("rust future panicked: unknown error", "files that LanceDB cannot read: they are damaged"),
+        ("a\x1b[31m \x07\n b", "a [31m b"),
+        ("", "RuntimeError"),
+    ):
+        assert table._reason(RuntimeError(text)) == expected
+    long = (
+        f"lance error: writing {'x' * 400}: No space left on device (os error 28), {cargo}/e.rs:1:1"
+    )
+    assert table._reason(RuntimeError(long)).endswith("No space left on device (os error 28)")
+    assert len(table._reason(RuntimeError(long))) < 250
+
+
+def test_a_damaged_table_is_not_taken_for_a_missing_one(tmp_path, capfd):
+    fill(tmp_path / "g", rows_of(["a"]))
+    for manifest in (tmp_path / "g/gallery.lance/_versions").glob("*.manifest"):
+        manifest.write_bytes(manifest.read_bytes()[:300])
+    for opened in (open_gallery(tmp_path / "g"), create_gallery(tmp_path / "g", DIGEST, SIZE)):
+        with pytest.raises(InputError, match="expected to (read|write) gallery .*g, got"), opened:
+            pass
+    assert capfd.readouterr().err == ""
+
+
+def test_what_others_write_to_stderr_is_not_lost(tmp_path, capfd):
+    fill(tmp_path / "g", rows_of(["a"]))
+    with open_gallery(tmp_path / "g") as gallery:
+        with table._silent():
+            os.write(2, b"from a thread\n")
+        assert len(gallery) == 1
+    assert capfd.readouterr().err == "from a thread\n"
+
+
+def test_a_gallery_of_an_earlier_version_is_refused_with_a_remedy(tmp_path):
+    old = row_schema(DIGEST, SIZE)
+    for name in (*FACTS, "crc"):
+        old = old.remove(old.get_field_index(name))
+    lancedb.connect(tmp_path / "g").create_table("gallery", schema=old)
+    message = "one without the columns file_bytes, .*, crc: embed its images into a new gallery"
+    for opened in (open_gallery(tmp_path / "g"), create_gallery(tmp_path / "g", DIGEST, SIZE)):
+        with pytest.raises(InputError, match=message), opened:
+            pass
+
+
+def test_rows_are_replaced_where_they_are_and_not_added(tmp_path):
+    fill(tmp_path / "g", rows_of(["a", "b"], identity="1"))
+    with open_gallery(tmp_path / "g") as gallery:
+        assert gallery.replace(rows_of(["b", "c"], identity="2")) == 1
+        assert gallery.count(row_filter(identities=["2"])) == 1
+        assert gallery.count(row_filter(identities=["O'Neil \"%_"])) == 0
+    assert paths(tmp_path / "g") == {"a", "b"}
+
+
+def test_a_folder_that_was_removed_while_waiting_is_not_used(tmp_path, monkeypatch):
+    lock = table._lock
+    for change in (shutil.rmtree, lambda place: (shutil.rmtree(place), place.mkdir())):
+        fill(tmp_path / "g")
+
+        def removed(*arguments, change=change):
+            lock(*arguments)
+            change(tmp_path / "g")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(table, "_lock", removed)
+            message = refusal(fill, tmp_path / "g")
+        assert "got one that another command has just removed: run" in message
+
+
+def test_files_of_the_users_beside_a_gallery_stay(tmp_path):
+    """In ``gallery.lance/data`` and ``gallery.lance/_indices`` they would be LanceDB's."""
+    (tmp_path / "g").mkdir()
+    names = ["creation.lock", "notes.txt", "sub/notes.txt"]
+    for name in names:
+        (tmp_path / "g" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "g" / name).write_text("mine")
+    fill(tmp_path / "g", rows_of(["a"]))
+    with open_gallery(tmp_path / "g", alone=True) as gallery:
+        gallery.compact()
+    for name in names:
+        assert (tmp_path / "g" / name).read_text() == "mine", name
+
+
+def test_not_found_means_no_table_only_where_there_are_no_versions(tmp_path):
+    """LanceDB says it of tables whose manifest has lost a field as well."""
+
+    class Database:
+        def open_table(self, name):
+            raise ValueError(f"Table '{name}' was not found")
+
+    assert table._table(Database(), str(tmp_path)) is None
+    fill(tmp_path / "g", rows_of(["a"]))
+    with pytest.raises(ValueError, match="was not found"):
+        table._table(Database(), str(tmp_path / "g"))

@@ -1,28 +1,18 @@
-"""Commands in processes of their own, which a test can kill or starve.
+"""Commands in processes of their own, which a test can kill or starve."""
 
-They are forked from a server that has imported everything, which takes seconds.
-"""
-
-import multiprocessing
 import os
 import resource
 import sys
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-import faiss  # noqa: F401  preloaded, else each command would import it
-import lancedb.index  # noqa: F401
-import pyarrow.compute  # noqa: F401
-import pyarrow.parquet  # noqa: F401
 from tests.gallery import stub
+from tests.processes import CONTEXT
 
 from cmemd.cli.main import main
-from cmemd.gallery import embedding, embeddings_file, search, table  # noqa: F401
+from cmemd.gallery import embedding, table
 
 CHUNK = 10
-
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.gallery.victim"])
 
 
 def start(words: list[str], log: Path, limit: int = 0) -> BaseProcess:
@@ -33,7 +23,7 @@ def start(words: list[str], log: Path, limit: int = 0) -> BaseProcess:
         log: where its output and errors go.
         limit: the largest file in bytes that it may write; 0 for any.
     """
-    process = _CONTEXT.Process(target=_run, args=(list(map(str, words)), log, limit))
+    process = CONTEXT.Process(target=_run, args=(list(map(str, words)), log, limit))
     process.start()
     return process
 

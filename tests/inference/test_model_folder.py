@@ -154,3 +154,51 @@ def test_writing_over_files_with_strange_names(model):
         found = refusal(write_model_document, model, document())
         assert "which is not a plain file name" in found, name
         (model / name).unlink()
+
+
+def test_a_changed_document_is_found_whatever_changed(model):
+    """Other values that the schema allows, too: each would change answers without a word."""
+    whole = json.loads((model / "model.json").read_text())
+    for changes in (
+        {"recipe": "two matrices"},
+        {"channel_statistics": None},
+        {"channel_statistics": dict.fromkeys(STATISTICS, STATISTICS["thermal"])},
+        {"embedding": whole["embedding"] | {"size": SIZE + 1}},
+        {"input": whole["input"] | {"height": HEIGHT + 1}},
+        {"normalisation": whole["normalisation"] | {"mean": [1, 0, 0]}},
+        {"document_sha256": "0" * 64},
+        {"more": 1},
+    ):
+        found = refused_document(model, **changes)
+        assert "got entries that were changed after it was written: export" in found, changes
+
+
+def test_a_flipped_bit_anywhere_in_the_document_is_found_or_says_the_same(model):
+    path = model / "model.json"
+    whole = path.read_bytes()
+    meaning = json.loads(whole)
+    for place in range(0, len(whole), 7):
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        path.write_bytes(content)
+        found = refusal(read_model_folder, model)
+        assert found or json.loads(bytes(content)) == meaning, place
+        assert found.isprintable(), place
+
+
+def test_a_document_without_its_digest_is_refused(model):
+    document = json.loads((model / "model.json").read_text())
+    del document["document_sha256"]
+    (model / "model.json").write_text(json.dumps(document))
+    assert "got no document_sha256, which earlier versions did not write: export the model" in (
+        refusal(read_model_folder, model)
+    )
+
+
+def test_numbers_that_json_has_not_and_a_document_that_blocks(model):
+    for name in ("NaN", "Infinity", "-Infinity"):
+        (model / "model.json").write_text(f'{{"schema_version": {name}}}')
+        assert f"got {name}, which JSON has not" in refusal(read_model_folder, model)
+    (model / "model.json").unlink()
+    os.mkfifo(model / "model.json")
+    assert "got something other than a file" in refusal(read_model_folder, model)

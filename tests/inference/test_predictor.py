@@ -1,14 +1,17 @@
 import itertools
 import json
+import os
 import re
 import threading
 import warnings
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.inference.one_matrix import STATISTICS, document, expected_embeddings, grey, noise
 from tests.inference.refusal import refusal
 
+from cmemd.data.image_files import Reason
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.inference import predictor as predictor_module
@@ -279,3 +282,28 @@ def test_genuine_images_pass_in_silence(predictor):
         warnings.simplefilter("error")
         predictor.embed(grey(5), "thermal", bgr=False)
         predictor.embed(noise(5), "visible", bgr=False)
+
+
+def test_peculiar_images_are_used_and_counted(shared_model, tmp_path):
+    predictor, pixels = Predictor(shared_model), Image.fromarray(noise(1)[0])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    pixels.save(tmp_path / "turned.png", exif=exif)
+    pixels.save(tmp_path / "frames.png", save_all=True, append_images=[Image.new("RGB", (4, 8))])
+    paths = [str(tmp_path / f"{name}.png") for name in ("turned", "frames")]
+    found = predictor.embed(paths, "visible")
+    np.testing.assert_allclose(found, expected_embeddings(noise(1)[[0, 0]], 0), atol=2e-6)
+    noted = (predictor.noted.names(reason) for reason in (Reason.ROTATED, Reason.FRAMES))
+    assert list(noted) == [paths[:1], paths[1:]]
+
+
+def test_what_cannot_be_read_is_skipped_and_no_pipe_is_waited_for(shared_model, tmp_path):
+    predictor = Predictor(shared_model)
+    os.mkfifo(tmp_path / "pipe.png")
+    Image.new("1", (8000, 8000)).save(tmp_path / "large.png")
+    paths = [str(tmp_path / f"{name}.png") for name in ("pipe", "large", "none")]
+    assert list(predictor.stream(paths, "visible")) == []
+    reasons = ("pipe, socket", "at most 50,000,000 pixels", "missing")
+    for path, reason, (skipped, told) in zip(paths, reasons, predictor.skipped, strict=True):
+        assert skipped == path
+        assert reason in told

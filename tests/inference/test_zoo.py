@@ -1,5 +1,6 @@
 import argparse
 import hashlib
+import http.client
 import io
 import os
 import re
@@ -78,7 +79,7 @@ def test_by_folder(shared_model, monkeypatch):
 
 
 def test_neither_a_name_nor_a_folder():
-    for name in ("nobody", "no/folder", Path("demo")):
+    for name in ("unknown", "no/folder", Path("demo")):
         assert f"a name out of demo, got {name}: " in refusal(load_pretrained, name)
 
 
@@ -211,7 +212,7 @@ def test_a_redirection_may_not_leave_https():
 
 
 def test_other_addresses_are_refused(release):
-    for address in ("http://example.org/a.zip", "ftp://a/b", "/a.zip", 7):
+    for address in ("http://example.org/a.zip", "ftp://a/b", "/a.zip"):
         found = refusal(read_zoo, release(b"", address=address))
         assert "file:// or https:// for one-matrix" in found, address
         assert f", got {address!r}: " in found
@@ -233,6 +234,46 @@ def test_files_that_are_not_an_index(tmp_path):
         )
     assert "a zoo's index at" in refusal(read_zoo, tmp_path / "none.yml")
     assert "none.yml" in refusal(read_zoo, tmp_path / "none.yml")
+
+
+def test_entries_of_the_wrong_kind_are_told(release):
+    for changes, message in (
+        ({"bytes": "many"}, "bytes of one-matrix in .* as a whole number, got 'many'"),
+        ({"bytes": -1}, "got .* and -1"),
+        ({"sha256": 7}, "sha256 of one-matrix in .* as text, got 7"),
+        ({"sha256": "../elsewhere"}, "a SHA-256 in hex .*, got '../elsewhere' and 0"),
+        ({"card": ["a", "list"]}, "card of one-matrix in .* as text"),
+    ):
+        assert re.search(message, refusal(read_zoo, release(b"", **changes))), changes
+
+
+def test_a_connection_that_breaks_is_not_taken_for_a_full_disk(release, cache, monkeypatch):
+    class Broken(io.BytesIO):
+        def __init__(self, error):
+            super().__init__(b"PK")
+            self.error = error
+
+        def read(self, size=-1):
+            raise self.error
+
+    for error in (
+        ConnectionResetError(104, "Connection reset by peer"),
+        http.client.IncompleteRead(b"PK"),
+        TimeoutError("timed out"),
+    ):
+        broken = Broken(error)
+        monkeypatch.setattr("urllib.request.OpenerDirector.open", lambda *_, of=broken, **__: of)
+        refused(release(b"content"), cache, "expected one-matrix at file://.*: try again later")
+
+
+def test_archives_of_other_compressions_and_of_many_members(shared_model, release, cache):
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_BZIP2) as archive:
+        for path in shared_model.iterdir():
+            archive.write(path, path.name)
+    refused(release(content.getvalue()), cache, "neither stored nor deflated")
+    many = [(f"file{number}", b"") for number in range(1001)]
+    refused(release(packed(shared_model, *many)), cache, "more than 1000")
 
 
 def test_the_first_model_is_the_stand_in():
@@ -262,3 +303,7 @@ def test_the_command_writes_the_page(release, tmp_path, capsys):
     assert f"wrote 1 models to {output}" in capsys.readouterr().out
     command.run(parser.parse_args(["--output", str(output)]))
     assert output.read_text() == zoo_page(read_zoo())
+    output.write_text("# Model zoo\n\nof mine\n")
+    message = refusal(command.run, parser.parse_args(["--output", str(output)]))
+    assert "expected a new file, or one that the same command wrote" in message
+    assert output.read_text() == "# Model zoo\n\nof mine\n"

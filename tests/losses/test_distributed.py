@@ -8,6 +8,7 @@ import pytest
 import torch
 from fastreid.utils.events import EventStorage
 from tests.cases import cases
+from tests.processes import CONTEXT
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
@@ -137,10 +138,8 @@ def process(rank, folder):
 def found(tmp_path_factory):
     """World size -> what each of its processes found."""
     folder = tmp_path_factory.mktemp("ranks")
-    # Forked from a server that has imported everything: spawned processes would each import again.
-    multiprocessing.set_forkserver_preload(["cmemd.modeling.cmemd_net"])
     multiprocessing.start_processes(
-        process, (str(folder),), nprocs=max(WORLDS), start_method="forkserver"
+        process, (str(folder),), nprocs=max(WORLDS), start_method=CONTEXT.get_start_method()
     )
     return {w: [torch.load(folder / f"{w}-{r}.pt") for r in range(w)] for w in WORLDS}
 

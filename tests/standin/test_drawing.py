@@ -1,6 +1,7 @@
 import errno
 import hashlib
 import json
+import pkgutil
 from collections import Counter
 from pathlib import Path
 
@@ -264,7 +265,7 @@ def test_bad_numbers_are_refused_before_anything_is_made(tmp_path):
         ({"size": (32, 15)}, "--size of at least 32x16.* got 32x15"),
     ):
         arguments = {"ids": 5, "per_camera": 1, "size": (32, 16), "seed": 0} | change
-        for draw in STANDINS.values():
+        for draw in map(pkgutil.resolve_name, STANDINS.values()):
             with pytest.raises(InputError, match=expected):
                 draw(tmp_path / "new/folder", **arguments)
     assert list(tmp_path.iterdir()) == []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.conftest import CONFIGS
-from tests.engine.test_trials import card
+from tests.engine.test_trials import trial_results
 
 from cmemd.cli.main import main
 from cmemd.engine.provenance import config_sha256
@@ -35,7 +35,7 @@ def prepare(variants, metrics):
             run.folder.mkdir(parents=True, exist_ok=True)
             if metric is None:
                 continue
-            document = card(metric, config_sha256(run.cfg)) | {"per_query": "q.npz"}
+            document = trial_results(metric, config_sha256(run.cfg)) | {"per_query": "q.npz"}
             (run.folder / "waiting.json").write_text(json.dumps(document))
             arrays = {
                 "0/queries": np.arange(30).reshape(10, 3),
@@ -85,6 +85,18 @@ def test_a_failed_run_stops_no_other_is_left_out_of_the_table_and_runs_again(
     prepare(variants, {"baseline": [10.0, 20.0], "other": [30.0, 32.0]})
     assert run_all(in_turn(variants), script) == []
     assert started(output)[4:] == ["other/seed-1"]
+
+
+def test_a_file_of_the_users_is_not_overwritten(configs, script, tmp_path, capsys):
+    for name in ("table.txt", "study.png"):
+        output = tmp_path / name.partition(".")[0]
+        output.mkdir()
+        (output / name).write_text("mine")
+        words = ["ablate", "--configs", *map(str, configs), "--script", str(script)]
+        with pytest.raises(SystemExit, match="2"):
+            main([*words, "--output", str(output)])
+        assert "got a file of another kind" in capsys.readouterr().err
+        assert [path.name for path in output.iterdir()] == [name]
 
 
 def test_bad_seeds_configurations_and_jobs_are_refused(configs, script, tmp_path):

@@ -4,7 +4,7 @@ import json
 
 import pytest
 from tests.conftest import CONFIGS
-from tests.engine.test_trials import card
+from tests.engine.test_trials import trial_results
 from tests.study.test_ablation import prepare, started
 
 from cmemd.cli.main import main
@@ -25,9 +25,9 @@ def lay_out(candidates, metrics):
         (folder / "validation").mkdir(parents=True, exist_ok=True)
         if metric is not None:
             # The test identities say the opposite: a choice by them would be another one.
-            test = card(100 - metric, config_sha256(candidate.run.cfg))
+            test = trial_results(100 - metric, config_sha256(candidate.run.cfg))
             (folder / "waiting.json").write_text(json.dumps(test))
-            validation = card(metric, config_sha256(candidate.run.cfg))
+            validation = trial_results(metric, config_sha256(candidate.run.cfg))
             (folder / "validation" / "results.json").write_text(json.dumps(validation))
 
 

@@ -9,6 +9,7 @@ import cmemd.plugin  # noqa: F401  before torch and fastreid
 import numpy as np
 import pytest
 import torch
+from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from tests.conftest import CONFIGS, REPOSITORY
 from tests.export.conftest import options, save_checkpoint, tiny_config
 
@@ -81,9 +82,9 @@ def test_writes_a_folder_that_says_what_it_is(export, tmp_path):
     assert "Apache-2.0" in document["training"]["licence"]
     assert document["results"] is None
     visible, thermal = (document["channel_statistics"][m] for m in ("visible", "thermal"))
-    # 16 training identities of 3 images a camera, few of them absent: four and two cameras
-    assert 100 < visible["images"] <= 192
-    assert 60 < thermal["images"] <= 96
+    # 16 training identities of 2 images a camera, few of them absent: four and two cameras
+    assert 67 < visible["images"] <= 128
+    assert 40 < thermal["images"] <= 64
     assert visible["chroma"][0] > thermal["chroma"][2]
     assert sorted(document["files"]) == ["README.md", "weights.safetensors"]
     assert str(tmp_path) not in json.dumps(document)
@@ -208,6 +209,12 @@ def test_bad_input(export, tmp_path):
         (["--agw", "gem"], {}, "expected weights of the AGW code at"),
     ):
         assert message in refused(export, tmp_path, *words, **keys), (words, keys)
+
+
+def test_a_backbone_without_the_parts_of_a_graph(export, tmp_path, monkeypatch):
+    monkeypatch.setitem(BACKBONE_REGISTRY._obj_map, "build_own", lambda cfg: torch.nn.Identity())
+    message = refused(export, tmp_path, MODEL__BACKBONE__NAME="build_own")
+    assert "got build_own, without stems, global_stream, local_stream: give your" in message
 
 
 def test_evaluating_without_the_data_set(export, tmp_path, monkeypatch):

@@ -15,12 +15,12 @@ HELD_OUT = {
 }
 
 
-def card(folder: Path) -> dict:
+def results(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())
 
 
 def run(folder: Path) -> dict:
-    return card(folder)["run"]
+    return results(folder)["run"]
 
 
 def state(path: Path) -> dict:
@@ -67,7 +67,7 @@ def test_an_earlier_evaluation_says_that_it_is_not_the_end(train_net, tmp_path, 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    """What a step learns is beside the point here: it only has to change the network."""
+    """What a step learns does not matter here: it only has to change the network."""
     from cmemd.engine.trainer import Trainer
 
     def step(trainer) -> None:
@@ -80,7 +80,7 @@ def quick(monkeypatch):
 
 @pytest.fixture
 def scored(monkeypatch):
-    """Gives evaluations these scores, in turn; the test set's real ones stay in the card."""
+    """Gives evaluations these scores, in turn; the test set's real ones stay in the results."""
     from cmemd.engine.trainer import Trainer
 
     test = Trainer.test.__func__
@@ -124,7 +124,7 @@ def test_the_selected_checkpoint_says_so_wherever_it_is_scored(train_net, tmp_pa
     assert train_net("--eval-only", MODEL__WEIGHTS=best, OUTPUT_DIR=again)[0] == 0
     selection = {"rule": "validation", "epoch": 1, "score": 60.0}
     assert run(again)["selection"] == selection | {"final": False}
-    assert card(again)["scores"] == card(tmp_path / "out")["scores"]
+    assert results(again)["scores"] == results(tmp_path / "out")["scores"]
     early = tmp_path / "out/model_0000.pth"
     assert train_net("--eval-only", MODEL__WEIGHTS=early, OUTPUT_DIR=again)[0] == 0
     assert run(again)["selection"]["rule"] == "given"
@@ -179,10 +179,10 @@ def test_an_interrupted_evaluation_is_made_up_for(train_net, tmp_path, scored):
 
 def test_a_finished_run_is_tested_again_not_trained(train_net, tmp_path):
     assert train_net(**HELD_OUT)[0] == 0
-    before = card(tmp_path / "out")
+    before = results(tmp_path / "out")
     (tmp_path / "out/results.json").unlink()
     assert train_net("--resume", **HELD_OUT)[0] == 0
-    assert card(tmp_path / "out") == before
+    assert results(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize(
@@ -231,6 +231,6 @@ def test_an_unknown_rule(train_net, tmp_path):
 def test_flip_and_reranking_are_rows_of_their_own(train_net, tmp_path):
     keys = {"TEST__FLIP__ENABLED": True, "TEST__RERANK__ENABLED": True}
     assert train_net("--eval-only", **keys)[0] == 0
-    scores = card(tmp_path / "out")["scores"]
+    scores = results(tmp_path / "out")["scores"]
     ways = {(score["flip"], score["reranking"] is not None) for score in scores}
     assert ways == {(False, False), (False, True), (True, False), (True, True)}

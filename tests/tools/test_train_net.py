@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.conftest import CONFIGS, REPOSITORY, TINY
+from tests.processes import python
 
 
 def state(path: Path) -> dict[str, torch.Tensor]:
@@ -106,15 +107,25 @@ def test_hooks_of_fastreid_work(train_net):
     assert train_net(**keys)[0] == 0
 
 
+# `torchrun --standalone --nproc-per-node 2 tools/train_net.py`, but its workers are forked.
+TORCHRUN = """
+import runpy
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+def work():
+    runpy.run_path("tools/train_net.py", run_name="__main__")
+
+standalone = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": "test"}
+config = LaunchConfig(1, 1, 2, max_restarts=0, start_method="fork", **standalone)
+elastic_launch(config, work)()
+"""
+
+
 def test_two_processes_under_torchrun_train_one_network(datasets, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-    command += ["--nproc-per-node", "2", "tools/train_net.py"]
-    command += ["--config-file", str(CONFIGS / "demo.yml"), "OUTPUT_DIR", str(tmp_path / "out")]
-    command += [word for pair in TINY.items() for word in pair]
-    environment = os.environ | {"FASTREID_DATASETS": str(datasets), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, check=False
-    )
+    words = ["--config-file", str(CONFIGS / "demo.yml"), "OUTPUT_DIR", str(tmp_path / "out")]
+    words += [word for pair in TINY.items() for word in pair]
+    environment = {"FASTREID_DATASETS": str(datasets)}
+    done = python("-c", TORCHRUN, *words, cwd=REPOSITORY, environment=environment)
     assert done.returncode == 0, done.stderr[-2000:]
     assert (tmp_path / "out/results.json").is_file()
     assert (tmp_path / "out/model_final.pth").is_file()

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 from tests.conftest import REPOSITORY
+from tests.processes import python
 
 import cmemd.engine.trials
+from cmemd.engine.children import Children
 
 REGDB = {
     "DATASETS__NAMES": "('RegDB',)",
@@ -19,7 +21,7 @@ REGDB = {
 }
 
 
-def card(folder: Path) -> dict:
+def results(folder: Path) -> dict:
     return json.loads((folder / "results.json").read_text())
 
 
@@ -43,12 +45,12 @@ def in_process(monkeypatch) -> None:
 def test_trials_are_trained_tested_and_averaged(train_net, tmp_path):
     assert train_net("--trials", "1,2", **REGDB)[0] == 0
     out = tmp_path / "out"
-    first, second, both = card(out / "trial-1"), card(out / "trial-2"), card(out)
+    first, second, both = results(out / "trial-1"), results(out / "trial-2"), results(out)
     assert [score["protocol"] for score in both["scores"]] == ["regdb-v2t", "regdb-t2v"]
     for one, two, mean in zip(first["scores"], second["scores"], both["scores"], strict=True):
-        figures = [one["mean"]["rank1"], two["mean"]["rank1"]]
-        assert mean["per_trial"]["rank1"] == figures
-        assert mean["mean"]["rank1"] == pytest.approx(sum(figures) / 2)
+        metrics = [one["mean"]["rank1"], two["mean"]["rank1"]]
+        assert mean["per_trial"]["rank1"] == metrics
+        assert mean["mean"]["rank1"] == pytest.approx(sum(metrics) / 2)
         assert mean["trials"] == 2
     for number, document in (("1", first), ("2", second)):
         assert document["run"]["dataset"]["trial"] == int(number)
@@ -88,9 +90,13 @@ def test_a_missing_split_stops_all_of_them(train_net, tmp_path, datasets, monkey
 
 
 def test_a_trial_has_a_process_of_its_own(train_net, tmp_path, monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    def run(self, words):
+        assert words[0] == sys.executable
+        return python(*words[1:]).returncode
+
+    monkeypatch.setattr(Children, "run", run)
     assert train_net("--trials", "3", **REGDB)[0] == 0
-    assert card(tmp_path / "out")["run"]["trials"]["3"]["dataset"]["trial"] == 3
+    assert results(tmp_path / "out")["run"]["trials"]["3"]["dataset"]["trial"] == 3
 
 
 def test_other_data_sets_have_no_trials(train_net, tmp_path):
@@ -110,4 +116,4 @@ def test_a_checkpoint_of_one_trial_is_not_tested_on_another(train_net, tmp_path)
     assert "regdb trial 1" in message
     assert not (tmp_path / "again").exists()
     assert train_net("--eval-only", **keys, DATASETS__REGDB__TRIAL=1)[0] == 0
-    assert card(tmp_path / "again")["run"]["leak_guard"]["outcome"] == "clean"
+    assert results(tmp_path / "again")["run"]["leak_guard"]["outcome"] == "clean"

@@ -2,6 +2,9 @@
 
 import sys
 
-from cmemd.cli.main import main
+try:
+    from cmemd.cli.main import main
+except KeyboardInterrupt:  # before anything of ours could take it
+    sys.exit(130)
 
 sys.exit(main())

@@ -97,8 +97,8 @@ def _provide_torch_six() -> None:
 def _import_torchvision() -> None:
     """torchvision refuses to import where its compiled operators do not load.
 
-    So it is with its PyPI wheel beside a CPU build of torch. fast-reid needs its transforms alone,
-    so the schemas of the operators that the import looks up are declared, without a kernel.
+    This happens with its PyPI wheel and a CPU build of torch. fast-reid needs only its transforms.
+    So this function declares the operators that the import looks up, without a kernel.
     Goes away when torchvision imports without its operators.
     """
     schema = "{}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
@@ -215,8 +215,8 @@ def _count_frozen_steps() -> None:
 def _survive_failed_compilation() -> None:
     """ReidEvaluator compiles an extension with ``make`` and ends the process where it cannot.
 
-    It takes ``python3`` from PATH, Cython and a C compiler for granted. Its ranking has a Python
-    version too, so where compiling fails that is used. Goes away when fast-reid does so itself.
+    It needs ``python3`` on PATH, Cython and a C compiler. Its ranking has a Python version too,
+    which this function uses where compiling fails. Goes away when fast-reid does so itself.
     """
     from fastreid.evaluation import reid_evaluation
 
@@ -245,8 +245,8 @@ def _survive_failed_compilation() -> None:
 def _print_an_iteration_once() -> None:
     """Runs of one or two iterations end in a division by zero in fast-reid's console writer.
 
-    It is asked to write after the last step and again after the epoch, and before the third
-    iteration it divides by the iterations in between. Goes away when fast-reid guards that.
+    The trainer calls it after the last step and again after the epoch. Before the third iteration
+    it divides by the iterations in between. Goes away when fast-reid guards that.
     """
     from fastreid.utils.events import CommonMetricPrinter, get_event_storage
 

@@ -22,7 +22,7 @@ __all__ = ["add_cmemd_config", "default_config", "load_config"]
 
 
 def add_cmemd_config(cfg: CfgNode) -> None:
-    """Adds this plugin's keys, with their defaults, to a fast-reid configuration, in place."""
+    """Add this plugin's keys, with their defaults, to a fast-reid configuration, in place."""
     # Seed of all random numbers; -1 draws one, which the run's record and results name [C]. On one
     # CPU the same seed repeats a run bit by bit, interrupted or not, with any NUM_WORKERS. Other
     # numbers of processes or threads see the same batches, but add up in another order.
@@ -46,7 +46,7 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.MODEL.HEADS.TEST_ACCUMULATED = False
 
     # ---- Losses ---------------------------------------------------------------------------
-    # Draws the modalities of each identity together, on every feature of every granularity.
+    # Pulls the modalities of each identity together, on every feature of every granularity.
     cfg.MODEL.LOSSES.ALIGN = CfgNode()
     # "cm_emd", optimal transport [P]. In its place [C]: "none"; pairs weighted by another plan:
     # "uniform", "sinkhorn", "affinity"; or whole clouds compared: "centre", "kl", "mmd".
@@ -107,7 +107,7 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # ---- Solver ---------------------------------------------------------------------------
     # Which checkpoint is scored on the test set at the end [C]. "last": the last one. "validation":
     # the best on held-out training identities, scored on the test set once. "best_on_test": the
-    # best on the test set, fast-reid's habit; its figures are biased upwards.
+    # best on the test set, fast-reid's habit; its metrics are biased upwards.
     cfg.SOLVER.SELECTION = "last"
     # Minutes between checkpoints, beside those of CHECKPOINT_PERIOD; 0 for none. The next
     # checkpoint replaces such a one [C].
@@ -116,7 +116,7 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # ---- Test -----------------------------------------------------------------------------
     # What is reported; SOLVER.SELECTION compares (Rank-1 + mAP) / 2 under the first [C].
     cfg.TEST.PROTOCOLS = ("sysu-all-1shot", "sysu-indoor-1shot")
-    # Gallery draw: "official" (needs exp/rand_perm_cam.mat), "python", or "auto": the official one
+    # Gallery sampling: "official" (needs exp/rand_perm_cam.mat), "python", or "auto": official
     # where its file is there [C].
     cfg.TEST.DRAW = "auto"
     # Number of queries in OUTPUT_DIR/ranked_gallery.png; 0 for no picture [C].
@@ -135,7 +135,7 @@ def default_config() -> CfgNode:
 
 
 def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> CfgNode:
-    """A frozen configuration: fast-reid's defaults, ours, a yaml with its bases, then overrides.
+    """Return a frozen configuration: fast-reid's defaults, ours, a yaml's, then overrides.
 
     A value takes the type of its key's default. A whole number may stand for a float, a list for a
     tuple. Ranges are the business of ``cmemd.engine.setup``.
@@ -145,7 +145,7 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> Cfg
         opts: KEY VALUE pairs, flat.
 
     Raises:
-        InputError: for a missing or malformed file, an unknown key or a value of a wrong type.
+        InputError: a missing or malformed file, an unknown key or a value of a wrong type.
     """
     cfg = default_config()
     if config_file and not Path(config_file).is_file():

@@ -10,20 +10,23 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from cmemd.errors import InputError
+from cmemd.errors import InputError, exhausted, reason
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
+    "check_output",
+    "document_sha256",
     "file_sha256",
     "load_tensors",
     "one_writer",
@@ -31,22 +34,25 @@ __all__ = [
     "whole_file",
     "whole_folder",
     "write_figure",
+    "write_output",
     "write_whole",
 ]
 
 _CHUNK = 2**20
+_MARKED = 4096  # bytes at a file's start in which its mark lies
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a temporary name beside a file; at the end the file takes its place.
 
-    A reader never sees half of the file. If writing fails, nothing is left.
+    A reader never sees half of the file. If writing fails, nothing is left. The temporary name is
+    new, and carries the process's id.
 
     Raises:
         OSError: the file cannot be moved into place.
     """
-    unfinished = _unfinished(path)
+    unfinished = _new_file(path)
     try:
         yield unfinished
         os.replace(unfinished, path)
@@ -70,7 +76,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(
-        dir=path.parent, prefix=f".{path.name}.", suffix=".tmp", ignore_cleanup_errors=True
+        dir=path.parent,
+        prefix=f".{path.name}.{os.getpid()}.",
+        suffix=".tmp",
+        ignore_cleanup_errors=True,
     ) as place:
         unfinished = Path(place, path.name)
         unfinished.mkdir()  # with the usual permissions; the temporary folder's are private
@@ -126,6 +135,50 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
         ) from error
 
 
+def check_output(path: Path | str, mark: bytes) -> None:
+    """Raise unless an output that a user names is new, or a file that this package wrote.
+
+    Args:
+        path: the output.
+        mark: bytes near the start of each file of this kind that this package writes.
+
+    Raises:
+        InputError: another file, a folder or a link is there.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        return
+    try:
+        plain = path.is_file() and not path.is_symlink()
+        if plain:
+            with path.open("rb") as file:
+                if mark in file.read(_MARKED):
+                    return
+        there = "a file of another kind" if plain else "a link, a folder or a device"
+    except OSError as error:
+        there = f"a file that cannot be read ({error.strerror})"
+    raise InputError(
+        f"a new file, or one that the same command wrote, at {path}",
+        there,
+        "name another file, or move that one away",
+    )
+
+
+def write_output(path: Path | str, content: bytes | memoryview, mark: bytes) -> None:
+    """Write a file that a user names, whole or not at all; replace only what this package wrote.
+
+    Args:
+        path: the file.
+        content: with the mark near its start.
+        mark: see ``check_output``.
+
+    Raises:
+        InputError: another file is there, or the folder cannot be written to.
+    """
+    check_output(path, mark)
+    write_whole(Path(path), content)
+
+
 def write_figure(figure: "Figure", path: Path | str) -> None:
     """Write a matplotlib figure as a PNG file, whole or not at all.
 
@@ -148,6 +201,19 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
+def document_sha256(document: Mapping[str, Any]) -> str:
+    """Return the SHA-256 in hex of a JSON document, without its entry ``document_sha256``.
+
+    Spaces and the order of entries do not matter.
+
+    Raises:
+        ValueError: the document holds NaN or infinity, which JSON has not.
+    """
+    rest = {name: value for name, value in document.items() if name != "document_sha256"}
+    text = json.dumps(rest, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def load_tensors(path: Path | str, what: str, remedy: str) -> Any:
     """Return the content of a PyTorch file; code in it is never run.
 
@@ -158,18 +224,25 @@ def load_tensors(path: Path | str, what: str, remedy: str) -> Any:
 
     Raises:
         InputError: the file is missing, truncated or not a PyTorch file.
+        OSError, MemoryError: the machine ran out of memory or open files.
     """
     import torch  # slow to import, and most users of this module need no tensors
 
+    from cmemd.paths import check_input  # which needs this module
+
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{what} at {path}", "no file", remedy)
+    check_input(path, what, remedy)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001  unpickling fails in many ways; all mean bad bytes
-        raise InputError(
-            f"{what} at {path}", f"a truncated or other file ({type(error).__name__})", remedy
-        ) from None
+    except Exception as error:  # unpickling fails in many ways; nearly all mean bad bytes
+        if exhausted(error):
+            raise
+        got = f"a truncated or other file ({type(error).__name__})"
+        if isinstance(error, OSError):
+            got = reason(error)
+        raise InputError(f"{what} at {path}", got, remedy) from None
 
 
 def schema_problem(document: Any, schema: Path) -> str | None:
@@ -192,5 +265,10 @@ def _validator(schema: Path) -> Any:
     return jsonschema.Draft202012Validator(json.loads(schema.read_text(encoding="utf-8")))
 
 
-def _unfinished(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def _new_file(path: Path) -> Path:
+    """Make an empty file with a temporary name that nothing else has, beside a file."""
+    for number in count():
+        new = path.with_name(f".{path.name}.{os.getpid()}.{number}.tmp")
+        with contextlib.suppress(FileExistsError), new.open("xb"):
+            return new
+    raise AssertionError("numbers do not end")

@@ -28,7 +28,7 @@ _REGISTERED: tuple[tuple[Registry, object], ...] = (
 
 
 def register() -> None:
-    """Adds what is not there yet; fast-reid's registries refuse a name twice."""
+    """Add what is not there yet; fast-reid's registries refuse a name twice."""
     for registry, entry in _REGISTERED:
         try:
             registry.get(entry.__name__)

@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 from scipy.io import savemat
@@ -30,6 +32,8 @@ def test_malformed_text_is_refused(tmp_path):
         ("1,two", "got 'two'"),
         ("1,-2", "got '-2'"),
         ("1,²", "got '²'"),
+        ("1," + "9" * 5000, "got '9999"),
+        ("1,\0", r"got '.x00'"),
         ("0,1", "different identities of at least 1 .* the least 0: "),
         ("1,2,1", "got 3 numbers, 2 different"),
     ):
@@ -50,6 +54,13 @@ def test_matlab_files_of_another_structure_are_refused(tmp_path):
         savemat(tmp_path / "train_id.mat", content)
         with pytest.raises(InputError, match=message):
             read_ids(tmp_path, "train_id")
+
+
+def test_no_reader_waits_for_a_list_that_is_a_pipe(tmp_path):
+    for suffix in (".txt", ".mat"):
+        os.mkfifo(tmp_path / f"train_id{suffix}")
+    with pytest.raises(InputError, match=r"train_id.txt or train_id.mat .*, got neither: copy"):
+        read_ids(tmp_path, "train_id")
 
 
 def test_missing_list_and_unknown_name_are_refused(tmp_path):

@@ -5,12 +5,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cmemd.study.ablation import Variant
+    from cmemd.study.weight_search import Candidate
 
 __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "train and test several configurations over several seeds, and compare them"
 
+_REPORTS = {"table.txt": b"Variant", "search.txt": b"Variant", "study.png": b"\x89PNG"}
 _QUICK = ("SOLVER.MAX_EPOCH", "1", "TEST.EVAL_PERIOD", "1")
 
 
@@ -67,10 +71,11 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         InputError: see ``plan_study`` and ``plan_search``; or no such script.
     """
-    from cmemd.engine.runs import run_all
     from cmemd.errors import InputError
-    from cmemd.study.ablation import check_seeds, in_turn, plan_study
-    from cmemd.study.weight_search import chosen_weights, plan_search, search_table
+    from cmemd.files import check_output, one_writer
+    from cmemd.paths import check_place
+    from cmemd.study.ablation import check_seeds, plan_study
+    from cmemd.study.weight_search import chosen_weights, plan_search
 
     if not args.script.is_file():
         raise InputError(
@@ -78,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
             "no such file",
             "start this command in the checkout's folder, or name the script with --script",
         )
+    if args.jobs < 1:
+        raise InputError("--jobs of at least 1", args.jobs, "leave it out for one at a time")
     for config in args.configs:
         if config.suffix not in (".yml", ".yaml"):
             raise InputError(
@@ -101,6 +108,21 @@ def run(args: argparse.Namespace) -> int:
         return plan_study(ready, seeds, args.output, opts, weights) if ready else []
 
     planned()  # raises for bad input before any work
+    for name, mark in _REPORTS.items():
+        check_place(args.output / name)
+        check_output(args.output / name, mark)
+    args.output.mkdir(parents=True, exist_ok=True)
+    with one_writer(args.output):
+        return _run_and_compare(args, candidates, planned)
+
+
+def _run_and_compare(
+    args: argparse.Namespace, candidates: "list[Candidate]", planned: "Callable[[], list[Variant]]"
+) -> int:
+    from cmemd.engine.runs import run_all
+    from cmemd.study.ablation import in_turn
+    from cmemd.study.weight_search import search_table
+
     failed = run_all([candidate.run for candidate in candidates], args.script, args.jobs)
     if candidates:
         _report(search_table(candidates), args.output / "search.txt")

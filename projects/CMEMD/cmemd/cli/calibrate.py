@@ -44,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="matches that a search lists; default: %(default)s",
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        metavar="F.json",
+        help="write the thresholds, with what they belong to, for --threshold of cmemd search",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -51,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
 
     Raises:
         InputError: a file holds no embeddings, the files are of two models, an identity is missing,
-            probes are also in the gallery, or the probes are too few for the rate.
+            an image is there twice, the probes are too few for the rate, no threshold keeps the
+            rate, or the output is another file.
     """
     import dataclasses
     import itertools
@@ -60,10 +67,15 @@ def run(args: argparse.Namespace) -> int:
     from tabulate import tabulate
 
     from cmemd.evaluation.open_set import calibrate, open_set_scores
+    from cmemd.evaluation.thresholds import PairThreshold, check_thresholds, write_thresholds
 
+    if args.top < 1:
+        raise InputError("--top of at least 1", args.top, "leave it out for 10")
+    if args.output:
+        check_thresholds(args.output)
     probes, gallery = _read(args.probes), _read(args.gallery)
     _check(probes, gallery)
-    results = []
+    results, thresholds = [], []
     for pair in itertools.product(*(sorted(set(side["modality"])) for side in (probes, gallery))):
         (these, ids), (rows, row_ids) = (
             (side["vector"][chosen], side["identity"][chosen])
@@ -72,15 +84,21 @@ def run(args: argparse.Namespace) -> int:
         )
         scores = open_set_scores(these, ids, rows, row_ids)
         done = calibrate(scores, ids, args.fpir, args.top)
-        results.append({"probes": pair[0], "gallery": pair[1], **dataclasses.asdict(done)})
+        facts = {**dataclasses.asdict(done), "top": args.top}
+        results.append({"probes": pair[0], "gallery": pair[1], "candidates": len(rows), **facts})
+        of = PairThreshold(*pair, len(rows), args.fpir, facts.pop("threshold"))
+        thresholds.append((of, facts))
+    if args.output:
+        write_thresholds(args.output, probes["model"][0], thresholds)
     if args.json:
         print(json.dumps(results, indent=2))
         return 0
-    headers = ["probes", "gallery", "threshold", "FPIR", "FNIR", "mated", "non-mated"]
+    headers = ["probes", "gallery", "candidates", "threshold", "FPIR", "FNIR", "mated", "non-mated"]
     table = [
         (
             result["probes"],
             result["gallery"],
+            result["candidates"],
             f"{result['threshold']:.6f}",
             _rate(result["fpir"], result["fpir_interval"]),
             _rate(result["fnir"], result["fnir_interval"]),
@@ -90,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
         for result in results
     ]
     print(tabulate(table, headers, disable_numparse=True))
+    if args.output:
+        print(f"wrote {args.output}")
     return 0
 
 
@@ -113,6 +133,8 @@ def _read(paths: Sequence[Path]) -> "dict[str, np.ndarray]":
 
 
 def _check(probes: "dict[str, np.ndarray]", gallery: "dict[str, np.ndarray]") -> None:
+    import numpy as np
+
     models = {*probes["model"], *gallery["model"]}
     if len(models) > 1:
         raise InputError(
@@ -125,6 +147,15 @@ def _check(probes: "dict[str, np.ndarray]", gallery: "dict[str, np.ndarray]") ->
                 f"an identity for every image of the {name}",
                 f"{len(unknown)} without, such as {unknown[0]}",
                 "embed them with a list or a --pattern that gives identities",
+            )
+        if not len(side["path"]):
+            raise InputError(f"embeddings as {name}", "none", "name files that have some")
+        paths, times = np.unique(side["path"], return_counts=True)
+        if len(twice := paths[times > 1]):
+            raise InputError(
+                f"each image of the {name} once",
+                f"{len(twice)} more often, such as {twice[0]}",
+                "name each file and each image once",
             )
     both = set(probes["path"]) & set(gallery["path"])
     if both:

@@ -1,6 +1,7 @@
 """``cmemd compare``: results files side by side."""
 
 import argparse
+import os
 from pathlib import Path
 
 from cmemd.errors import InputError
@@ -19,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--names",
         nargs="+",
         metavar="NAME",
-        help="one name per file; default: its folder, or its path where folders share a name",
+        help="one name per file, each another; default: its folder, or its path where folders "
+        "share a name",
     )
 
 
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _default_names(paths: list[Path]) -> list[str]:
-    folders = [path.resolve().parent.name for path in paths]
+    folders = [Path(os.path.realpath(path)).parent.name for path in paths]
     return [
         folder if folders.count(folder) == 1 else str(path)
         for folder, path in zip(folders, paths, strict=True)

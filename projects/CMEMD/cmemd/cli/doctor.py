@@ -2,9 +2,10 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 
-from cmemd.data.layouts import LAYOUTS
+from cmemd.doctor import EXAMINERS
 from cmemd.errors import InputError
 
 __all__ = ["HELP", "add_arguments", "run"]
@@ -15,9 +16,23 @@ HELP = "examine a copy of a data set: exit status 0 if it is usable, 1 if not"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--layout", required=True, choices=LAYOUTS, help="data set whose folders are expected"
+        "--layout", required=True, choices=EXAMINERS, help="data set whose folders are expected"
     )
     parser.add_argument("--root", required=True, type=Path, help="the data set's own folder")
+    parser.add_argument(
+        "--write-sums",
+        type=Path,
+        metavar="FILE",
+        help="write the SHA-256 of each image and list, if the copy is usable; sha256sum -c reads "
+        "it too",
+    )
+    parser.add_argument(
+        "--sums",
+        type=Path,
+        metavar="FILE",
+        help="report each file that changed since FILE was written, which decoding cannot always "
+        "tell: a changed byte of a JPEG may give another valid picture",
+    )
     parser.add_argument(
         "--json", type=Path, metavar="OUT", help="also write all findings, with every case, to OUT"
     )
@@ -27,18 +42,33 @@ def run(args: argparse.Namespace) -> int:
     """Print counts and findings; return 0 if the data set is usable, 1 if not.
 
     Raises:
-        InputError: for a root that is no folder, or a JSON file that cannot be written.
+        InputError: a root that is no folder, checksums that cannot be read, or a file that
+            cannot be written.
     """
     from cmemd.doctor import examine  # imports Pillow and NumPy, which slow every command's start
+    from cmemd.doctor.sums import format_sums, read_sums
+    from cmemd.files import write_whole
 
+    new = args.write_sums
+    if new and (os.path.lexists(new) or not new.parent.is_dir()):
+        raise InputError(
+            "a new file in an existing folder for --write-sums",
+            new,
+            "make its folder, or name another file",
+        )
     if args.json and (args.json.is_dir() or not args.json.parent.is_dir()):
         raise InputError(
             "a file in an existing folder for --json",
             args.json,
             "make its folder, or name a file",
         )
-    report = examine(args.layout, args.root)
+    report = examine(args.layout, args.root, read_sums(args.sums) if args.sums else None)
     print(report.to_text())
     if args.json:
-        args.json.write_text(json.dumps(report.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_whole(args.json, (json.dumps(report.to_dict(), indent=2) + "\n").encode())
+    if new and report.usable:
+        write_whole(new, format_sums(report.digests).encode("utf-8", "surrogateescape"))
+        print(f"{len(report.digests):,} checksums in {new}")
+    elif new:
+        print("no checksums written: they would certify this copy")
     return 0 if report.usable else 1

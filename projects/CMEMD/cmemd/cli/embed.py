@@ -1,14 +1,17 @@
 """``cmemd embed``: embed images into a gallery or a file."""
 
 import argparse
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
+
+from cmemd.data.image_files import Tally, shown
+from cmemd.errors import InputError
 
 if TYPE_CHECKING:
+    from cmemd.gallery.embedding import Done
     from cmemd.inference import Predictor
 
-__all__ = ["HELP", "add_arguments", "add_model", "report_skipped", "run"]
+__all__ = ["HELP", "add_arguments", "add_model", "report_skipped", "report_tally", "run"]
 
 HELP = "embed images into a gallery or a file"
 
@@ -20,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images",
         required=True,
         metavar="DIR|LIST|GLOB",
-        help="folder with subfolders; list .txt (one path per line) or .csv (path, identity, "
-        "camera, time); glob in quotes",
+        help="folder with subfolders; list .txt (one path per line, # for comments) or .csv (path, "
+        "identity, camera, time); glob in quotes; what is left out is counted and named",
     )
     parser.add_argument(
         "--pattern",
@@ -29,19 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=r"take labels from the path, for example 'cam(?P<camera>\d+)/(?P<identity>\d+)/'",
     )
     to = parser.add_mutually_exclusive_group(required=True)
-    to.add_argument("--gallery", metavar="G", help="gallery to which new images are added")
+    to.add_argument(
+        "--gallery", metavar="G", help="gallery, to which new and changed images are added"
+    )
     to.add_argument(
         "--output",
         type=Path,
         metavar="F",
-        help="write a .parquet file, or an .npz file, which needs all rows in memory; the next run "
+        help="write a .parquet or .npz file, or add to one that this command wrote; the next run "
         "continues an interrupted one from F.unfinished",
     )
     parser.add_argument(
         "--on-corrupt",
         choices=["skip", "raise"],
         default="skip",
-        help="list and skip images that cannot be read, or stop; default: %(default)s",
+        help="list and skip images that cannot be read or found, or stop at the first; default: "
+        "%(default)s",
     )
     parser.add_argument(
         "--strict", action="store_true", help="refuse images that look like the other modality"
@@ -64,23 +70,34 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Embed new images, print how many, and return the exit status.
+    """Embed new and changed images, print how many, and return the exit status.
 
     Raises:
-        InputError: the model, images or labels are missing, the gallery is another model's, or the
-            disk is full.
+        InputError: the model, images or labels are missing, no image can be read, the gallery or
+            the file is another model's or another program's, or the disk is full.
     """
     from cmemd.data.modality import Modality
-    from cmemd.gallery.embedding import embed_chunks, not_in_gallery, relabelled
-    from cmemd.gallery.embeddings_file import check_suffix, write_embeddings
-    from cmemd.gallery.sources import find_sources
+    from cmemd.gallery.embedding import update_gallery
+    from cmemd.gallery.embeddings_file import check_suffix, own_model
+    from cmemd.gallery.sources import find_sources, given_labels
     from cmemd.gallery.table import create_gallery
+    from cmemd.gallery.unfinished import unfinished_gallery, write_in_order
     from cmemd.inference.predictor import Predictor
 
+    before = None
     if args.output:
         check_suffix(args.output)
+        if args.output.exists() or args.output.is_symlink():
+            before = own_model(args.output)
     modality = Modality[args.modality.upper()]
-    sources = find_sources(args.images, args.pattern)
+    tally = Tally()
+    sources = find_sources(args.images, args.pattern, tally)
+    report_tally(tally)
+    if args.on_corrupt == "raise" and (faults := tally.faults()):
+        raise InputError(
+            f"only images at {args.images}", faults, "restore them, or leave out --on-corrupt raise"
+        )
+    given = given_labels(args.images, args.pattern)
     predictor = Predictor(
         args.model,
         device=args.device,
@@ -88,27 +105,54 @@ def run(args: argparse.Namespace) -> int:
         strict=args.strict,
         on_corrupt=args.on_corrupt,
     )
+    if before not in (None, predictor.digest):
+        raise InputError(
+            f"embeddings of model {before[:16]}, as in {args.output}",
+            f"model {predictor.digest[:16]}",
+            "name that model, or another file",
+        )
+    if args.gallery:
+        with create_gallery(args.gallery, predictor.digest, predictor.size) as gallery:
+            done = update_gallery(gallery, predictor, sources, modality, given)
+            report_skipped(predictor)
+            _check_some(done, predictor, args.images)
+            print(f"{done.added} embeddings added to {args.gallery}, {done}; {len(gallery)} in all")
+        return 0
     # A run to a file commits to this gallery, so that the next run can continue it.
-    unfinished = args.output and args.output.with_name(f"{args.output.name}.unfinished")
-    with create_gallery(unfinished or args.gallery, predictor.digest, predictor.size) as gallery:
-        new = not_in_gallery(sources, gallery, modality)
-        added = sum(gallery.add(rows) for rows in embed_chunks(predictor, new, modality))
+    with unfinished_gallery(args.output, predictor.digest, predictor.size) as gallery:
+        done = update_gallery(gallery, predictor, sources, modality, given)
         report_skipped(predictor)
-        if args.output:
-            rows = write_embeddings(relabelled(gallery, sources, modality), args.output)
-            shutil.rmtree(unfinished, ignore_errors=True)
-            print(f"{rows} embeddings in {args.output}, {rows - added} from an interrupted run")
-        else:
-            print(
-                f"{added} embeddings added to {args.gallery}, which had {len(sources) - len(new)} "
-                f"of these images before; {len(gallery)} in all"
-            )
+        rows = write_in_order(gallery, [source.path for source in sources], args.output)
+    _check_some(done, predictor, args.images)
+    print(f"{rows} embeddings in {args.output}: {done.added} added, {done}")
     return 0
 
 
-def report_skipped(predictor: "Predictor") -> None:
-    """Print the images that could not be read."""
+def _check_some(done: "Done", predictor: "Predictor", images: str) -> None:
+    """Raise if images were named and none of them could be read."""
+    if predictor.skipped and not (done.added or done.changed or done.relabelled or done.unchanged):
+        raise InputError(
+            f"embeddings of {images}",
+            "no readable image",
+            "see the list above, and fix the images",
+        )
+
+
+def report_tally(tally: Tally, file: TextIO | None = None) -> None:
+    """Print what a search for images left out; ``file`` is stdout by default."""
+    for line in tally.lines():
+        print(line, file=file)
+
+
+def report_skipped(predictor: "Predictor", file: TextIO | None = None) -> None:
+    """Print the images that could not be read, and what is ignored of others.
+
+    Args:
+        predictor: has read the images.
+        file: to print to; stdout by default.
+    """
     for path, reason in predictor.skipped:
-        print(f"skipped {path}: {reason}")
+        print(shown(f"skipped {path}: {reason}"), file=file)
     if predictor.skipped:
-        print(f"{len(predictor.skipped)} images skipped")
+        print(f"{len(predictor.skipped)} images skipped", file=file)
+    report_tally(predictor.noted, file)

@@ -8,9 +8,23 @@ from cmemd.errors import InputError
 if TYPE_CHECKING:
     from lancedb.expr import Expr
 
+    from cmemd.gallery.table import Gallery
+
 __all__ = ["HELP", "add_arguments", "run"]
 
-HELP = "show a gallery, remove rows from it, index or compact it"
+HELP = "show or check a gallery, remove rows from it, index or compact it"
+
+_SHOWN = 20  # faults of a kind that are named
+_KINDS = {
+    "unreadable": "parts that cannot be read",
+    "vector": "rows whose vector is not of unit length",
+    "checksum": "rows that have changed since they were written",
+    "modality": "rows of an unknown modality",
+    "model": "rows of another model",
+    "duplicate": "paths that are there twice",
+    "index": "faults of the index: build it again with cmemd gallery index",
+    "version": "versions of the gallery that are gone",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="action")
     for name, text in {
         "info": "show counts, time span, index and bytes",
+        "check": "read all rows; check vectors, checksums, labels and index; exit with 0 or 1",
         "remove": "remove the rows that fit all given options; compact deletes them from disk",
         "index": "build the approximate index of a large gallery again",
         "compact": "delete removed rows, old versions and leftovers from disk",
@@ -52,6 +67,8 @@ def run(args: argparse.Namespace) -> int:
     with open_gallery(args.gallery, alone=args.action == "compact") as gallery:
         if args.action == "info":
             _print_info(gallery.info(), args.json)
+        elif args.action == "check":
+            return _check(gallery)
         elif args.action == "remove":
             print(f"{gallery.remove(where)} rows removed, {len(gallery)} left")
         elif args.action == "compact":
@@ -64,18 +81,39 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _check(gallery: "Gallery") -> int:
+    """Print the faults of a gallery by their kinds; return 1 if there are any."""
+    from collections import Counter
+
+    faults: Counter[str] = Counter()
+    for kind, name in gallery.check():
+        faults[kind] += 1
+        if faults[kind] <= _SHOWN:
+            print(f"{kind}: {name}")
+    if not faults:
+        print(f"{len(gallery)} rows, nothing wrong")
+        return 0
+    for kind, number in faults.items():
+        print(f"{number} {_KINDS[kind]}")
+    print("remove these rows, and embed their images again; or restore the gallery from a copy")
+    return 1
+
+
 def _where(args: argparse.Namespace) -> "Expr":
     import os
 
     from cmemd.gallery.sources import parse_time
     from cmemd.gallery.table import row_filter
 
+    since, until = (text and parse_time(text) for text in (args.after, args.before))
+    if since and until and since >= until:
+        raise InputError("--after before --before", f"{args.after} and {args.before}", "swap them")
     where = row_filter(
         paths=[spelt for path in args.path for spelt in (path, os.path.abspath(path))],
         identities=args.identity,
         cameras=args.camera,
-        since=parse_time(args.after) if args.after else None,
-        until=parse_time(args.before) if args.before else None,
+        since=since,
+        until=until,
     )
     if where is None:
         raise InputError(

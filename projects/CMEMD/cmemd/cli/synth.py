@@ -1,10 +1,11 @@
 """``cmemd synth``: draw a stand-in data set."""
 
 import argparse
+import pkgutil
 import re
 
-from cmemd.data.layouts import LAYOUTS
-from cmemd.errors import InputError
+from cmemd.errors import InputError, printable
+from cmemd.standin import STANDINS
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -14,7 +15,7 @@ HELP = "draw a stand-in data set in a genuine layout"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     parser.add_argument(
-        "--layout", required=True, choices=LAYOUTS, help="data set whose folders are imitated"
+        "--layout", required=True, choices=STANDINS, help="data set whose folders are imitated"
     )
     parser.add_argument("--root", required=True, help="the data set's own folder, to be made")
     parser.add_argument("--ids", type=int, default=100, help="number of people (default: 100)")
@@ -32,20 +33,19 @@ def run(args: argparse.Namespace) -> int:
     """Draw the data set; return the exit status.
 
     Raises:
-        InputError: for a malformed --size, or what the drawing raises.
+        InputError: a malformed --size, or what the drawing raises.
     """
-    from cmemd.standin import STANDINS
-
-    size = re.fullmatch(r"(\d+)x(\d+)", args.size)
+    size = re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", args.size)
     if size is None:
         raise InputError("--size as HxW", repr(args.size), "write it as in 144x72")
     height, width = map(int, size.groups())
-    STANDINS[args.layout](
+    draw = pkgutil.resolve_name(STANDINS[args.layout])
+    draw(
         args.root,
         ids=args.ids,
         per_camera=args.per_camera,
         size=(height, width),
         seed=args.seed,
     )
-    print(f"drew {args.ids} people into {args.root}")
+    print(f"drew {args.ids} people into {printable(args.root)}")
     return 0

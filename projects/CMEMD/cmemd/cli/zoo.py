@@ -24,12 +24,11 @@ def run(args: argparse.Namespace) -> int:
     """Write the page and return the exit status.
 
     Raises:
-        InputError: the index cannot be read, or the page cannot be written.
+        InputError: the index cannot be read, or the page cannot be written, or is another file.
     """
-    from cmemd.files import write_whole
-    from cmemd.inference.zoo import INDEX, read_zoo, zoo_page
+    from cmemd.inference.zoo import INDEX, read_zoo, write_zoo_page
 
     entries = read_zoo(args.index or INDEX)
-    write_whole(args.output, zoo_page(entries).encode())
+    write_zoo_page(entries, args.output)
     print(f"wrote {len(entries)} models to {args.output}")
     return 0

@@ -8,7 +8,7 @@ from fastreid.data.datasets import DATASET_REGISTRY
 
 from cmemd.data.items import ImageItem
 from cmemd.data.layouts import LAYOUTS
-from cmemd.errors import InputError
+from cmemd.errors import InputError, reason
 
 __all__ = ["build_dataset", "held_out", "items_under_test", "test_dataset", "train_dataset"]
 
@@ -17,7 +17,7 @@ def build_dataset(cfg, name: str):
     """Return a registered data set, built with the options of its own config node, if any.
 
     Raises:
-        InputError: for an unknown name, a data set without modalities, or what the data set raises.
+        InputError: an unknown name, a data set without modalities, or what the data set raises.
     """
     options = {k.lower(): v for k, v in getattr(cfg.DATASETS, name.upper(), {}).items()}
     try:
@@ -38,7 +38,9 @@ def build_dataset(cfg, name: str):
         )
     except RuntimeError as error:  # fast-reid's own data sets raise it for a missing folder
         raise InputError(
-            f"a complete data set {name!r}", error, "complete the copy, or set FASTREID_DATASETS"
+            f"a complete data set {name!r}",
+            reason(error),
+            "complete the copy, or set FASTREID_DATASETS",
         ) from None
     if not data.train or not hasattr(data.train[0], "modality"):
         raise _without_modality(name)
@@ -57,7 +59,7 @@ def train_dataset(cfg) -> str:
     """Return the name of the data set to train on.
 
     Raises:
-        InputError: for more or fewer than one.
+        InputError: more or fewer than one.
     """
     return _only(cfg, "NAMES", "train on one: identities of several would share their numbers")
 
@@ -66,7 +68,7 @@ def test_dataset(cfg) -> str:
     """Return the name of the data set under test.
 
     Raises:
-        InputError: for more or fewer than one.
+        InputError: more or fewer than one.
     """
     return _only(cfg, "TESTS", "test on one: several would share TEST.PROTOCOLS and results.json")
 
@@ -83,7 +85,7 @@ def items_under_test(cfg, data, split: str) -> list[ImageItem]:
     """Return the images of a split, "test" or "validation".
 
     Raises:
-        InputError: for a validation split without identities.
+        InputError: a validation split without identities.
     """
     if split == "test":
         return data.query + data.gallery

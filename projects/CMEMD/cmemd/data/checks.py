@@ -1,15 +1,27 @@
 """Check a copy of a data set, and hold identities out for validation; used by every builder."""
 
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cmemd.data.image_files import Reason, Tally
 from cmemd.data.items import ImageItem
+from cmemd.data.layouts.index_files import IndexEntry
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 
-__all__ = ["check_both_modalities", "check_disjoint", "find_folder", "hold_out"]
+__all__ = [
+    "check_both_modalities",
+    "check_disjoint",
+    "find_folder",
+    "hold_out",
+    "log_left_out",
+    "once_each",
+]
+
+_logger = logging.getLogger(__name__)
 
 
 def find_folder(name: str, root: str | os.PathLike, folder: str, combineall: bool) -> Path:
@@ -22,7 +34,7 @@ def find_folder(name: str, root: str | os.PathLike, folder: str, combineall: boo
         combineall: fast-reid's COMBINEALL; must be False.
 
     Raises:
-        InputError: for a missing or empty folder, or a true ``combineall``.
+        InputError: a missing or empty folder, or a true ``combineall``.
     """
     if combineall:
         raise InputError(
@@ -31,7 +43,11 @@ def find_folder(name: str, root: str | os.PathLike, folder: str, combineall: boo
             f"leave it False: it would train on {name}'s test identities",
         )
     path = Path(root, folder)
-    if not path.is_dir() or not any(path.iterdir()):
+    try:
+        empty = not path.is_dir() or not any(path.iterdir())
+    except PermissionError as error:
+        raise InputError(f"{name} in a readable folder", error, "change its permissions") from None
+    if empty:
         raise InputError(
             f"{name} in {path}",
             f"{'an empty' if path.is_dir() else 'no such'} folder",
@@ -51,7 +67,7 @@ def check_disjoint(one: Iterable[int], other: Iterable[int], uses: str, where: P
         where: the lists that name them.
 
     Raises:
-        InputError: for an identity in both.
+        InputError: an identity in both.
     """
     shared = sorted(set(one) & set(other))
     if shared:
@@ -71,7 +87,7 @@ def check_both_modalities(items: Sequence[ImageItem], use: str, folder: Path) ->
         folder: the data set's.
 
     Raises:
-        InputError: for a modality without images.
+        InputError: a modality without images.
     """
     for modality in Modality:
         if not any(item.modality is modality for item in items):
@@ -80,6 +96,29 @@ def check_both_modalities(items: Sequence[ImageItem], use: str, folder: Path) ->
                 "none",
                 "complete the copy: both modalities are needed",
             )
+
+
+def once_each(entries: Iterable[IndexEntry], name: str, tally: Tally) -> list[IndexEntry]:
+    """Return the entries of an index file without repeated lines, which would count twice.
+
+    Args:
+        entries: in the file's order.
+        name: of the file, for reports.
+        tally: takes the repeated lines, and images that are one file under two names.
+    """
+    kept: dict[Path, IndexEntry] = {}
+    for entry in entries:
+        if entry.path in kept:
+            tally.add(Reason.REPEATED, f"{entry.path} ({name}, line {entry.line})")
+        elif tally.admit(entry.path):
+            kept[entry.path] = entry
+    return list(kept.values())
+
+
+def log_left_out(dataset: str, tally: Tally) -> None:
+    """Log, as warnings, which files of a data set are left out, or are one file twice."""
+    for line in tally.lines():
+        _logger.warning("%s: %s", dataset, line)
 
 
 def hold_out(items: Sequence[ImageItem], share: float) -> tuple[list[ImageItem], list[ImageItem]]:
@@ -98,7 +137,7 @@ def hold_out(items: Sequence[ImageItem], share: float) -> tuple[list[ImageItem],
         none.
 
     Raises:
-        InputError: for an invalid share, or a single identity.
+        InputError: an invalid share, or a single identity.
     """
     if not 0 <= share < 1:
         raise InputError(

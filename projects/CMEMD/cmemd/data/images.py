@@ -1,59 +1,231 @@
-"""Image files: list them, check that they are whole, read one, and measure its chroma."""
+"""Read an image, check that it is whole, and measure its chroma.
 
+What only the content of a file shows, beside the rules of ``cmemd.data.image_files``:
+
+==================================== =========================== ===============================
+an image with                        training, evaluation,       embedding and searching
+                                     export and ``doctor``
+==================================== =========================== ===============================
+no decodable content                 refused                     skipped and counted
+more than 50 megapixels or 256 MiB   refused, never decoded      skipped and counted, as before
+more than 8 bits a channel           refused                     skipped and counted
+several frames                       refused                     the first is used; counted
+an EXIF orientation                  ignored; counted            ignored; counted
+==================================== =========================== ===============================
+
+``CMEMD_MAX_MEGAPIXELS`` sets another limit than 50. A header says how large an image is, so nothing
+is decoded to know that.
+"""
+
+import io
+import logging
+import os
+import stat
+import struct
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
-from PIL import Image
+import simplejpeg
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
+from cmemd.data.image_files import Reason, Tally, find_images, list_images
 from cmemd.errors import InputError
 
-__all__ = ["check_images", "chroma", "has_jpeg_end", "list_images", "read_rgb"]
+__all__ = [
+    "check_images",
+    "chroma",
+    "damage",
+    "find_images",
+    "has_jpeg_end",
+    "is_doubtful",
+    "list_images",
+    "max_pixels",
+    "open_image",
+    "peculiarities",
+    "read_bytes",
+    "read_rgb",
+]
 
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp"}
+# Formats that are read, whatever the file's extension says. Pillow knows more, some of which run
+# other programs.
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+_MEGAPIXELS = 50
+_MAX_BYTES = 2**28  # 50 megapixels of 32 bits fit
 _JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_PROGRESSIVE, _SCAN = 0xC2, 0xDA
+_NO_SEGMENT = frozenset((0x00, 0x01, 0xFF, *range(0xD0, 0xDA)))
+_PNG_START = b"\x89PNG\r\n\x1a\n"
+_ORIENTATION = 0x0112
 # There is no agreed way from more than 8 bits down to 8: Pillow clips 16-bit grey at 255, and each
 # data set maps a thermal camera's counts to grey levels in its own way.
 _DEEP_MODES = ("I", "F")
 _RESTORE = "restore it, or leave it out"
+# libjpeg-turbo's words for what it cannot decode, although other decoders can.
+_UNSUPPORTED = ("Unsupported color", "Could not determine subsampling", "Sorry")
 
+_logger = logging.getLogger(__name__)
 
-def list_images(folder: Path) -> list[Path]:
-    """Return a folder's image files, sorted by name; skip hidden and other files (Thumbs.db)."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in _SUFFIXES and not path.name.startswith(".")
-    )
+Image.preinit()
 
 
 def check_images(paths: Iterable[Path | str]) -> None:
-    """Raise unless every file is a whole image of 8 bits; whole JPEGs are not decoded.
+    """Raise unless every file is a whole image of 8 bits and one frame; log what is ignored.
+
+    Fast enough for the start of a training: a JPEG's header and end are read, and it is not
+    decoded. So bytes that changed in the middle of a JPEG are not found; ``cmemd doctor`` finds
+    some of these, and with ``--sums`` all of them.
 
     Raises:
-        InputError: names the first file that is no image, cut short or too deep.
+        InputError: names the first file that is no image, cut short, too large or too deep, or has
+            several frames.
     """
+    tally = Tally()
     for path in paths:
-        with _naming(path), open(path, "rb") as file, Image.open(file) as image:
-            _check_depth(path, image)
+        with _naming(path):
+            data = read_bytes(path)
+            image = open_image(data, path)
+            for reason in peculiarities(image):
+                if reason is Reason.FRAMES:
+                    raise InputError(
+                        f"one frame in {path}", "several", "save the one that counts by itself"
+                    )
+                tally.add(reason, path)
             if image.format != "JPEG":
                 image.load()
-            elif not has_jpeg_end(file):
-                raise InputError(f"an image in {path}", "a JPEG whose end is missing", _RESTORE)
+                problem = damage(data, image.format)
+            elif has_jpeg_end(data):
+                problem = None
+            else:  # or a camera's own data follows, which looks like the start of another scan
+                problem = damage(data, "JPEG") and "a JPEG whose end is missing"
+            if problem:
+                raise InputError(f"an image in {path}", problem, _RESTORE)
+    for line in tally.lines():
+        _logger.warning(line)
 
 
-def read_rgb(path: Path | str) -> Image.Image:
+def read_rgb(path: Path | str, tally: Tally | None = None) -> Image.Image:
     """Return an image in RGB; a grey or thermal image gets three equal channels.
 
+    Args:
+        path: of the file; of several frames, the first is read.
+        tally: takes what is peculiar. With a tally, a damaged image raises; without, an image is
+            returned wherever Pillow decodes one, because whole data was checked before.
+
     Raises:
-        InputError: names a file that is missing, truncated, no image, or has more than 8 bits in a
-            single channel.
+        InputError: names a file that is missing, truncated, no image, or has too many pixels or
+            more than 8 bits in a single channel.
     """
-    with _naming(path), Image.open(path) as image:
-        _check_depth(path, image)
-        return image.convert("RGB")
+    with _naming(path):
+        data = read_bytes(path)
+        image = open_image(data, path)
+        rgb = image.convert("RGB")
+        if tally is not None:
+            _inspect(path, data, image, tally)
+        return rgb
+
+
+def read_bytes(path: Path | str) -> bytes:
+    """Return the content of an image file; never wait for a pipe, and read a bounded number.
+
+    Raises:
+        InputError: it is no regular file, or longer than any image of ``max_pixels`` is.
+        OSError: it cannot be read.
+    """
+    status = os.stat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise InputError(
+            f"an image in {path}", "a folder (directory), pipe, socket or device", "leave it out"
+        )
+    if status.st_size > _MAX_BYTES:
+        raise InputError(
+            f"at most {_MAX_BYTES:,} bytes in {path}", f"{status.st_size:,}", "leave it out"
+        )
+    with open(path, "rb") as file:
+        return file.read(status.st_size)  # memory for as many bytes is taken at once
+
+
+def open_image(data: bytes, path: Path | str) -> Image.Image:
+    """Return an image of checked size and depth, not decoded yet.
+
+    Pillow's own limit only warns, and this one raises: so its checks are passed over.
+
+    Args:
+        data: content of the file.
+        path: for messages.
+
+    Raises:
+        InputError: too many pixels, or more than 8 bits in a single channel.
+        Exception: what Pillow raises for bad bytes.
+    """
+    for name in _FORMATS:
+        factory, accept = Image.OPEN[name]
+        if accept is not None and accept(data[:16]) is True:
+            image = factory(io.BytesIO(data), os.fspath(path))
+            break
+    else:
+        raise UnidentifiedImageError("no JPEG, PNG, BMP, GIF, TIFF or WebP")
+    if image.width * image.height > max_pixels():
+        raise InputError(
+            f"at most {max_pixels():,} pixels in {path}",
+            f"{image.width} x {image.height}",
+            "reduce it, leave it out, or set CMEMD_MAX_MEGAPIXELS",
+        )
+    if image.mode.startswith(_DEEP_MODES):
+        raise InputError(
+            f"8 bits a channel in {path}",
+            f"mode {image.mode}",
+            "convert it to grey levels 0 to 255, like the images that the model was trained on",
+        )
+    return image
+
+
+def max_pixels() -> int:
+    """Return the most pixels of an image that is decoded.
+
+    Raises:
+        InputError: ``CMEMD_MAX_MEGAPIXELS`` is no positive number.
+    """
+    text = os.getenv("CMEMD_MAX_MEGAPIXELS", str(_MEGAPIXELS))
+    if not text.isdecimal() or not 0 < int(text) <= 10**6:
+        raise InputError("CMEMD_MAX_MEGAPIXELS from 1 to 1000000", repr(text), "correct it")
+    return int(text) * 10**6
+
+
+def peculiarities(image: Image.Image) -> list[Reason]:
+    """Return what is ignored of an opened image: frames after the first, and an orientation."""
+    found = []
+    if getattr(image, "is_animated", False):
+        found.append(Reason.FRAMES)
+    if _orientation(image) in range(2, 9):
+        found.append(Reason.ROTATED)
+    return found
+
+
+def damage(data: bytes, form: str | None) -> str | None:
+    """Return what a strict decoder objects to in a JPEG or the checksums of a PNG, or None.
+
+    A JPEG holds no checksum. Found are a missing end, also one that was filled or closed with an
+    end marker, and changed bytes after which the data no longer adds up. Changed bytes after which
+    it still does give another picture, and cannot be told from the right one.
+
+    Args:
+        data: content of the file.
+        form: Pillow's name of the format.
+    """
+    if form in ("JPEG", "MPO"):
+        return _jpeg_damage(data)
+    return _png_damage(data) if form == "PNG" else None
+
+
+def is_doubtful(problem: str) -> bool:
+    """Return whether a whole JPEG may show this problem: bytes that belong to nothing.
+
+    Many cameras write a few before the end; where data was damaged, some are left over as well.
+    """
+    return "extraneous" in problem
 
 
 def chroma(image: np.ndarray) -> float:
@@ -71,15 +243,13 @@ def chroma(image: np.ndarray) -> float:
     return float((highest - np.minimum(np.minimum(red, green), blue)).mean())
 
 
-def has_jpeg_end(file: BinaryIO) -> bool:
+def has_jpeg_end(data: bytes) -> bool:
     """Return whether a JPEG has an end marker after its last start of scan.
 
     A file that was cut has none, even if its missing end was filled with other bytes. A thumbnail's
     end marker comes before the scan, and padding may follow the end.
     """
-    file.seek(0)
-    data = file.read()
-    return data.rfind(_JPEG_END) > data.rfind(_JPEG_SCAN)
+    return 0 <= data.rfind(_JPEG_SCAN) < data.rfind(_JPEG_END)
 
 
 @contextmanager
@@ -98,10 +268,89 @@ def _naming(path: Path | str) -> Iterator[None]:
         ) from None
 
 
-def _check_depth(path: Path | str, image: Image.Image) -> None:
-    if image.mode.startswith(_DEEP_MODES):
-        raise InputError(
-            f"8 bits a channel in {path}",
-            f"mode {image.mode}",
-            "convert it to grey levels 0 to 255, like the images that the model was trained on",
-        )
+def _inspect(path: Path | str, data: bytes, image: Image.Image, tally: Tally) -> None:
+    """Count an image's peculiarities; raise if it is damaged."""
+    for reason in peculiarities(image):
+        tally.add(reason, path)
+    problem = damage(data, image.format)
+    if problem and is_doubtful(problem):
+        tally.add(Reason.DOUBTFUL, path)
+    elif problem:
+        raise InputError(f"an image in {path}", f"a damaged one ({problem})", _RESTORE)
+
+
+def _jpeg_damage(data: bytes) -> str | None:
+    try:
+        # An eighth of the size reads all of the data, in less time.
+        simplejpeg.decode_jpeg(data, "RGB", min_height=1, min_width=1, min_factor=8, strict=True)
+    except ValueError as error:
+        if not any(words in str(error) for words in _UNSUPPORTED):
+            return str(error)
+        return None if has_jpeg_end(data) else "the end of the JPEG is missing"
+    return None if _has_all_scans(data) else "the last scans of a progressive JPEG are missing"
+
+
+def _has_all_scans(data: bytes) -> bool:
+    """Return whether a JPEG's scans bring every coefficient to its full precision.
+
+    A progressive JPEG that was cut between two scans is a valid, blurred one. Other JPEGs have a
+    scan for all at once.
+    """
+    missing: dict[int, set[int]] = {}  # component -> coefficients that are not exact yet
+    at = 2
+    while at + 4 <= len(data) and data[at : at + 2] != _JPEG_END:
+        if data[at] != 0xFF or data[at + 1] in _NO_SEGMENT:  # pixel data, or padding
+            at = data.find(b"\xff", at + 1)
+            if at < 0:
+                break
+            continue
+        marker, (length,) = data[at + 1], struct.unpack(">H", data[at + 2 : at + 4])
+        segment = data[at + 4 : at + 2 + length]
+        if marker == _PROGRESSIVE:
+            missing = {segment[6 + 3 * n]: set(range(64)) for n in range(segment[5])}
+        elif marker == _SCAN:
+            if not missing:
+                return True
+            count = segment[0]
+            first, last, precision = segment[1 + 2 * count : 4 + 2 * count]
+            if precision & 15 == 0:
+                for n in range(count):
+                    missing[segment[1 + 2 * n]] -= set(range(first, last + 1))
+        at += 2 + length
+    return not any(missing.values())
+
+
+def _png_damage(data: bytes) -> str | None:
+    """Return the first fault in a PNG's chunks; Pillow passes over the checksums of the pixels."""
+    at = len(_PNG_START)
+    while at + 12 <= len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        end = at + 8 + length
+        if data[end : end + 4] != struct.pack(">I", zlib.crc32(data[at + 4 : end])):
+            return f"a wrong checksum of PNG chunk {kind.decode('ascii', 'replace')}"
+        if kind == b"IEND":
+            return None
+        at = end + 4
+    return "the end of the PNG is missing"
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation, 1 if there is none that can be read.
+
+    Pillow's own reader warns of each oddity in other fields. It turns a TIFF itself.
+    """
+    exif = image.info.get("exif") or b""
+    exif = exif.removeprefix(b"Exif\0\0")
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        (first,) = struct.unpack_from(f"{order}I", exif, 4)
+        (fields,) = struct.unpack_from(f"{order}H", exif, first)
+        for number in range(fields):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, first + 2 + 12 * number)
+            if tag == _ORIENTATION:
+                return value
+    except struct.error:
+        pass
+    return 1

@@ -6,12 +6,20 @@ import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.data.datasets.bases import ImageDataset
 
-from cmemd.data.checks import check_both_modalities, check_disjoint, find_folder, hold_out
-from cmemd.data.images import list_images
+from cmemd.data.checks import (
+    check_both_modalities,
+    check_disjoint,
+    find_folder,
+    hold_out,
+    log_left_out,
+    once_each,
+)
+from cmemd.data.image_files import Tally, list_images
 from cmemd.data.items import ImageItem
 from cmemd.data.layouts import llcm
 from cmemd.data.layouts.identity_lists import read_ids
 from cmemd.data.modality import Modality
+from cmemd.errors import InputError
 
 __all__ = ["LLCM"]
 
@@ -38,7 +46,7 @@ class LLCM(ImageDataset):
         combineall: fast-reid's COMBINEALL; must be False.
 
     Raises:
-        InputError: for a missing folder, list or listed image, a malformed list, training and test
+        InputError: a missing folder, list or listed image, a malformed list, training and test
             lists that share an identity, a use without images of one modality, or an invalid
             share.
     """
@@ -57,6 +65,7 @@ class LLCM(ImageDataset):
         **kwargs: object,
     ) -> None:
         self.folder = find_folder(_LAYOUT.dataset, root, folder, combineall)
+        self._tally = Tally()
         lists = self.folder / _LAYOUT.list_folder
         train, test_ids = self._training_items(), read_ids(lists, "test_id")
         check_disjoint({item.pid for item in train}, test_ids, "training and test", lists)
@@ -66,6 +75,7 @@ class LLCM(ImageDataset):
             check_both_modalities(items, use, self.folder)
         if self.validation:
             check_both_modalities(self.validation, "validation", self.folder)
+        log_left_out(_LAYOUT.dataset, self._tally)
         super().__init__(
             train,
             query=[item for item in test if item.modality is Modality.VISIBLE],
@@ -74,11 +84,21 @@ class LLCM(ImageDataset):
         )
 
     def _training_items(self) -> list[ImageItem]:
-        return [
+        items = [
             ImageItem(str(entry.path), entry.pid, llcm.training_camera(entry.parts), modality)
             for modality in Modality
-            for entry in llcm.read_train_list(self.folder, modality)
+            for entry in once_each(
+                llcm.read_train_list(self.folder, modality), llcm.train_list(modality), self._tally
+            )
         ]
+        visible, thermal = ({x.path for x in items if x.modality is m} for m in Modality)
+        if both := sorted(visible & thermal):
+            raise InputError(
+                f"images of one modality each in the lists of {self.folder}",
+                f"{both[0]} in both ({len(both)} in all)",
+                "take the lists from the data set again",
+            )
+        return items
 
     def _test_items(self, ids: list[int]) -> list[ImageItem]:
         return [
@@ -88,5 +108,5 @@ class LLCM(ImageDataset):
             for pid in sorted(ids)
             for folder in [self.folder / llcm.camera_folder(modality, camera) / f"{pid:04d}"]
             if folder.is_dir()
-            for path in list_images(folder)
+            for path in list_images(folder, self._tally)
         ]

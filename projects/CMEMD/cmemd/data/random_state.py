@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils.data import get_worker_info
 
 __all__ = ["kept_random_state", "load_random_state", "random_state", "seeded"]
 
@@ -51,13 +52,17 @@ def kept_random_state() -> Iterator[None]:
 
 @contextmanager
 def seeded(seed: int, place: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and PyTorch's generators for one image, and restore them afterwards.
+    """Seed Python's, NumPy's and PyTorch's generators for one image.
+
+    They are restored afterwards, but not in a loader's worker process, which draws for images only.
 
     Args:
         seed: of the run.
-        place: the image's, of ``PlacedSampler``.
+        place: the image's, of ``cmemd.data.places.PlacedSampler``.
     """
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    before = None
+    if get_worker_info() is None:
+        before = random.getstate(), np.random.get_state(), torch.get_rng_state()
     words = np.random.SeedSequence([seed, place]).generate_state(3)
     random.seed(int(words[0]))
     np.random.seed(words[1])
@@ -65,6 +70,7 @@ def seeded(seed: int, place: int) -> Iterator[None]:
     try:
         yield
     finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
+        if before is not None:
+            random.setstate(before[0])
+            np.random.set_state(before[1])
+            torch.set_rng_state(before[2])

@@ -6,7 +6,8 @@ import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.data.datasets.bases import ImageDataset
 
-from cmemd.data.checks import check_disjoint, find_folder, hold_out
+from cmemd.data.checks import check_disjoint, find_folder, hold_out, log_left_out, once_each
+from cmemd.data.image_files import Tally
 from cmemd.data.items import ImageItem
 from cmemd.data.layouts import regdb
 from cmemd.data.modality import Modality
@@ -38,7 +39,7 @@ class RegDB(ImageDataset):
         combineall: fast-reid's COMBINEALL; must be False.
 
     Raises:
-        InputError: for a missing folder, list or listed image, a malformed list, lists of a split
+        InputError: a missing folder, list or listed image, a malformed list, lists of a split
             that name different identities, training and test lists that share one, or an invalid
             trial or share.
     """
@@ -57,6 +58,7 @@ class RegDB(ImageDataset):
         **kwargs: object,
     ) -> None:
         self.folder = find_folder(_LAYOUT.dataset, root, folder, combineall)
+        self._tally = Tally()
         self._check_trial(trial)
         self.trial: int | None = trial
         train, test = self._items("train"), self._items("test")
@@ -67,6 +69,7 @@ class RegDB(ImageDataset):
             self.folder / _LAYOUT.list_folder / f"*_{trial}.txt",
         )
         train, self.validation = hold_out(train, validation_share)
+        log_left_out(_LAYOUT.dataset, self._tally)
         super().__init__(
             train,
             query=[item for item in test if item.modality is Modality.VISIBLE],
@@ -90,7 +93,11 @@ class RegDB(ImageDataset):
         items = [
             ImageItem(str(entry.path), entry.pid, camera, modality)
             for modality, (camera,) in _LAYOUT.cameras.items()
-            for entry in regdb.read_split(self.folder, part, modality, self.trial)
+            for entry in once_each(
+                regdb.read_split(self.folder, part, modality, self.trial),
+                regdb.split_list(part, modality, self.trial),
+                self._tally,
+            )
         ]
         visible, thermal = ({i.pid for i in items if i.modality is m} for m in Modality)
         if visible != thermal:

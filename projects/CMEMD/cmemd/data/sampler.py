@@ -41,7 +41,7 @@ class CrossModalitySampler(Sampler[int]):
         world_size: number of processes; divides P.
 
     Raises:
-        InputError: if fewer than P identities have both modalities, or ``world_size`` does not
+        InputError: fewer than P identities have both modalities, or ``world_size`` does not
             divide P.
     """
 

@@ -6,8 +6,13 @@ import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.data.datasets.bases import ImageDataset
 
-from cmemd.data.checks import check_both_modalities, check_disjoint, find_folder
-from cmemd.data.images import list_images
+from cmemd.data.checks import (
+    check_both_modalities,
+    check_disjoint,
+    find_folder,
+    log_left_out,
+)
+from cmemd.data.image_files import Tally, list_images
 from cmemd.data.items import ImageItem
 from cmemd.data.layouts import sysu
 from cmemd.data.layouts.identity_lists import read_ids
@@ -40,7 +45,7 @@ class SYSUMM01(ImageDataset):
         combineall: fast-reid's COMBINEALL; must be False.
 
     Raises:
-        InputError: for a missing or empty folder or list, overlapping lists, or a use without
+        InputError: a missing or empty folder or list, overlapping lists, or a use without
             images of one modality.
     """
 
@@ -57,12 +62,14 @@ class SYSUMM01(ImageDataset):
         **kwargs: object,
     ) -> None:
         self.folder = find_folder(_LAYOUT.dataset, root, folder, combineall)
+        self._tally = Tally()
         ids = {name: read_ids(self.exp_dir, f"{name}_id") for name in sysu.SPLIT_IDENTITIES}
         check_disjoint(ids["train"], ids["val"], "training and validation", self.exp_dir)
         check_disjoint(ids["train"] + ids["val"], ids["test"], "training and test", self.exp_dir)
         train = self._items(ids["train"] + (ids["val"] if train_with_val else []), "training")
         test = self._items(ids["test"], "test")
         self.validation = [] if train_with_val else self._items(ids["val"], "validation")
+        log_left_out(_LAYOUT.dataset, self._tally)
         super().__init__(
             train,
             query=[item for item in test if item.modality == Modality.THERMAL],
@@ -88,7 +95,7 @@ class SYSUMM01(ImageDataset):
             for pid in sorted(ids)
             for folder in [self.folder / sysu.image_folder(camera, pid)]
             if folder.is_dir()
-            for path in list_images(folder)
+            for path in list_images(folder, self._tally)
         ]
         check_both_modalities(items, use, self.folder)
         return items

@@ -1,9 +1,30 @@
 """Examine a copy of a data set: compare what is there with what should be.
 
-The data sets' own builders stop at the first fault; this reports all faults of any tree.
+The data sets' own builders stop at the first fault; this reports all faults of any tree. Importing
+this package is cheap: NumPy and Pillow are loaded with the first name that needs them.
 """
 
-from cmemd.doctor.examine import examine
-from cmemd.doctor.report import Report, Severity
+import pkgutil
 
-__all__ = ["Report", "Severity", "examine"]
+from cmemd.data.layouts import llcm, regdb, sysu
+
+# Name of a layout -> what examines its folders and lists.
+EXAMINERS = {
+    sysu.LAYOUT.name: "cmemd.doctor.sysu:examine_sysu",
+    regdb.LAYOUT.name: "cmemd.doctor.regdb:examine_regdb",
+    llcm.LAYOUT.name: "cmemd.doctor.llcm:examine_llcm",
+}
+_HOMES = {
+    "examine": "cmemd.doctor.examination:examine",
+    "Report": "cmemd.doctor.report:Report",
+    "Severity": "cmemd.doctor.report:Severity",
+}
+
+__all__ = ["EXAMINERS", *_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return pkgutil.resolve_name(_HOMES[name])

@@ -1,19 +1,16 @@
 """Examine LLCM: training images by lists, test images by folders."""
 
-import os
 from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
 
-from cmemd.data.images import list_images
+from cmemd.data.image_files import find_images, why_left_out
 from cmemd.data.layouts import llcm
 from cmemd.data.layouts.identity_lists import read_ids
 from cmemd.data.modality import Modality
 from cmemd.doctor.lists import NO_INDEX, path_of, read_to_the_end, report_overlap
 from cmemd.doctor.report import Fault, Report, Severity
 from cmemd.doctor.tree import (
-    FOREIGN,
-    META,
     ImageFile,
     identity_folders,
     pids,
@@ -92,7 +89,7 @@ def _examine_training(root: Path, outside: set[str], report: Report) -> list[Ima
             path = path_of(entry)
             if path in files and files[path].modality is not modality:
                 report.add(BOTH_LISTS, [f"{name}:{entry.line}: {path}"])
-            elif os.path.isfile(entry.path):
+            elif why_left_out(entry.path) is None:
                 files[path] = ImageFile(path, PurePosixPath(name).stem, entry.pid, modality)
     report.add(NOT_LISTED, sorted(outside - files.keys()))
     return list(files.values())
@@ -114,20 +111,9 @@ def _test_images(root: Path, report: Report) -> list[ImageFile]:
 
 def _images_outside_test(root: Path, report: Report) -> set[str]:
     """Return the paths of the images that training lists may name."""
-    found = set()
-    skipped = [root / _LISTS, *(root / folder for folder in llcm.TEST_FOLDERS.values())]
-    for name, subfolders, files in os.walk(root):
-        folder = Path(name)
-        images = {path.name for path in list_images(folder)}
-        prefix = folder.relative_to(root)
-        found |= {(prefix / image).as_posix() for image in images}
-        hidden = {x for x in subfolders if x.startswith(".")}
-        others = sorted((set(files) - images - {META}) | hidden)
-        report.add(FOREIGN, ((prefix / x).as_posix() for x in others))
-        subfolders[:] = sorted(
-            x for x in subfolders if folder / x not in skipped and x not in hidden
-        )
-    return found
+    skip = [root / _LISTS, *(root / folder for folder in llcm.TEST_FOLDERS.values())]
+    found = find_images(root, report.tally, skip)
+    return {path.relative_to(root).as_posix() for path in found}
 
 
 def _read_test_ids(root: Path, report: Report) -> set[int]:

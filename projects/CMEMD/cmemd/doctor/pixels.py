@@ -1,17 +1,20 @@
 """Decode every image: find damage, images of the other modality, and sizes."""
 
+import hashlib
+import os
 import statistics
-from collections import defaultdict
-from collections.abc import Sequence
-from multiprocessing import Pool
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
-from cmemd.data.images import chroma, has_jpeg_end
+from cmemd.data.image_files import Reason
+from cmemd.data.images import chroma, damage, is_doubtful, open_image, peculiarities, read_bytes
 from cmemd.data.modality import Modality
 from cmemd.doctor.report import Fault, Report, Severity
 from cmemd.doctor.tree import ImageFile
@@ -36,9 +39,28 @@ SWAPPED = 0.5
 # Share of a visible camera's images that are grey: from here on it looks like a thermal one.
 COLOURLESS = 0.9
 
-_CHUNK = 64  # images a process takes at a time
+# Share, and least number, of images with stray bytes from which on they are the camera's habit and
+# no damage [C].
+_HABIT, _HABIT_IMAGES = 0.9, 100
+
+_AHEAD = 8  # images that wait for each thread
 
 UNREADABLE = Fault(Severity.ERROR, "damaged or unreadable images", "restore them from the data set")
+STRAY_BYTES = Fault(
+    Severity.WARNING,
+    "nearly all images hold stray bytes",
+    "nothing, if the camera writes them: but damage that leaves bytes over cannot be told then",
+)
+FRAMES = Fault(
+    Severity.ERROR,
+    "images of several frames",
+    "save the one that counts by itself: training refuses them",
+)
+ROTATED = Fault(
+    Severity.WARNING,
+    "images with an EXIF orientation, which is ignored",
+    "rotate their pixels, if they are shown lying on their side",
+)
 COLOURED_THERMAL = Fault(
     Severity.WARNING,
     "coloured images where thermal ones belong",
@@ -68,41 +90,63 @@ class Decoded(NamedTuple):
     width: int
     chroma: float
     problem: str | None
+    notes: tuple[Reason, ...] = ()
+    sha256: str = ""
 
 
 def decode(path: Path) -> Decoded:
-    """Decode one image whole.
+    """Decode one image whole, and hash its file.
 
-    A JPEG is decoded to an eighth of its size, which still reads all of its data. Found: files that
-    Pillow cannot decode, cut files, and JPEGs whose missing end was filled with other bytes. Not
-    found: wrong bytes in the middle of a JPEG, which decode to some picture.
+    A JPEG is decoded to an eighth of its size, which still reads all of its data. See
+    ``cmemd.data.images.damage`` for what is found and what cannot be.
     """
+    digest = ""
     try:
-        with path.open("rb") as file, Image.open(file) as image:
-            width, height = image.size
-            image.draft(None, (1, 1))
-            pixels = np.asarray(image.convert("RGB"))
-            if image.format == "JPEG" and not has_jpeg_end(file):
-                return Decoded(0, 0, 0.0, "the end of the JPEG is missing")
+        data = read_bytes(path)
+        digest = hashlib.sha256(data).hexdigest()
+        image = open_image(data, path)
+        width, height = image.size
+        image.draft(None, (1, 1))
+        pixels = np.asarray(image.convert("RGB"))
+        problem = damage(data, image.format)
+        notes = tuple(peculiarities(image))
+        if problem and is_doubtful(problem):
+            problem, notes = None, (*notes, Reason.DOUBTFUL)
     except UnidentifiedImageError:
-        return Decoded(0, 0, 0.0, "no image")
+        problem = "no image"
     except Exception as error:  # noqa: BLE001 - Pillow raises many kinds for damaged files
-        return Decoded(0, 0, 0.0, str(error) or type(error).__name__)
-    return Decoded(height, width, chroma(pixels), None)
+        problem = str(error) or type(error).__name__
+    if problem:
+        return Decoded(0, 0, 0.0, " ".join(problem.split()), sha256=digest)
+    return Decoded(height, width, chroma(pixels), None, notes, digest)
 
 
 def report_pixels(root: Path, files: Sequence[ImageFile], report: Report) -> None:
     """Decode all images in parallel, with a progress bar on terminals; report on them."""
-    with Pool() as pool:
-        decoded = list(
-            tqdm(
-                pool.imap(decode, (root / file.path for file in files), chunksize=_CHUNK),
-                total=len(files),
-                desc="images",
-                disable=None,
-            )
-        )
-    report_decoded(files, decoded, report)
+    paths = [root / file.path for file in files]
+    bar = tqdm(_decode_all(paths), total=len(files), desc="images", disable=None)
+    report_decoded(files, list(bar), report)
+
+
+def _decode_all(paths: Sequence[Path]) -> Iterator[Decoded]:
+    """Yield what decoding shows, in order; only a few images are in memory.
+
+    Threads decode, because decoders release the interpreter: so no process is left behind, or
+    waited for, when this one is interrupted or killed.
+    """
+    threads = os.cpu_count() or 1
+    waiting = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        try:
+            for path in paths:
+                waiting.append(pool.submit(decode, path))
+                if len(waiting) > _AHEAD * threads:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
 
 
 def report_decoded(files: Sequence[ImageFile], decoded: Sequence[Decoded], report: Report) -> None:
@@ -110,6 +154,21 @@ def report_decoded(files: Sequence[ImageFile], decoded: Sequence[Decoded], repor
     report.add(
         UNREADABLE,
         (f"{file.path}: {x.problem}" for file, x in zip(files, decoded, strict=True) if x.problem),
+    )
+    doubtful = [
+        file.path
+        for file, seen in zip(files, decoded, strict=True)
+        if Reason.DOUBTFUL in seen.notes
+    ]
+    if len(doubtful) >= max(_HABIT_IMAGES, _HABIT * len(files)):
+        report.add(STRAY_BYTES, [f"{len(doubtful):,} of {len(files):,} images"])
+    else:
+        report.add(UNREADABLE, (f"{path}: {Reason.DOUBTFUL.words}" for path in doubtful))
+    for reason, fault in ((Reason.FRAMES, FRAMES), (Reason.ROTATED, ROTATED)):
+        found = zip(files, decoded, strict=True)
+        report.add(fault, (file.path for file, seen in found if reason in seen.notes))
+    report.digests.update(
+        (file.path, seen.sha256) for file, seen in zip(files, decoded, strict=True) if seen.sha256
     )
     cameras: dict[tuple[str, Modality], list[tuple[ImageFile, Decoded]]] = defaultdict(list)
     sizes: dict[Modality, list[Decoded]] = defaultdict(list)

@@ -6,6 +6,8 @@ from enum import Enum
 
 from tabulate import tabulate
 
+from cmemd.data.image_files import Tally, shown
+
 __all__ = ["Fault", "Report", "Row", "Severity"]
 
 _EXAMPLES = 3
@@ -75,6 +77,8 @@ class Report:
         standin: the name in its meta.jsonl if it is a drawn stand-in, else None.
         rows: the table.
         findings: every fault found, with its cases in the order of discovery.
+        tally: files that were left out, or have two names.
+        digests: path below the folder -> SHA-256, of each image and list that was read.
     """
 
     data_set: str
@@ -82,6 +86,8 @@ class Report:
     standin: str | None = None
     rows: list[Row] = field(default_factory=list)
     findings: dict[Fault, list[str]] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+    digests: dict[str, str] = field(default_factory=dict)
 
     def row(self, subject: str, found: int | str, expected: int | str | None = None) -> None:
         """Add a line to the table."""
@@ -141,7 +147,7 @@ class Report:
                 (row.subject, _cell(row.expected), _cell(row.found), mark if row.differs else "")
                 for row in self.rows
             ],
-            headers=(f"{self.data_set} in {self.root}", "expected", "found", ""),
+            headers=(f"{self.data_set} in {shown(self.root)}", "expected", "found", ""),
             colalign=("left", "right", "right", "left"),
             tablefmt="plain",
             disable_numparse=True,
@@ -167,7 +173,7 @@ def _cell(value: int | str | None) -> str:
 
 def _paragraph(fault: Fault, cases: list[str]) -> str:
     lines = [f"{fault.severity.value}: {fault.problem} ({len(cases):,})"]
-    lines += [f"  {case}" for case in cases[:_EXAMPLES]]
+    lines += [f"  {shown(case)}" for case in cases[:_EXAMPLES]]
     if len(cases) > _EXAMPLES:
         lines.append(f"  and {len(cases) - _EXAMPLES:,} more")
     return "\n".join([*lines, f"  -> {fault.remedy}"])

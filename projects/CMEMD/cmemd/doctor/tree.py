@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
-from cmemd.data.images import list_images
+from cmemd.data.image_files import Reason, list_images
 from cmemd.data.layouts import Layout
 from cmemd.data.modality import Modality
 from cmemd.doctor.report import Fault, Report, Severity
@@ -18,6 +18,7 @@ __all__ = [
     "pids",
     "report_foreign",
     "report_lacking",
+    "report_left_out",
 ]
 
 META = "meta.jsonl"  # a stand-in's own file
@@ -33,6 +34,17 @@ MISNAMED = Fault(
     "rename or remove them: their images are never used",
 )
 EMPTY = Fault(Severity.NOTE, "identity folders without images", "nothing: they are skipped")
+NO_FILE = Fault(
+    Severity.WARNING,
+    "image names that are no readable file",
+    "restore these images, or remove the names: they are never used",
+)
+LOCKED = Fault(Severity.ERROR, "folders that may not be read", "change their permissions")
+SAME_FILE = Fault(
+    Severity.WARNING,
+    "images that are one file under two names",
+    "remove one of the names: the image counts twice",
+)
 NO_FOLDER = Fault(
     Severity.WARNING,
     "missing folders",
@@ -44,6 +56,17 @@ NO_IMAGES = Fault(
     "splits without images of a modality",
     "complete the copy: training and scoring need both modalities",
 )
+
+_LEFT_OUT = {
+    Reason.EXTENSION: FOREIGN,
+    Reason.HIDDEN: FOREIGN,
+    Reason.SUBFOLDER: FOREIGN,
+    Reason.MISSING: NO_FILE,
+    Reason.NOT_REGULAR: NO_FILE,
+    Reason.NOT_UTF8: NO_FILE,
+    Reason.LOCKED_FOLDER: LOCKED,
+    Reason.SAME_FILE: SAME_FILE,
+}
 
 
 class ImageFile(NamedTuple):
@@ -87,12 +110,11 @@ def identity_folders(
         if not layout.identity_folder.fullmatch(entry.name):
             report.add(MISNAMED, [where])
             continue
-        images = {path.name for path in list_images(entry)}
+        images = list_images(entry, report.tally)
         files += (
-            ImageFile(f"{where}/{image}", camera, int(entry.name), modality)
-            for image in sorted(images)
+            ImageFile(f"{where}/{image.name}", camera, int(entry.name), modality)
+            for image in images
         )
-        report.add(FOREIGN, (f"{where}/{x}" for x in sorted(set(os.listdir(entry)) - images)))
         if not images:
             report.add(EMPTY, [where])
     return files
@@ -102,6 +124,13 @@ def report_foreign(folder: Path, known: Collection[str], report: Report, prefix:
     """Report what lies directly in a folder beside the ``known`` names."""
     if folder.is_dir():
         report.add(FOREIGN, (prefix + x for x in sorted(set(os.listdir(folder)) - set(known))))
+
+
+def report_left_out(root: Path, report: Report) -> None:
+    """Report, below the folder, what the search for images left out and what has two names."""
+    for reason, fault in _LEFT_OUT.items():
+        names = (name.replace(f"{root}{os.sep}", "") for name in report.tally.names(reason))
+        report.add(fault, (f"{name} ({reason.words})" for name in names if name != META))
 
 
 def report_lacking(use: str, files: Iterable[ImageFile], report: Report) -> None:

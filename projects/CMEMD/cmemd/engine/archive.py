@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cmemd.engine.identity import RUN_FILE
 
-__all__ = ["archive_run", "holds_run"]
+__all__ = ["archive_run", "holds_results", "holds_run"]
 
 # What a run writes into its folder; nothing else is ever moved.
 _RUN_FILES = (
@@ -31,6 +31,11 @@ _SIGNS = (RUN_FILE, "last_checkpoint", "model_*.pth")  # of a training, finished
 def holds_run(folder: Path) -> bool:
     """Return whether a folder holds a training, finished or not."""
     return any(_found(folder, _SIGNS))
+
+
+def holds_results(folder: Path) -> bool:
+    """Return whether a folder holds results, of a training or of an evaluation."""
+    return (folder / "results.json").is_file()
 
 
 def archive_run(folder: Path) -> Path | None:

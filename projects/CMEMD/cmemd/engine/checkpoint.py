@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cmemd.engine.identity import IDENTITY, RunIdentity
 from cmemd.engine.record import RECORD, TrainingRecord
-from cmemd.errors import InputError
+from cmemd.errors import InputError, reason
 from cmemd.files import file_sha256, load_tensors, whole_file, write_whole
 
 __all__ = [
@@ -108,10 +108,13 @@ class WholeCheckpointer(Checkpointer):
             _write_checksums(path, [digest])
             if name != BEST:
                 write_whole(Path(self.save_dir, "last_checkpoint"), path.name.encode())
-        except (OSError, RuntimeError) as error:  # PyTorch raises the latter for a full disk
+        except (OSError, RuntimeError) as error:
+            # A full disk is an error of PyTorch's own writer; its others are defects.
+            if isinstance(error, RuntimeError) and "PytorchStreamWriter" not in str(error):
+                raise
             raise InputError(
                 f"to write {path}",
-                getattr(error, "strerror", None) or str(error).splitlines()[0],
+                reason(error) if isinstance(error, OSError) else f"a full disk ({reason(error)})",
                 "free the disk, then go on with --resume",
             ) from error
 
@@ -243,7 +246,7 @@ def _checksum_file(path: Path) -> Path:
 
 
 def _checksums(path: Path) -> list[str]:
-    """SHA-256 that the file may have; none where nothing is known."""
+    """Return each SHA-256 that the file may have; an empty list where none is stored."""
     file = _checksum_file(path)
     return [line.split()[0] for line in file.read_text().splitlines()] if file.is_file() else []
 

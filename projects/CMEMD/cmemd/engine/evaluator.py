@@ -23,9 +23,8 @@ from cmemd.data.layouts.permutations import read_rand_perm_cam
 from cmemd.engine.room import check_reranking
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import check_distance
-from cmemd.evaluation.features_file import order_by_name, write_features
+from cmemd.evaluation.features_file import SavedFeatures, order_by_name, write_features
 from cmemd.evaluation.protocols import choose_sampling, get_protocols
-from cmemd.evaluation.ranked_gallery import draw_ranked_gallery
 from cmemd.evaluation.results import Column, results_document, write_results
 from cmemd.evaluation.samples import Samples
 from cmemd.evaluation.sampling import check_scorable, sample_trials
@@ -40,8 +39,8 @@ logger = logging.getLogger(__name__)
 class VisibleThermalEvaluator(DatasetEvaluator):
     """Score a test set's features under visible-thermal protocols.
 
-    Queries and galleries are chosen by modality and camera from all images of the test set, so
-    the loader's order and fast-reid's ``num_query`` do not matter. The output folder gets
+    It chooses queries and galleries by modality and camera from all images of the test set. The
+    loader's order and fast-reid's ``num_query`` do not matter. The output folder gets
     ``results.json``, ``results.per_query.npz`` and ``ranked_gallery.png``; a later evaluation
     replaces them.
 
@@ -164,9 +163,21 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._log(document)
         samples = by_flip[False]
         if self._save_features:
-            write_features(samples, self._output_dir / "features.npz")
+            first = self._protocols[0]
+            saved = SavedFeatures(
+                samples,
+                layout=first.dataset,
+                flip=False,
+                mirrored=by_flip.get(True),
+                metric=self._metric,
+                draw=choose_sampling(first, self._draw, self._perm),
+                reranking=self._rerankings[-1],
+            )
+            write_features(saved, self._output_dir / "features.npz")
         write_results(document, self._output_dir / "results.json", columns, samples)
         if self._ranked_gallery_queries > 0:
+            from cmemd.evaluation.ranked_gallery import draw_ranked_gallery  # loads matplotlib
+
             draw_ranked_gallery(
                 samples,
                 self._protocols[0],
@@ -241,8 +252,8 @@ def _flat(document: Mapping[str, Any]) -> OrderedDict[str, float]:
         name = entry["protocol"]
         name += "/flip" if entry["flip"] else ""
         name += "/re-ranked" if entry["reranking"] else ""
-        for figure, heading in HEADINGS.items():
-            flat[f"{name}/{heading}"] = entry["mean"][figure]
+        for metric, heading in HEADINGS.items():
+            flat[f"{name}/{heading}"] = entry["mean"][metric]
     first = document["scores"][0]["mean"]
     flat["metric"] = (first["rank1"] + first["mAP"]) / 2
     return flat

@@ -17,15 +17,28 @@ __all__ = ["launch"]
 
 
 def launch(main: Callable[[Namespace], object], args: Namespace) -> None:
-    """Run ``main(args)`` in as many processes as asked for.
+    """Run ``main(args)`` in as many processes as the command line says.
 
     Under torchrun these are the processes that it started (NCCL, or gloo without CUDA); else
     ``--num-gpus`` processes of fast-reid's own launcher, which needs CUDA.
 
     Raises:
-        InputError: several processes without torchrun and without CUDA.
+        InputError: several processes without torchrun and without CUDA, or numbers of processes
+            that contradict each other.
     """
+    if min(args.num_gpus, args.num_machines) < 1 or not 0 <= args.machine_rank < args.num_machines:
+        raise InputError(
+            "--num-gpus and --num-machines of at least 1, and --machine-rank below --num-machines",
+            f"{args.num_gpus}, {args.num_machines} and {args.machine_rank}",
+            "leave them out for one process",
+        )
     if "TORCHELASTIC_RUN_ID" in os.environ:
+        if args.num_gpus * args.num_machines > 1:
+            raise InputError(
+                "processes from torchrun, or from --num-gpus and --num-machines",
+                "both",
+                "leave those two out: torchrun's --nproc-per-node and --nnodes count",
+            )
         _join_torchrun()
         try:
             main(args)

@@ -14,6 +14,7 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.config import CfgNode
 from tqdm import tqdm
 
+from cmemd.engine.children import stopping_children
 from cmemd.engine.identity import RunIdentity, RunLog, flat_config, read_run
 from cmemd.engine.provenance import config_sha256
 from cmemd.engine.setup import with_seed
@@ -90,6 +91,7 @@ def run_all(runs: Sequence[Run], script: Path, jobs: int = 1) -> list[Run]:
 
     Raises:
         InputError: fewer than one job, or a folder with a run of another configuration.
+        Stopped: a signal came; the runs have saved and ended.
     """
     if jobs < 1:
         raise InputError("--jobs of at least 1", jobs, "it is the number of runs at a time")
@@ -101,12 +103,10 @@ def run_all(runs: Sequence[Run], script: Path, jobs: int = 1) -> list[Run]:
         run.folder.mkdir(parents=True, exist_ok=True)
         with (run.folder / "output.txt").open("a") as output:
             words = [sys.executable, str(script), *run.words]
-            done = subprocess.run(
-                words, env=environment, stdout=output, stderr=subprocess.STDOUT, check=False
-            )
-        return run if done.returncode or run.results() is None else None
+            status = children.run(words, environment, stdout=output, stderr=subprocess.STDOUT)
+        return run if status or run.results() is None else None
 
-    with ThreadPoolExecutor(jobs) as threads:
+    with stopping_children() as children, ThreadPoolExecutor(jobs) as threads:
         started = tqdm(
             threads.map(start, waiting), total=len(waiting), desc="runs", disable=None, unit="run"
         )

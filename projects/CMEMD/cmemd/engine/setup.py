@@ -5,6 +5,7 @@ import os
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from fastreid.utils.logger import setup_logger
 
 from cmemd.config import load_config
 from cmemd.data.build import build_dataset, test_dataset, train_dataset
-from cmemd.engine.archive import archive_run, holds_run
+from cmemd.engine.archive import archive_run, holds_results, holds_run
 from cmemd.engine.identity import RunIdentity, RunLog, read_run
 from cmemd.engine.preflight import Forecast, check_config, check_data
 from cmemd.engine.provenance import UNTRAINED, Weights, files_sha256
@@ -88,9 +89,13 @@ def setup(args: Namespace) -> Iterator[Start]:
     cfg = load_config(args.config_file, args.opts)
     check_config(cfg, world_size=comm.get_world_size(), training=training)
     folder = Path(cfg.OUTPUT_DIR)
+    if args.archive and not training:
+        raise InputError("--archive with a training", "--eval-only", "leave one of the two out")
     old = _check_folder(folder, args) if training else None
     weights = Weights.read(cfg.MODEL.WEIGHTS) if cfg.MODEL.WEIGHTS else UNTRAINED
-    data = read_data(cfg, training)
+    early: list[logging.LogRecord] = []
+    with _kept_log(early):
+        data = read_data(cfg, training)
     if cfg.SEED < 0:
         cfg = with_seed(cfg, old.identity.config["SEED"] if old else draw_seed())
     run = None
@@ -104,7 +109,8 @@ def setup(args: Namespace) -> Iterator[Start]:
         folder = folder / EVALUATION
     forecast = Forecast("", [])
     if comm.is_main_process():
-        forecast = check_data(cfg, data, weights, resumed=old is not None)
+        with _kept_log(early):
+            forecast = check_data(cfg, data, weights, resumed=old is not None)
         folder.mkdir(parents=True, exist_ok=True)
     with one_writer(folder) if comm.is_main_process() else nullcontext():
         if comm.is_main_process() and training:
@@ -113,12 +119,27 @@ def setup(args: Namespace) -> Iterator[Start]:
             run.write(folder)
         default_setup(cfg, args)
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="cmemd")
+        if comm.is_main_process():
+            for record in early:
+                logging.getLogger("cmemd").handle(record)
         if forecast.schedule:
             logger.info("Schedule: %s", forecast.schedule)
         for warning in forecast.warnings:
             logger.warning("%s", warning)
         seed_all_rng(cfg.SEED)  # the same on all processes: they must build the same network
         yield Start(cfg, data, weights, run)
+
+
+@contextmanager
+def _kept_log(records: list[logging.LogRecord]) -> Iterator[None]:
+    """Keep what cmemd logs for the log file, which does not exist before all checks."""
+    logger, handler = logging.getLogger("cmemd"), MemoryHandler(10**6, flushLevel=10**6)
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+    records += handler.buffer
 
 
 def run_identity(cfg: CfgNode, data: RunData, weights: Weights) -> RunIdentity:
@@ -171,7 +192,16 @@ def _check_folder(folder: Path, args: Namespace) -> RunLog | None:
             "both",
             "--resume goes on with the run in OUTPUT_DIR, --archive starts a new one there",
         )
-    if args.archive or not holds_run(folder):
+    if args.archive:
+        return None
+    if not holds_run(folder):
+        if holds_results(folder):
+            raise InputError(
+                f"an OUTPUT_DIR without results, {folder}",
+                "the results of an evaluation",
+                "set another OUTPUT_DIR, or start with --archive, which moves them to a folder of "
+                "their own",
+            )
         return None
     if not args.resume:
         raise InputError(

@@ -7,19 +7,19 @@ SIGINT (Ctrl-C), SIGTERM and SIGHUP end a training with exit status 128 + the si
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from cmemd.errors import Stopped
 
-__all__ = ["Stop", "stop_at_signals"]
+__all__ = ["Stop", "handled_signals", "stop_at_signals"]
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stop:
-    """Whether a signal has come; asked for between iterations.
+    """Whether a signal has come; the trainer looks between iterations.
 
     Attributes:
         number: of the signal that came, or 0.
@@ -59,12 +59,27 @@ class Stop:
 def stop_at_signals() -> Iterator[Stop]:
     """Yield what says whether a signal has come; outside the main thread none ever does."""
     stop = Stop()
+    with handled_signals(stop.take):
+        yield stop
+
+
+@contextmanager
+def handled_signals(handler: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Handle SIGINT, SIGTERM and SIGHUP; outside the main thread, where Python cannot, do nothing.
+
+    A SIGHUP that ``nohup`` made the process ignore stays ignored.
+
+    Args:
+        handler: called in the main thread, as ``signal.signal`` calls it.
+    """
     if threading.current_thread() is not threading.main_thread():
-        yield stop
+        yield
         return
-    before = {number: signal.signal(number, stop.take) for number in _SIGNALS}
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # by nohup, which must go on
+    numbers = [number for number in _SIGNALS if number != signal.SIGHUP or not ignored]
+    before = {number: signal.signal(number, handler) for number in numbers}
     try:
-        yield stop
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -8,7 +8,6 @@ import cmemd.compat  # noqa: F401  before fastreid
 
 import torch
 from fastreid.config import CfgNode
-from fastreid.data import build as fastreid_build
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.data.transforms import build_transforms
 from fastreid.evaluation import inference_on_dataset, print_csv_format
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader
 from cmemd.data.build import items_under_test
 from cmemd.data.dataset import VisibleThermalDataset
 from cmemd.data.items import ImageItem
+from cmemd.data.loader import build_loader
 from cmemd.engine.checkpoint import load_weights
 from cmemd.engine.evaluator import VisibleThermalEvaluator
 from cmemd.engine.provenance import Weights, describe_run, guard
@@ -150,15 +150,9 @@ def build_test_loader(
     """
     size = cfg.TEST.IMS_PER_BATCH
     batches = [range(i, min(i + size, len(items))) for i in range(0, len(items), size)]
-    loader = fastreid_build.DataLoaderX(
-        comm.get_local_rank(),
-        dataset=VisibleThermalDataset(items, build_transforms(cfg, is_train=False), relabel=False),
-        batch_sampler=batches[comm.get_rank() :: comm.get_world_size()],
-        num_workers=cfg.DATALOADER.NUM_WORKERS,
-        collate_fn=fastreid_build.fast_batch_collator,
-        pin_memory=True,
-    )
-    return loader, num_query
+    images = VisibleThermalDataset(items, build_transforms(cfg, is_train=False), relabel=False)
+    own = batches[comm.get_rank() :: comm.get_world_size()]
+    return build_loader(images, own, cfg.DATALOADER.NUM_WORKERS), num_query
 
 
 def _items_and_guard(

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,6 @@ import cmemd.compat  # noqa: F401  before fastreid
 from cmemd.compat import set_frozen_steps
 
 from fastreid.config import CfgNode
-from fastreid.data import build_reid_train_loader
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.data.transforms import build_transforms
 from fastreid.engine import DefaultTrainer, hooks
@@ -18,10 +18,11 @@ from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.events import EventStorage
 from torch import nn
-from torch.utils.data import DataLoader
+from torch.utils.data import BatchSampler, DataLoader
 
 from cmemd.data.build import build_dataset, test_dataset, train_dataset
 from cmemd.data.dataset import VisibleThermalDataset
+from cmemd.data.loader import build_loader, shut_down
 from cmemd.data.places import PlacedSampler
 from cmemd.data.random_state import kept_random_state, load_random_state, random_state
 from cmemd.data.sampler import CrossModalitySampler
@@ -35,6 +36,7 @@ from cmemd.engine.checkpoint import (
     load_weights,
     read_checkpoint,
 )
+from cmemd.engine.children import is_orphan
 from cmemd.engine.evaluator import VisibleThermalEvaluator
 from cmemd.engine.hooks import Checkpoints, DivergenceWarning, Evaluations, WatchedPrinter
 from cmemd.engine.identity import IDENTITY, RunLog
@@ -142,17 +144,15 @@ class Trainer(DefaultTrainer):
             world_size=comm.get_world_size(),
         )
         Schedule.of(cfg, len(items))  # raises where they do not fill a batch
+        size = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
+        stream = PlacedSampler(
+            sampler, batch=size, rank=comm.get_rank(), world_size=comm.get_world_size()
+        )
         transforms = build_transforms(cfg, is_train=True)
-        return build_reid_train_loader(
+        return build_loader(
             VisibleThermalDataset(items, transforms, relabel=True, seed=seed),
-            sampler=PlacedSampler(
-                sampler,
-                batch=cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size(),
-                rank=comm.get_rank(),
-                world_size=comm.get_world_size(),
-            ),
-            total_batch_size=cfg.SOLVER.IMS_PER_BATCH,
-            num_workers=cfg.DATALOADER.NUM_WORKERS,
+            BatchSampler(stream, size, drop_last=True),
+            cfg.DATALOADER.NUM_WORKERS,
         )
 
     @classmethod
@@ -235,6 +235,13 @@ class Trainer(DefaultTrainer):
                 "start a new run from it with MODEL.WEIGHTS and another OUTPUT_DIR",
             )
         changes = checkpoint.identity.check_same_run(self._run.identity, Path(self.cfg.OUTPUT_DIR))
+        final = checkpoint.path.stem == FINAL
+        if checkpoint.iteration > self.max_iter - (not final):
+            raise InputError(
+                f"SOLVER.MAX_EPOCH above the {checkpoint.epoch} epochs that the run has finished",
+                self.max_epoch,
+                "a run cannot become shorter: raise it, or train anew in another OUTPUT_DIR",
+            )
         entries = checkpoint.entries
         load_weights(self.checkpointer.model, checkpoint)
         if checkpoint.record is None:
@@ -252,6 +259,7 @@ class Trainer(DefaultTrainer):
         if self._rule != "last":
             self._best = self._best_so_far()
         self.data_loader.batch_sampler.sampler.start = self.start_iter
+        shut_down(self._trainer._data_loader_iter)
         self._trainer._data_loader_iter = iter(self.data_loader)
         states = entries.get("random", ())
         if len(states) == comm.get_world_size():
@@ -293,7 +301,9 @@ class Trainer(DefaultTrainer):
             InputError: the loss became NaN or infinite.
         """
         with stop_at_signals() as self._stop:
-            if self.start_iter < self.max_iter:
+            if self.start_iter == self.max_iter:
+                self._evaluate_what_was_missed()
+            else:
                 self._train_loop()
                 if self._rule == "last":
                     return getattr(self, "_last_eval_results", {})  # those of the last epoch
@@ -330,12 +340,8 @@ class Trainer(DefaultTrainer):
                     " ".join(str(error).split()),
                     "training has diverged: lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS",
                 ) from None
-            except InputError:
-                raise
-            except Exception:
-                logger.exception("Exception during training:")
-                raise
             finally:
+                shut_down(self._trainer._data_loader_iter)
                 self.after_train()
 
     def _evaluate_what_was_missed(self) -> None:
@@ -345,9 +351,11 @@ class Trainer(DefaultTrainer):
             self.evaluate(self.start_epoch)
 
     def _save_or_stop(self) -> None:
-        """Between iterations, on all processes alike: save by the clock, or stop at a signal."""
+        """Save if a checkpoint is due, or stop at a signal; all processes do the same."""
         checkpoints = next(h for h in self._hooks if isinstance(h, Checkpoints))
         stop, due = self._stop.number, checkpoints.due()
+        if is_orphan():
+            stop = stop or signal.SIGTERM
         if comm.get_world_size() > 1:
             told = comm.all_gather((stop, due))
             stop, due = max(number for number, _ in told), told[0][1]
@@ -406,7 +414,7 @@ class Trainer(DefaultTrainer):
         return Path(self.cfg.OUTPUT_DIR, f"{BEST}.pth")
 
     def _best_so_far(self) -> float:
-        """Score of the run's ``model_best``, if it was chosen as this run would choose."""
+        """Return the score of the run's ``model_best``, if this run's rule chose it."""
         if not self._best_file.is_file():
             return -math.inf
         checkpoint = read_checkpoint(self._best_file)

@@ -3,7 +3,6 @@
 import logging
 import os
 import re
-import subprocess
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +18,13 @@ from fastreid.utils.logger import setup_logger
 from cmemd.config import load_config
 from cmemd.data.build import build_dataset
 from cmemd.data.layouts import regdb
+from cmemd.engine.children import stopping_children
 from cmemd.engine.runs import Run
 from cmemd.errors import EXIT_BAD_INPUT, InputError
 from cmemd.evaluation.results import write_results
 from cmemd.evaluation.tables import format_table
 from cmemd.evaluation.versions import versions
+from cmemd.files import one_writer
 
 __all__ = ["TRIALS", "TrialRun", "average", "parse_trials", "plan_trials", "run_trials"]
 
@@ -62,13 +63,21 @@ def run_trials(args: Namespace, start: Callable[[Sequence[str]], int]) -> dict[s
     """
     trials = plan_trials(args)
     output = trials[0].folder.parent
+    output.mkdir(parents=True, exist_ok=True)
+    with one_writer(output):
+        return _run_trials(trials, output, start)
+
+
+def _run_trials(
+    trials: Sequence[TrialRun], output: Path, start: Callable[[Sequence[str]], int]
+) -> dict[str, Any]:
     setup_logger(str(output), name="cmemd")
     failed = []
     for trial in trials:
         if trial.results():
-            logger.info("TrialRun %d is done: %s", trial.number, trial.folder)
+            logger.info("Trial %d is done: %s", trial.number, trial.folder)
             continue
-        logger.info("TrialRun %d starts: %s", trial.number, trial.folder)
+        logger.info("Trial %d starts: %s", trial.number, trial.folder)
         status = start(trial.words)
         if status == EXIT_BAD_INPUT:
             raise InputError(
@@ -96,9 +105,12 @@ def run_trials(args: Namespace, start: Callable[[Sequence[str]], int]) -> dict[s
 
 def start_process(script: str | Path) -> Callable[[Sequence[str]], int]:
     """Return how ``run_trials`` starts a script: in a fresh interpreter, where a crash stays."""
-    return lambda words: (
-        subprocess.run([sys.executable, str(script), *words], check=False).returncode
-    )
+
+    def start(words: Sequence[str]) -> int:
+        with stopping_children() as children:
+            return children.run([sys.executable, str(script), *words])
+
+    return start
 
 
 def plan_trials(args: Namespace) -> list[TrialRun]:

@@ -15,27 +15,83 @@ Each data set needs some of them: SYSU-MM01 ``feats``, ``pids``, ``camids``, ``f
 ``feats``, ``pids``, ``modality``; LLCM ``feats`` and ``paths``, whose folders name modality,
 camera and identity (``test_vis/cam1/0005/x.jpg``). Extra arrays do no harm.
 
+An evaluation adds how it scored, so that ``cmemd score`` does the same; other systems may:
+
+============== ======== =========================================================================
+array          shape    what it holds
+============== ======== =========================================================================
+``layout``     ()       the data set, a string: ``sysu``, ``regdb`` or ``llcm``
+``metric``     ()       ``euclidean`` or ``cosine``
+``flip``       ()       whether ``feats`` are means over an image and its mirror image, a boolean
+``feats_flip`` (N, D)   such means, where ``feats`` are of the image alone
+``draw``       ()       the gallery sampling of the first protocol
+``reranking``  (3,)     k1, k2 and weight of k-reciprocal re-ranking, where it was on
+============== ======== =========================================================================
+
 Shape legend: ``N`` = images, ``D`` = feature dimension.
 """
 
 import io
+import re
 import zipfile
-from collections.abc import Mapping
+import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cmemd.data.layouts import LAYOUTS, llcm, regdb, sysu
 from cmemd.data.modality import Modality
-from cmemd.errors import InputError
+from cmemd.errors import InputError, reason
+from cmemd.evaluation.distances import DISTANCES
+from cmemd.evaluation.protocols import SAMPLINGS
 from cmemd.evaluation.samples import Samples
+from cmemd.evaluation.scoring import Reranking
 from cmemd.files import write_whole
+from cmemd.paths import check_input
 
-__all__ = ["order_by_name", "read_features", "write_features"]
+__all__ = ["SavedFeatures", "order_by_name", "read_features", "read_saved", "write_features"]
+
+_FILE, _REMEDY = "features", "name the npz file"
+_FOREIGN = "leave the array out, or store what this page of docs/scoring.md says"
+
+
+class SavedFeatures(NamedTuple):
+    """Features, and how an evaluation scored them; None for what is unknown.
+
+    Attributes:
+        samples: features and labels.
+        layout: their data set, a key of ``LAYOUTS``.
+        flip: whether features are means over an image and its mirror image.
+        mirrored: such means of the same images, where ``samples`` are of the image alone.
+        metric: the distance that an evaluation used.
+        draw: its gallery sampling.
+        reranking: its settings of re-ranking; None also where it did none.
+    """
+
+    samples: Samples
+    layout: str | None = None
+    flip: bool | None = None
+    mirrored: Samples | None = None
+    metric: str | None = None
+    draw: str | None = None
+    reranking: Reranking | None = None
+
+    @property
+    def by_flip(self) -> dict[bool | None, Samples]:
+        """The features to score, by flip."""
+        more = {} if self.mirrored is None else {True: self.mirrored}
+        return {self.flip: self.samples, **more}
 
 
 def read_features(path: Path | str, layout: str) -> Samples:
-    """Read features that were saved for a data set's protocols.
+    """Read features that were saved for a data set's protocols; see ``read_saved``."""
+    return read_saved(path, layout).samples
+
+
+def read_saved(path: Path | str, layout: str) -> SavedFeatures:
+    """Read features that were saved for a data set's protocols, and how they were scored.
 
     Args:
         path: the file.
@@ -45,20 +101,53 @@ def read_features(path: Path | str, layout: str) -> Samples:
         The samples, in the file's order.
 
     Raises:
-        InputError: no such file, not an npz file, arrays that are missing or of wrong shape or
-            kind, or labels that this data set does not have.
+        InputError: no such file, not an npz file, features of another data set, arrays that are
+            missing or of wrong shape or kind, or labels that this data set does not have.
     """
     arrays = _load(Path(path), layout)
-    samples = _READERS[layout](arrays, path)
-    return Samples(**{"features": arrays["feats"]} | samples)
+    _check_data_set(arrays, layout, path)
+    labels = _READERS[layout](arrays, path)
+    samples = Samples(**{"features": arrays["feats"]} | labels)
+    if "paths" in arrays:
+        _check_paths(samples, layout, path)
+    flip = _scalar(arrays, "flip", (False, True), path)
+    flip = flip if flip is None else bool(flip)
+    mirrored = None
+    if "feats_flip" in arrays:
+        if flip or arrays["feats_flip"].shape != arrays["feats"].shape:
+            raise InputError(
+                f"feats_flip in {path} beside feats without flip, of the same shape",
+                f"shape {arrays['feats_flip'].shape}, flip {flip}",
+                _FOREIGN,
+            )
+        flip, mirrored = False, Samples(**{"features": arrays["feats_flip"]} | labels)
+    return SavedFeatures(
+        samples,
+        layout=_scalar(arrays, "layout", tuple(LAYOUTS), path),
+        flip=flip,
+        mirrored=mirrored,
+        metric=_scalar(arrays, "metric", DISTANCES, path),
+        draw=_scalar(arrays, "draw", SAMPLINGS, path),
+        reranking=_reranking(arrays, path),
+    )
 
 
-def write_features(samples: Samples, path: Path) -> None:
-    """Write a features file that ``read_features`` reads.
+def write_features(saved: SavedFeatures | Samples, path: Path) -> None:
+    """Write a features file that ``read_saved`` reads; what is unknown is left out.
 
     Raises:
         InputError: the folder cannot be written to.
     """
+    if isinstance(saved, Samples):
+        saved = SavedFeatures(saved)
+    samples = saved.samples
+    known = {
+        name: value
+        for name in ("layout", "flip", "metric", "draw", "reranking")
+        if (value := getattr(saved, name)) is not None
+    }
+    if saved.mirrored is not None:
+        known["feats_flip"] = saved.mirrored.features
     content = io.BytesIO()
     np.savez(
         content,
@@ -68,6 +157,7 @@ def write_features(samples: Samples, path: Path) -> None:
         frames=samples.frames,
         modality=samples.modalities,
         paths=samples.paths,
+        **known,
     )
     write_whole(path, content.getbuffer())
 
@@ -86,6 +176,7 @@ def order_by_name(paths: np.ndarray) -> np.ndarray:
 
 
 def _load(path: Path, layout: str) -> dict[str, np.ndarray]:
+    check_input(path, _FILE, _REMEDY)
     try:
         file = np.load(path, allow_pickle=False)  # a pickle could run code
         if not isinstance(file, np.lib.npyio.NpzFile):
@@ -98,19 +189,91 @@ def _load(path: Path, layout: str) -> dict[str, np.ndarray]:
                     ", ".join(file) or "none",
                     f"add {', '.join(missing)}",
                 )
-            return {name: file[name] for name in file}
+            return {name: file[name] for name in file if name in _KNOWN}
     except OSError as error:
-        raise InputError(
-            f"features at {path}", error.strerror or error, "name the npz file"
-        ) from error
-    except (ValueError, EOFError, zipfile.BadZipFile, KeyError) as error:
+        raise InputError(f"{_FILE} at {path}", reason(error), _REMEDY) from error
+    except (ValueError, EOFError, KeyError, *_BAD_ARCHIVE) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
             f"an npz file of plain arrays at {path}",
-            f"another or damaged file ({' '.join(str(error).split())[:120]})",
+            f"another or damaged file ({reason(error, 120)})",
             "write it with numpy.savez",
         ) from error
+
+
+def _check_data_set(arrays: Mapping[str, np.ndarray], layout: str, path: Path | str) -> None:
+    """Raise for features that say, or whose paths say, that they are of another data set."""
+    own = _scalar(arrays, "layout", tuple(LAYOUTS), path)
+    paths = arrays.get("paths")
+    if own is None and paths is not None and paths.dtype.kind == "U" and paths.size:
+        seen = {_path_labels(image)[0] for image in paths.ravel()[:_LOOKED_AT].tolist()}
+        own = seen.pop() if len(seen) == 1 else None
+    if own not in (None, layout):
+        raise InputError(
+            f"features of {LAYOUTS[layout].title} for its protocols in {path}",
+            f"features of {LAYOUTS[own].title}",
+            "name protocols of that data set, or another file",
+        )
+
+
+def _path_labels(image: str) -> tuple[str | None, tuple[int | None, int, int | None]]:
+    """Return the data set that a path looks like, with camera or modality, identity and frame."""
+    labels = llcm.labels_of(image)
+    if labels is not None:
+        return llcm.LAYOUT.name, (labels[1], labels[2], None)
+    if found := _SYSU_PATH.search(image):
+        camera, pid, frame = map(int, found.groups())
+        return sysu.LAYOUT.name, (camera, pid, frame)
+    parts = PurePosixPath(image.replace("\\", "/")).parts[-3:]
+    for modality in Modality:
+        pid = regdb.identity(parts, modality)
+        if pid is not None:
+            return regdb.LAYOUT.name, (int(modality), pid, None)
+    return None, (None, 0, None)
+
+
+def _check_paths(samples: Samples, layout: str, path: Path | str) -> None:
+    """Raise where a path of the data set's own form names other labels than the arrays do."""
+    sides = samples.modalities if layout == regdb.LAYOUT.name else samples.camids
+    rows = zip(sides.tolist(), samples.pids.tolist(), samples.frames.tolist(), strict=True)
+    for image, row in zip(samples.paths.tolist(), rows, strict=True):
+        of, named = _path_labels(image)
+        if of == layout and any(n not in (None, own) for n, own in zip(named, row, strict=True)):
+            raise InputError(
+                f"arrays of {path} that agree with its paths",
+                f"camera or modality, identity and frame {row} for {image}",
+                "store the labels that the path names, row by row",
+            )
+
+
+def _scalar(
+    arrays: Mapping[str, np.ndarray], name: str, allowed: Sequence[Any], path: Path | str
+) -> Any:
+    """Return an array's only value; None where there is no such array."""
+    if name not in arrays:
+        return None
+    array = arrays[name]
+    if array.size != 1 or (value := array.reshape(())[()].item()) not in allowed:
+        raise InputError(
+            f"{name} in {path} out of {', '.join(map(str, allowed))}",
+            f"{array.dtype} of shape {array.shape}" if array.size != 1 else repr(value),
+            _FOREIGN,
+        )
+    return value
+
+
+def _reranking(arrays: Mapping[str, np.ndarray], path: Path | str) -> Reranking | None:
+    if "reranking" not in arrays:
+        return None
+    values = arrays["reranking"]
+    if values.shape != (3,) or values.dtype.kind not in "iuf" or not np.isfinite(values).all():
+        raise InputError(
+            f"reranking in {path} as k1, k2 and weight",
+            f"{values.dtype} of shape {values.shape}",
+            _FOREIGN,
+        )
+    return Reranking(int(values[0]), int(values[1]), float(values[2]))
 
 
 def _sysu(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.ndarray]:
@@ -141,6 +304,16 @@ def _regdb(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.n
     modalities = _integers(arrays, "modality", path)
     _check_range(modalities, tuple(int(m) for m in Modality), "modality", path, "0 or 1")
     pids = _identities(arrays, path)
+    if "camids" in arrays:
+        camids = _integers(arrays, "camids", path)
+        for modality in Modality:
+            cameras = np.unique(camids[modalities == modality]).tolist()
+            if len(cameras) > 1:
+                raise InputError(
+                    f"one camera of each modality in camids of {path}, as RegDB has",
+                    f"{modality.name.lower()} images of cameras {cameras[:9]}",
+                    "name protocols of the data set that the features are of",
+                )
     paths = _paths(arrays, len(arrays["feats"]), lambda row: f"{modalities[row]}/{pids[row]}/{row}")
     return {
         "pids": pids,
@@ -225,4 +398,11 @@ def _paths(arrays: Mapping[str, np.ndarray], images: int, name) -> np.ndarray:
     return arrays.get("paths", np.array([name(row) for row in range(images)]))
 
 
+_LOOKED_AT = 1000  # paths that say which data set they are of
+_SYSU_PATH = re.compile(r"(?:^|[/\\])cam([1-6])[/\\]([0-9]{4})[/\\]([0-9]{4})\.jpg$")
+_BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+_KNOWN = {
+    *("feats", "pids", "camids", "frames", "modality", "paths"),
+    *("layout", "metric", "flip", "feats_flip", "draw", "reranking"),
+}
 _READERS = {sysu.LAYOUT.name: _sysu, regdb.LAYOUT.name: _regdb, llcm.LAYOUT.name: _llcm}

@@ -139,7 +139,7 @@ def calibrate(
         top: how many matches a search lists.
 
     Raises:
-        InputError: no mated probes, or too few others.
+        InputError: no mated probes, too few others, or too many others that equal a row.
     """
     mated = scores.mated
     if not mated.any():
@@ -149,6 +149,12 @@ def calibrate(
             "add some, since the miss rate is measured on them",
         )
     threshold = false_positive_threshold(scores.best[~mated], rate)
+    if threshold > 1:
+        raise InputError(
+            f"a threshold of at most 1 for a rate of {rate:g}",
+            f"{threshold:.6f}, since more probes of unknown people equal an image of the gallery",
+            "remove copies of gallery images from the probes, or correct the identities",
+        )
     alarms = scores.best[~mated] >= threshold
     misses = (scores.mate[mated] < threshold) | (scores.rank[mated] > top)
     return Calibration(

@@ -12,16 +12,18 @@ from typing import Any
 
 import numpy as np
 
-from cmemd.errors import InputError
+from cmemd.errors import InputError, exhausted, reason
 from cmemd.evaluation.samples import Samples
 from cmemd.evaluation.scoring import METRICS, Score
 from cmemd.evaluation.versions import versions
-from cmemd.files import schema_problem, write_whole
+from cmemd.files import check_output, schema_problem, write_whole
+from cmemd.paths import check_input, check_place
 
 __all__ = [
     "SCHEMA",
     "VERSION",
     "Column",
+    "check_results_output",
     "read_per_query",
     "read_results",
     "results_document",
@@ -85,7 +87,7 @@ def write_results(
     path = Path(path)
     if columns:
         # The results file goes last, so that the file it names is always there.
-        beside = path.with_name(f"{path.stem}.per_query.npz")
+        beside = _beside(path)
         write_whole(beside, _per_query(columns, samples))
         document = {**document, "per_query": beside.name}
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
@@ -100,12 +102,14 @@ def read_results(path: Path | str) -> dict[str, Any]:
     """
     path = Path(path)
     remedy = "name the results.json that an evaluation wrote"
+    check_input(path, "a results file", remedy)
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
     except OSError as error:
-        raise InputError(f"a results file at {path}", error.strerror, remedy) from error
-    except ValueError as error:
-        raise InputError(f"JSON in {path}", f"an unreadable file ({error})", remedy) from error
+        raise InputError(f"a results file at {path}", reason(error), remedy) from error
+    except (ValueError, RecursionError) as error:
+        got = f"an unreadable file ({reason(error, 120)})"
+        raise InputError(f"JSON in {path}", got, remedy) from error
     if problem := schema_problem(document, _SCHEMA_FILE):
         raise InputError(
             f"a results file of version {VERSION} in {path}",
@@ -113,6 +117,18 @@ def read_results(path: Path | str) -> dict[str, Any]:
             "name the results.json that an evaluation by this version of cmemd wrote",
         )
     return document
+
+
+def check_results_output(path: Path | str) -> None:
+    """Raise where a results file cannot be written, or would replace a file of another kind.
+
+    Raises:
+        InputError: something else is there or beside it, or the folder cannot be written to.
+    """
+    path = Path(path)
+    check_place(path)
+    check_output(path, f'"schema": "{SCHEMA}"'.encode())
+    check_output(_beside(path), b"PK\x03\x04")
 
 
 def read_per_query(path: Path | str, document: Mapping[str, Any]) -> list[dict[str, np.ndarray]]:
@@ -138,15 +154,33 @@ def read_per_query(path: Path | str, document: Mapping[str, Any]) -> list[dict[s
     try:
         with np.load(beside, allow_pickle=False) as stored:
             return [
-                {"queries": stored[f"{n}/queries"], "metrics": stored[f"{n}/{_METRICS_ARRAY}"]}
+                _of_score(stored[f"{n}/queries"], stored[f"{n}/{_METRICS_ARRAY}"])
                 for n in range(len(document["scores"]))
             ]
-    except Exception as error:  # noqa: BLE001  NumPy fails in many ways; all mean bad bytes
+    except Exception as error:  # NumPy fails in many ways; nearly all mean bad bytes
+        if exhausted(error):
+            raise
         raise InputError(
             f"each query's metrics in {beside}",
-            f"a damaged file ({error})",
+            f"a damaged file ({reason(error, 120)})",
             "copy it again from where the results file came from, or delete it",
         ) from error
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.per_query.npz")
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f"{name}, which JSON does not have")
+
+
+def _of_score(queries: np.ndarray, metrics: np.ndarray) -> dict[str, np.ndarray]:
+    shapes = queries.shape, metrics.shape
+    fit = shapes == ((metrics.shape[-1], 3), (len(METRICS), queries.shape[0]))
+    if not fit or queries.dtype.kind not in "iu" or metrics.dtype.kind != "f":
+        raise ValueError(f"arrays of shapes {shapes[0]} and {shapes[1]}")
+    return {"queries": queries, "metrics": metrics}
 
 
 def _entry(column: Column) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from tabulate import tabulate
 
-from cmemd.errors import InputError
+from cmemd.errors import InputError, printable
 from cmemd.evaluation.bootstrap import Interval, paired_interval
 from cmemd.evaluation.scoring import CMC_RANKS, METRICS
 
@@ -64,11 +64,13 @@ def _comparison(way: tuple, entries: Mapping[str, tuple[Mapping, Mapping | None]
     title = f"{way[0]}: " + ", ".join(
         f"{heading.lower()} {value}" for heading, value in zip(_ROW_HEADINGS, way[1:], strict=True)
     )
-    parts = [title, _table(["Results"], [[name, *_cells(e)] for name, (e, _) in entries.items()])]
+    rows = [[printable(name), *_cells(entry)] for name, (entry, _) in entries.items()]
+    parts = [title, _table(["Results"], rows)]
     first, *others = entries
     if others:
         differences = [
-            [f"{name} - {first}", *_differences(entries[first], entries[name])] for name in others
+            [printable(f"{name} - {first}"), *_differences(entries[first], entries[name])]
+            for name in others
         ]
         parts.append(_table(["Difference"], differences))
     return "\n".join(parts)

@@ -54,7 +54,7 @@ def agw_config(cfg: CfgNode, pooling: str) -> CfgNode:
     """Return a copy of a configuration with one of ``AGW_POOLINGS``.
 
     Raises:
-        InputError: for an unknown pooling.
+        InputError: an unknown pooling.
     """
     if pooling not in AGW_POOLINGS:
         raise InputError(

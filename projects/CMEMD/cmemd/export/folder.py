@@ -73,7 +73,7 @@ def export_model(
         agw: pooling of weights of the released AGW code, out of ``AGW_POOLINGS``; else None.
 
     Raises:
-        InputError: for bad input, or a format that differs from the training network.
+        InputError: bad input, or a format that differs from the training network.
         MissingDependencyError: a package that a format needs is not installed.
     """
     check_formats(formats)

@@ -9,8 +9,6 @@ Shape legend: N images of H x W; D channels of the embedding.
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import cmemd.compat  # noqa: F401  before torch
-
 import numpy as np
 import torch
 from torch.export import Dim, ExportedProgram

@@ -9,7 +9,7 @@ import numpy as np
 from fastreid.config import CfgNode
 from fastreid.data.transforms import build_transforms
 
-from cmemd.data.images import read_rgb
+from cmemd.data.images import check_images, read_rgb
 from cmemd.data.items import ImageItem
 from cmemd.data.modality import Modality
 
@@ -92,8 +92,9 @@ def read_images(items: Sequence[ImageItem], cfg: CfgNode) -> np.ndarray:
     """Return (N, H, W, 3) uint8 RGB, resized as for evaluation.
 
     Raises:
-        InputError: a file is truncated or not an image.
+        InputError: a file is truncated, not an image, or one that training refuses.
     """
+    check_images(item.path for item in items)
     transform = build_transforms(cfg, is_train=False)
     pixels = [transform(read_rgb(item.path)).permute(1, 2, 0).numpy() for item in items]
     return np.stack(pixels).astype(np.uint8)  # whole grey levels as floats, so nothing is lost

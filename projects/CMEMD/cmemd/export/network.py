@@ -15,7 +15,7 @@ from cmemd.engine.checkpoint import check_weights
 from cmemd.engine.provenance import Weights
 from cmemd.errors import InputError
 from cmemd.export.agw import AGW, convert_agw, pool_as_agw, read_agw
-from cmemd.export.wrapper import is_exported
+from cmemd.export.wrapper import BACKBONE_PARTS, is_exported
 from cmemd.modeling.cmemd_net import CMEMDNet
 
 __all__ = ["CMEMD", "exported_state", "inference_config", "load_network", "read_network"]
@@ -32,7 +32,7 @@ def inference_config(cfg: CfgNode) -> CfgNode:
     """Return a configuration without what no embedding depends on: paths and classes.
 
     Raises:
-        InputError: unless it describes a ``CMEMDNet`` whose images are only resized, to one size.
+        InputError: it describes no ``CMEMDNet`` whose images are only resized, to one size.
     """
     if cfg.MODEL.META_ARCHITECTURE != CMEMD:
         raise InputError(
@@ -116,8 +116,20 @@ def exported_state(network: CMEMDNet) -> dict[str, Tensor]:
 
 
 def _build(cfg: CfgNode, architecture: str) -> CMEMDNet:
-    """Return a new network in evaluation mode, without gradients."""
-    return _ARCHITECTURES[architecture](build_model(cfg)).eval().requires_grad_(False)
+    """Return a new network in evaluation mode, without gradients.
+
+    Raises:
+        InputError: its backbone lacks a part that an exported model has.
+    """
+    network = build_model(cfg)
+    missing = [part for part in BACKBONE_PARTS if not hasattr(network.backbone, part)]
+    if missing:
+        raise InputError(
+            f"a MODEL.BACKBONE.NAME with {', '.join(BACKBONE_PARTS)}",
+            f"{cfg.MODEL.BACKBONE.NAME}, without {', '.join(missing)}",
+            "give your backbone these parts, as two_stream_resnet.py has them",
+        )
+    return _ARCHITECTURES[architecture](network).eval().requires_grad_(False)
 
 
 def _load(network: nn.Module, state: Mapping[str, Tensor], path: Path | str) -> None:

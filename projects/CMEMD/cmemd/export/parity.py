@@ -7,8 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import cmemd.compat  # noqa: F401  before torch
-
 import numpy as np
 import torch
 from torch.nn import functional

@@ -3,8 +3,6 @@
 Shape legend: N images of H x W; D channels of the embedding.
 """
 
-import cmemd.compat  # noqa: F401  before fastreid
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,7 +10,9 @@ from torch.nn import functional
 from cmemd.data.modality import Modality
 from cmemd.modeling.cmemd_net import CMEMDNet
 
-__all__ = ["EmbeddingGraph", "is_exported"]
+__all__ = ["BACKBONE_PARTS", "EmbeddingGraph", "is_exported"]
+
+BACKBONE_PARTS = ("stems", "global_stream", "local_stream")  # what a graph takes of a backbone
 
 _NOT_EXPORTED = (".classifier", ".num_batches_tracked")  # no embedding depends on them
 

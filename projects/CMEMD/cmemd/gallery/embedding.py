@@ -1,6 +1,13 @@
-"""Turn image files into rows of a gallery, a chunk at a time."""
+"""Bring a gallery up to date with image files: embed what is new or changed, correct labels.
 
-from collections.abc import Iterator, Sequence
+The file's hash decides whether an image has changed, see ``cmemd.gallery.facts``. A label that a
+run does not give stays as the gallery has it.
+"""
+
+import dataclasses
+from collections import deque
+from collections.abc import Collection, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,8 +15,9 @@ from tqdm import tqdm
 
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
-from cmemd.gallery.rows import make_rows
-from cmemd.gallery.sources import Source
+from cmemd.gallery.facts import FileFacts, file_facts, many_file_facts
+from cmemd.gallery.rows import FACTS, make_rows, vectors_of
+from cmemd.gallery.sources import LABELS, Source
 from cmemd.gallery.table import Gallery
 
 if TYPE_CHECKING:
@@ -17,26 +25,126 @@ if TYPE_CHECKING:
 
     from cmemd.inference import Predictor
 
-__all__ = ["CHUNK", "embed_chunks", "not_in_gallery", "relabelled"]
+__all__ = ["CHUNK", "Done", "Plan", "embed_chunks", "plan_embedding", "update_gallery"]
 
 CHUNK = 1024  # rows per commit; a killed run loses at most as many
 
 
-def not_in_gallery(sources: Sequence[Source], gallery: Gallery, modality: Modality) -> list[Source]:
-    """Return the images whose paths the gallery does not hold.
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What a gallery needs to agree with some images.
+
+    Attributes:
+        new: images that it does not hold.
+        changed: images whose file is no longer the one that was embedded.
+        relabelled: by row number, images of which only labels differ.
+        unchanged: number of the others.
+    """
+
+    new: list[Source]
+    changed: list[Source]
+    relabelled: dict[int, Source]
+    unchanged: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Done:
+    """Numbers of images: ``added``, ``changed`` (embedded again), ``relabelled``, ``unchanged``."""
+
+    added: int
+    changed: int
+    relabelled: int
+    unchanged: int
+
+    def __str__(self) -> str:
+        """Return the numbers of those that were there before, in words."""
+        return (
+            f"{self.changed} embedded again because their file changed, {self.relabelled} with "
+            f"changed labels, {self.unchanged} unchanged"
+        )
+
+
+def update_gallery(
+    gallery: Gallery,
+    predictor: "Predictor",
+    sources: Sequence[Source],
+    modality: Modality,
+    given: Collection[str] = LABELS,
+) -> Done:
+    """Bring a gallery up to date with images, a commit for ``CHUNK`` images at a time.
+
+    Args:
+        gallery: an open gallery of the predictor's model.
+        predictor: its ``skipped`` lists the images that cannot be read; a row of such an image
+            stays.
+        sources: the images, each once.
+        modality: of all of them.
+        given: the labels that the sources give, out of ``LABELS``.
+
+    Raises:
+        InputError: the gallery holds an image in the other modality, or cannot be written.
+    """
+    plan = plan_embedding(gallery, sources, modality, given)
+    relabelled = 0
+    numbers = iter(plan.relabelled)
+    while part := list(islice(numbers, CHUNK)):
+        rows = gallery.take(part)
+        images = [plan.relabelled[number] for number in part]
+        facts = zip(*(rows[name].to_pylist() for name in FACTS), strict=True)
+        files = [None if None in of else FileFacts(*of) for of in facts]
+        relabelled += gallery.replace(
+            make_rows(images, vectors_of(rows), modality, gallery.model, files)
+        )
+    changed = sum(map(gallery.replace, embed_chunks(predictor, plan.changed, modality)))
+    added = sum(map(gallery.add, embed_chunks(predictor, plan.new, modality)))
+    return Done(added, changed, relabelled, plan.unchanged)
+
+
+def plan_embedding(
+    gallery: Gallery,
+    sources: Sequence[Source],
+    modality: Modality,
+    given: Collection[str] = LABELS,
+) -> Plan:
+    """Compare images with a gallery's rows.
+
+    A row without facts of its file, as ``make_rows`` writes it without them, counts as changed.
+
+    Args:
+        gallery: an open gallery.
+        sources: the images, each once.
+        modality: of all of them.
+        given: the labels that the sources give; the others are taken from the rows.
 
     Raises:
         InputError: the gallery holds an image in the other modality, which must be a mistake.
     """
-    name, there = modality.name.lower(), gallery.modalities()
-    for source in sources:
-        if there.get(source.path, name) != name:
+    name, wanted = modality.name.lower(), {source.path for source in sources}
+    there = {}
+    for number, row in gallery.lookup(wanted, ("modality", *LABELS, "file_sha256")):
+        if row["modality"] != name:
             raise InputError(
-                f"{source.path} to be {there[source.path]}, as in gallery {gallery.address}",
+                f"{row['path']} to be {row['modality']}, as in gallery {gallery.address}",
                 name,
                 "correct --modality, or remove the image from the gallery first",
             )
-    return [source for source in sources if source.path not in there]
+        labels = {label: row[label] for label in LABELS}
+        there[row["path"]] = number, labels, row["file_sha256"]
+    known = [source for source in sources if source.path in there]
+    changed, relabelled, unchanged = [], {}, 0
+    facts = many_file_facts(source.path for source in known)
+    for source, now in zip(known, facts, strict=True):
+        number, labels, sha256 = there[source.path]
+        kept = {label: value for label, value in labels.items() if label not in given}
+        corrected = dataclasses.replace(source, **kept)
+        if now is None or now.sha256 != sha256:
+            changed.append(corrected)
+        elif any(getattr(corrected, label) != value for label, value in labels.items()):
+            relabelled[number] = corrected
+        else:
+            unchanged += 1
+    new = [source for source in sources if source.path not in there]
+    return Plan(new, changed, relabelled, unchanged)
 
 
 def embed_chunks(
@@ -52,45 +160,33 @@ def embed_chunks(
     Yields:
         Tables of ``row_schema`` with ``CHUNK`` rows each; the last may have fewer.
     """
-    by_path = {source.path: source for source in sources}
-    done: list[Source] = []
-    vectors = []
-    with tqdm(total=len(by_path), unit="image", desc="embedding") as bar:
-        for path, vector in predictor.stream(by_path, modality):
-            done.append(by_path[str(path)])
+    # Images whose pixels the predictor decodes ahead, and their files' facts from before that: if
+    # a file changes in between, the next run finds it changed.
+    ahead: deque[tuple[Source, FileFacts | None]] = deque()
+    done: list[tuple[Source, FileFacts | None]] = []
+    vectors: list[np.ndarray] = []
+
+    def paths() -> Iterator[str]:
+        for source in sources:
+            ahead.append((source, file_facts(source.path)))
+            yield source.path
+
+    def rows() -> "pa.Table":
+        images, files = zip(*done, strict=True)
+        return make_rows(images, np.stack(vectors), modality, predictor.digest, files)
+
+    if not sources:
+        return
+    with tqdm(total=len(sources), unit="image", desc="embedding", disable=None) as bar:
+        for path, vector in predictor.stream(paths(), modality):
+            while ahead[0][0].path != str(path):
+                ahead.popleft()  # it cannot be read
+                bar.update()
+            done.append(ahead.popleft())
             vectors.append(vector)
             bar.update()
             if len(done) == CHUNK:
-                yield _rows(done, vectors, modality, predictor.digest)
+                yield rows()
                 done, vectors = [], []
     if done:
-        yield _rows(done, vectors, modality, predictor.digest)
-
-
-def relabelled(
-    gallery: Gallery, sources: Sequence[Source], modality: Modality
-) -> "Iterator[pa.Table]":
-    """Yield a gallery's embeddings of images with the labels that the images have now.
-
-    Args:
-        gallery: holds the embeddings; its other images are left out.
-        sources: the images; those without an embedding are left out.
-        modality: of all of them.
-
-    Yields:
-        Tables of ``row_schema``, in the gallery's order.
-    """
-    by_path = {source.path: source for source in sources}
-    for numbers, vectors in gallery.batches():
-        labels = gallery.labels(numbers.tolist())
-        paths = [labels[number]["path"] for number in numbers.tolist()]
-        wanted = [path in by_path for path in paths]
-        if any(wanted):
-            known = [by_path[path] for path in paths if path in by_path]
-            yield make_rows(known, vectors[wanted], modality, gallery.model)
-
-
-def _rows(
-    done: Sequence[Source], vectors: Sequence[np.ndarray], modality: Modality, model: str
-) -> "pa.Table":
-    return make_rows(done, np.stack(vectors), modality, model)
+        yield rows()

@@ -1,18 +1,21 @@
 """Draw a contact sheet: each query, and beside it its matches with rank, score and identity."""
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
 from cmemd.data.images import read_rgb
 from cmemd.errors import InputError
-from cmemd.files import whole_file
+from cmemd.files import check_output, write_output
 from cmemd.gallery.search import Match
 
-__all__ = ["QUERIES", "contact_sheet", "write_sheet"]
+__all__ = ["MATCHES", "QUERIES", "check_sheet", "contact_sheet", "write_sheet"]
 
-QUERIES = 50  # a larger sheet gives no overview [chosen]
+QUERIES = MATCHES = 50  # a larger sheet gives no overview [chosen]
+_MARK = "cmemd contact sheet"
 _TILE = (64, 128)  # width, height in pixels: a crop of a person
 _CAPTION, _GAP = 26, 8
 _PAPER, _INK, _MISSING = "white", "black", "lightgrey"
@@ -25,9 +28,10 @@ def contact_sheet(queries: Sequence[tuple[str, Sequence[Match]]], columns: int) 
 
     Args:
         queries: each query's path and its matches, best first.
-        columns: matches for which a row has room.
+        columns: matches for which a row has room; at most ``MATCHES``, and not more than there are.
     """
     queries = queries[:QUERIES]
+    columns = min(columns, MATCHES, max((len(matches) for _, matches in queries), default=0))
     cell = _TILE[0] + _GAP, _TILE[1] + _CAPTION + _GAP
     size = _GAP + cell[0] * (columns + 1) + _GAP, _GAP + cell[1] * len(queries)
     sheet = Image.new("RGB", size, _PAPER)
@@ -42,27 +46,36 @@ def contact_sheet(queries: Sequence[tuple[str, Sequence[Match]]], columns: int) 
     return sheet
 
 
-def write_sheet(sheet: Image.Image, path: Path) -> None:
-    """Write a sheet in the format of its suffix, whole or not at all.
+def check_sheet(path: Path) -> None:
+    """Raise unless a sheet can go to a file: a new one, or a sheet in an existing folder.
 
     Raises:
-        InputError: the suffix names no image format, or the folder cannot be written to.
+        InputError: another suffix than ``.png``, no such folder, or another file is there.
     """
-    try:
-        # Pillow takes the format from the suffix, which the temporary name lacks.
-        form = Image.registered_extensions()[path.suffix.lower()]
-        with whole_file(path) as unfinished:
-            sheet.save(unfinished, form)
-    except KeyError:
+    if path.suffix.lower() != ".png":
         raise InputError(
             f"to write a sheet to {path}", f"the suffix {path.suffix!r}", "name a .png file"
-        ) from None
-    except (OSError, ValueError) as error:
+        )
+    if not path.parent.is_dir():
         raise InputError(
             f"to write a sheet to {path}",
-            getattr(error, "strerror", None) or error,
+            "No such folder",
             "name a .png file in an existing folder",
-        ) from error
+        )
+    check_output(path, _MARK.encode())
+
+
+def write_sheet(sheet: Image.Image, path: Path) -> None:
+    """Write a sheet as a PNG file, whole or not at all; replace an earlier sheet.
+
+    Raises:
+        InputError: as ``check_sheet``, or the folder cannot be written to.
+    """
+    check_sheet(path)
+    mark, png = PngInfo(), io.BytesIO()
+    mark.add_text("Software", _MARK)
+    sheet.save(png, "PNG", pnginfo=mark)
+    write_output(path, png.getbuffer(), _MARK.encode())
 
 
 def _paste(

@@ -2,17 +2,19 @@
 
 import csv
 import glob
+import io
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import NamedTuple
 
-from cmemd.data.images import list_images
+from cmemd.data.image_files import Reason, Tally, find_images
 from cmemd.errors import InputError
 
-__all__ = ["LABELS", "Source", "find_sources", "parse_time"]
+__all__ = ["LABELS", "Source", "find_sources", "given_labels", "parse_time"]
 
 LABELS = ("identity", "camera", "time")
 
@@ -34,33 +36,47 @@ class Source:
     time: datetime | None = None
 
 
-def find_sources(what: str, pattern: str | None = None) -> list[Source]:
+def find_sources(what: str, pattern: str | None = None, tally: Tally | None = None) -> list[Source]:
     """Return images and their labels, each image once: in a list's order, else sorted by path.
+
+    ``cmemd.data.image_files`` says which files are images and what happens to the others.
 
     Args:
         what: a folder, searched with its subfolders; a ``.txt`` list with one path per line; a
             ``.csv`` list with a column ``path`` and any of ``LABELS``; an image; or a glob, with
-            ``**`` for any folders. A list's relative paths start at the list's folder.
+            ``**`` for any folders. ``~`` is the home folder. A list is in UTF-8, and its relative
+            paths start at the list's folder; see ``_lines`` for comments and quotes.
         pattern: regular expression with named groups out of ``LABELS``, searched for in each
             path as found. A list's columns take precedence over it.
+        tally: takes what is left out, named with its list and line.
 
     Raises:
         InputError: no image is found; a list has other columns, or two sets of labels for a path;
             the pattern is invalid or does not match a path; or a time is invalid.
     """
+    tally = Tally() if tally is None else tally
     expression = _compile(pattern)
-    sources: dict[str, Source] = {}
-    for path, labels in _listed(what):
+    named: dict[str, Source] = {}
+    sources = []
+    for path, labels, name, admitted in _listed(what, tally):
         source = _source(path, {**_match(expression, path), **labels})
-        if sources.setdefault(source.path, source) != source:
+        if named.get(source.path, source) != source:
             raise InputError(
                 f"one set of labels for {source.path} in {what}", "two", "remove one of them"
             )
+        if source.path in named:
+            tally.add(Reason.REPEATED, name)
+        elif admitted or tally.admit(path, name):
+            sources.append(source)
+        named[source.path] = source
     if not sources:
+        left_out = tally.left_out()
         raise InputError(
-            f"images at {what}", "none", "name an image, a folder, a list (.txt, .csv) or a glob"
+            f"images at {what}",
+            f"none ({left_out})" if left_out else "none",
+            "name an image, a folder, a list (.txt, .csv) or a glob",
         )
-    return list(sources.values())
+    return sources
 
 
 def parse_time(text: str) -> datetime:
@@ -78,46 +94,109 @@ def parse_time(text: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
-def _listed(what: str) -> Iterable[tuple[str, Mapping[str, str]]]:
-    """Return paths, and the labels that a list gives them."""
+class _Named(NamedTuple):
+    """A path, the labels that a list gives it, its name in reports, and whether it was sifted."""
+
+    path: str
+    labels: Mapping[str, str]
+    name: str
+    admitted: bool = False
+
+
+def _listed(what: str, tally: Tally) -> Iterable[_Named]:
+    """Return what an argument names: files of any kind, for the caller to sift."""
+    if not what.strip():
+        raise InputError("images", "an empty name", "name an image, a folder, a list or a glob")
+    what = os.path.expanduser(what)
     path = Path(what)
-    if path.is_dir():
-        folders = sorted(folder for folder, _, _ in os.walk(path))
-        return [(str(image), {}) for folder in folders for image in list_images(Path(folder))]
-    if not path.is_file():
-        found = (Path(name) for name in sorted(glob.glob(what, recursive=True)))
-        return [(str(image), {}) for image in found if image.is_file()]
-    if path.suffix.lower() not in (".csv", ".txt"):
-        return [(what, {})]
+    if os.path.isdir(what):
+        found = find_images(path, tally)
+        return [_Named(str(image), {}, str(image), admitted=True) for image in found]
+    if not os.path.lexists(what) and glob.has_magic(what):
+        return [_Named(name, {}, name) for name in sorted(_expand(what))]
+    if not os.path.isfile(what) or path.suffix.lower() not in (".csv", ".txt"):
+        return [_Named(what, {}, what)]
     try:
         text = path.read_text(encoding="utf-8-sig")  # spreadsheets start with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"a list in UTF-8 at {path}", error, "save it again as UTF-8") from error
-    if path.suffix.lower() == ".txt":
-        return [(str(path.parent / line), {}) for line in text.splitlines() if line.strip()]
-    return _rows(path, text)
+    rows = _lines(text) if path.suffix.lower() == ".txt" else _rows(path, text)
+    return [
+        _Named(found := _beside(path, name), labels, f"{found} ({path}, line {number})")
+        for number, name, labels in rows
+    ]
 
 
-def _rows(path: Path, text: str) -> list[tuple[str, Mapping[str, str]]]:
-    reader = csv.DictReader(text.splitlines())
-    columns = reader.fieldnames or []
-    if "path" not in columns or not {"path", *LABELS}.issuperset(columns):
-        raise InputError(
-            f"columns path and any of {', '.join(LABELS)} in {path}",
-            ", ".join(columns) or "none",
-            "name the columns so in the first line",
-        )
-    rows = []
-    for row in reader:
-        if None in row or None in row.values() or not row["path"]:
+def _beside(file: Path, name: str) -> str:
+    r"""Return a listed path; it starts at the list's folder, and ``\`` may separate folders."""
+    path = str(file.parent / os.path.expanduser(name))
+    other = path.replace("\\", "/")
+    return other if other != path and not os.path.lexists(path) else path
+
+
+def _expand(pattern: str) -> Iterator[str]:
+    """Yield the files that a glob matches; ``**`` does not follow links to folders.
+
+    Python's own ``**`` follows them, and never ends where two of them lead upwards.
+    """
+    parts = Path(pattern).parts
+    if "**" not in parts:
+        yield from glob.iglob(pattern)
+        return
+    at = parts.index("**")
+    rest = parts[at + 1 :] or ("*",)
+    for base in glob.iglob(os.path.join(*parts[:at])) if at else (os.curdir,):
+        for place, folders, _ in os.walk(base):
+            folders[:] = [name for name in folders if not name.startswith(".")]
+            inside = _expand(os.path.join(glob.escape(place), *rest))
+            yield from (name for name in inside if not os.path.isdir(name))
+
+
+def _lines(text: str) -> Iterator[tuple[int, str, Mapping[str, str]]]:
+    """Yield number and path of each line of a ``.txt`` list.
+
+    Blank lines and lines that start with ``#`` are skipped, and blanks around a path are dropped.
+    Double quotes around a whole line keep what is between them as it is.
+    """
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.strip()
+        if line and not line.startswith("#"):
+            quoted = len(line) > 2 and line[0] == line[-1] == '"'
+            yield number, line[1:-1] if quoted else line, {}
+
+
+def _rows(path: Path, text: str) -> Iterator[tuple[int, str, Mapping[str, str]]]:
+    """Yield line number, path and labels of each row of a ``.csv`` list."""
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        columns = [name.strip() for name in reader.fieldnames or []]
+        if (
+            "path" not in columns
+            or not {"path", *LABELS}.issuperset(columns)
+            or len(set(columns)) < len(columns)
+        ):
             raise InputError(
-                f"{len(columns)} values and a path in line {reader.line_num} of {path}",
-                "another row",
-                "complete it, and quote values that hold a comma",
+                f"columns path and any of {', '.join(LABELS)} in {path}",
+                ", ".join(columns) or "none",
+                "name the columns so in the first line",
             )
-        labels = {name: row[name] for name in columns if name != "path" and row[name]}
-        rows.append((str(path.parent / row["path"]), labels))
-    return rows
+        reader.fieldnames = columns
+        for row in reader:
+            if None in row or None in row.values() or not row["path"].strip():
+                raise InputError(
+                    f"{len(columns)} values and a path in line {reader.line_num} of {path}",
+                    "another row",
+                    "complete it, and quote values that hold a comma",
+                )
+            values = {name: value.strip() for name, value in row.items()}
+            labels = {name: values[name] for name in columns if name != "path" and values[name]}
+            yield reader.line_num, values["path"], labels
+    except csv.Error as error:
+        raise InputError(
+            f"comma-separated values in {path}, after line {max(reader.line_num - 1, 0)}",
+            error,
+            "save it again as CSV",
+        ) from None
 
 
 def _compile(pattern: str | None) -> re.Pattern | None:
@@ -152,12 +231,20 @@ def _match(expression: re.Pattern | None, path: str) -> dict[str, str]:
 
 
 def _source(path: str, labels: Mapping[str, str]) -> Source:
-    path = os.path.abspath(path)
-    try:
-        path.encode()
-    except UnicodeEncodeError:
-        raise InputError(
-            "file names in UTF-8", repr(os.fsencode(path)), "rename the file"
-        ) from None
     time = parse_time(labels["time"]) if "time" in labels else None
-    return Source(path, **{**labels, "time": time})
+    return Source(os.path.abspath(path), **{**labels, "time": time})
+
+
+def given_labels(what: str, pattern: str | None = None) -> set[str]:
+    """Return which labels a list's columns or a pattern's groups give, though some may be empty.
+
+    Args:
+        what: as ``find_sources`` takes it.
+        pattern: as ``find_sources`` takes it.
+    """
+    expression, path = _compile(pattern), Path(os.path.expanduser(what))
+    given = set(expression.groupindex) if expression else set()
+    if path.suffix.lower() == ".csv" and path.is_file():
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            given |= {name.strip() for name in next(csv.reader(file), ())} & set(LABELS)
+    return given

@@ -7,14 +7,21 @@ Commands hold an operating-system lock on the folder. Many may add, remove and s
 The address may be an object store's (``s3://bucket/gallery``), which has no locks: use the gallery
 from one process only while it is created or compacted.
 
+Lance's files carry no checksums of their data. So each row has one, see ``cmemd.gallery.rows``:
+whatever gives an answer checks the length of each vector that it compares and the checksum of each
+row that it returns, and ``Gallery.check`` checks everything.
+
 Shape legend: ``N`` = rows, ``D`` = size of the embedding.
 """
 
 import fcntl
 import importlib.util
+import json
 import os
+import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -22,8 +29,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cmemd.data.modality import Modality
 from cmemd.errors import InputError, MissingDependencyError
-from cmemd.gallery.rows import MODEL, row_schema, vectors_of
+from cmemd.gallery.rows import (
+    MODEL,
+    check_rows,
+    check_vectors,
+    row_checksums,
+    row_schema,
+    vectors_of,
+    wrong_lengths,
+)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,15 +47,32 @@ if TYPE_CHECKING:
     from lancedb.expr import Expr
     from lancedb.table import Table
 
-__all__ = ["INDEX_FROM", "Gallery", "create_gallery", "open_gallery", "row_filter"]
+__all__ = ["INDEX_FROM", "TABLE_FILES", "Gallery", "create_gallery", "open_gallery", "row_filter"]
 
 INDEX_FROM = 100_000  # rows; exact search of as many takes 2.4 s from disk at D 2,048 [measured]
+_INDEX_CACHE, _METADATA_CACHE = 1 << 30, 1 << 25  # bytes in memory
+_LOOKED_UP = 8192  # rows without vectors, read at a time
+_DISK = "check the disk and run the command again; committed rows are safe"
+_REMEDIES = {
+    "read": "restore the gallery from a copy, or embed its images into a new one",
+    "write": _DISK,
+    "lock": _DISK,
+}
 _PACKAGES = ("faiss", "lancedb", "pyarrow")
 _TABLE = "gallery"
+TABLE_FILES = f"{_TABLE}.lance"  # the folder of LanceDB in the gallery's
 _INDEX = "vector_idx"  # LanceDB's name
 _BATCH_BYTES = 1 << 26  # of vectors, read at a time
 _PROBES = 128  # partitions that a query searches: all of them for a million rows
 _REFINE = 10  # candidates scored exactly per wanted match
+_LABELS = ("path", "modality", "identity", "camera", "time")
+_SAMPLE = 32  # rows that a check looks for in the index [chosen]
+_INDEX_SCORE = 0.99  # of a row's own vector there; other rows may equal it
+# How LanceDB names the places in its source where an error arose.
+_SOURCE_PLACE = re.compile(
+    r",?\s*(?:location: )?Location \{[^}]*\}|,?\s*[^\s,:\"]*\.rs\"?(?::\d+)+|\bLanceError\(\w+\): "
+    r"|\blance error: "
+)
 
 
 @contextmanager
@@ -61,7 +94,7 @@ def open_gallery(address: Path | str, *, alone: bool = False) -> "Iterator[Galle
     with _hold(address, alone):
         with _readable("read", address):
             database = _connect(address)
-            table = _table(database)
+            table = _table(database, address)
             if table is None:
                 raise _no_gallery(address)
             gallery = Gallery(address, database, table)
@@ -69,13 +102,16 @@ def open_gallery(address: Path | str, *, alone: bool = False) -> "Iterator[Galle
 
 
 @contextmanager
-def create_gallery(address: Path | str, model: str, size: int) -> "Iterator[Gallery]":
+def create_gallery(
+    address: Path | str, model: str, size: int, *, alone: bool = False
+) -> "Iterator[Gallery]":
     """Open a gallery of a model, or create it, and hold its lock.
 
     Args:
         address: its folder, or an object store's address.
         model: the model's digest.
         size: ``D``.
+        alone: keep other processes out.
 
     Raises:
         InputError: the gallery holds another model's embeddings, is in use, or cannot be written.
@@ -86,12 +122,12 @@ def create_gallery(address: Path | str, model: str, size: int) -> "Iterator[Gall
     if not _remote(address):
         with _readable("write", address):
             Path(address).mkdir(parents=True, exist_ok=True)
-    with _hold(address, alone=False):
+    with _hold(address, alone):
         with _readable("write", address):
             database = _connect(address)
             # LanceDB lets two processes create a table at once; the later overwrites the earlier.
             with _one_at_a_time(address):
-                table = _table(database)
+                table = _table(database, address)
                 if table is None:
                     table = database.create_table(_TABLE, schema=row_schema(model, size))
             gallery = Gallery(address, database, table)
@@ -155,17 +191,28 @@ class Gallery:
                 f"a gallery at {address}", "a table of another program", "name another folder"
             )
         self.model = schema.metadata[MODEL].decode()
+        if missing := [name for name in row_schema("", 1).names if name not in schema.names]:
+            raise InputError(
+                f"a gallery of this version of cmemd at {address}",
+                f"one without the columns {', '.join(missing)}",
+                "embed its images into a new gallery",
+            )
         self.size = schema.field("vector").type.list_size
 
     def __len__(self) -> int:
         """Return the number of rows."""
-        return self._table.count_rows()
+        return self.count()
+
+    def count(self, where: "Expr | None" = None) -> int:
+        """Return the number of rows that fit a condition."""
+        with _readable("read", self.address):
+            return self._table.count_rows(where and where.to_sql())
 
     def check_model(self, model: str, size: int) -> None:
         """Raise unless embeddings are of the gallery's model; other scores mean nothing.
 
         Raises:
-            InputError: for another digest or size.
+            InputError: another digest or size.
         """
         if (model, size) != (self.model, self.size):
             raise InputError(
@@ -186,6 +233,16 @@ class Gallery:
         with _readable("write", self.address):
             merge = self._table.merge_insert("path").when_not_matched_insert_all()
             return merge.execute(rows).num_inserted_rows
+
+    def replace(self, rows: "pa.Table") -> int:
+        """Replace the rows of paths that the gallery holds, all or none, and return how many.
+
+        Raises:
+            InputError: the disk is full or cannot be written.
+        """
+        with _readable("write", self.address):
+            merge = self._table.merge_insert("path").when_matched_update_all()
+            return merge.execute(rows).num_updated_rows
 
     def remove(self, where: "Expr") -> int:
         """Remove rows and return how many; ``compact`` deletes their bytes from disk."""
@@ -238,32 +295,83 @@ class Gallery:
     @property
     def indexed(self) -> bool:
         """Return whether the gallery has an approximate index."""
-        return any(index.name == _INDEX for index in self._table.list_indices())
+        with _readable("read", self.address):
+            return any(index.name == _INDEX for index in self._table.list_indices())
 
     def modalities(self) -> dict[str, str]:
         """Return the modality of each path."""
-        columns = self._table.search().select(["path", "modality"]).to_arrow()
+        with _readable("read", self.address):
+            columns = self._table.search().select(["path", "modality"]).to_arrow()
         return dict(zip(*(column.to_pylist() for column in columns.columns), strict=True))
+
+    def lookup(
+        self, paths: Collection[str], columns: Sequence[str]
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield row numbers, and ``path`` and other columns, of the rows of some paths."""
+        query = self._table.search().select(["path", *columns]).with_row_id(True)
+        for batch in self._read(query, _LOOKED_UP):
+            for row in batch.to_pylist():
+                if row["path"] in paths:
+                    yield row.pop("_rowid"), row
+
+    def take(self, numbers: Sequence[int]) -> "pa.Table":
+        """Return whole rows by their numbers, in that order; check them.
+
+        Raises:
+            InputError: a row is gone or has changed since it was written.
+        """
+        import pyarrow as pa
+
+        with _readable("read", self.address):
+            query = self._table.take_row_ids(sorted(set(numbers))).with_row_id()
+            rows = query.to_arrow().combine_chunks()
+        place = {number: row for row, number in enumerate(rows["_rowid"].to_pylist())}
+        if missing := [number for number in numbers if number not in place]:
+            raise InputError(
+                f"row {missing[0]} in gallery {self.address}",
+                "no such row",
+                "run the command again; if it fails again, restore the gallery from a copy",
+            )
+        rows = rows.take(pa.array([place[number] for number in numbers], pa.int64()))
+        rows = rows.select(row_schema("", 1).names).cast(row_schema(self.model, self.size))
+        check_rows(rows, f"gallery {self.address}")
+        return rows
 
     def batches(self, where: "Expr | None" = None) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield row numbers ``(N,)`` and vectors ``(N, D)``, a part of the gallery at a time.
 
         Raises:
-            InputError: the gallery's files are damaged.
+            InputError: the gallery's files are damaged, or a vector is not of unit length.
         """
         query = self._table.search().select(["vector"]).with_row_id(True)
         if where is not None:
             query = query.where(where)
-        with _readable("read", self.address):
-            for batch in query.to_batches(self._batch_rows):
-                yield batch.column("_rowid").to_numpy(), vectors_of(batch)
+        for batch in self._read(query, self._batch_rows):
+            numbers, vectors = batch.column("_rowid").to_numpy(), vectors_of(batch)
+            check_vectors(
+                vectors,
+                lambda row, of=numbers: f"{self.name(int(of[row]))} in gallery {self.address}",
+            )
+            yield numbers, vectors
 
     def labels(self, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
-        """Return each row's path and labels, by row number."""
-        names = ["path", "modality", "identity", "camera", "time"]
+        """Return each row's path and labels, by row number; check the whole rows.
+
+        Raises:
+            InputError: a row is gone or has changed since it was written.
+        """
+        found, numbers = {}, sorted(set(numbers))
+        for start in range(0, len(numbers), self._batch_rows):
+            part = numbers[start : start + self._batch_rows]
+            rows = self.take(part).select(_LABELS).to_pylist()
+            found |= zip(part, rows, strict=True)
+        return found
+
+    def name(self, number: int) -> str:
+        """Return the path of a row, which may be damaged, for messages."""
         with _readable("read", self.address):
-            query = self._table.take_row_ids(sorted(set(numbers))).select(names).with_row_id()
-            return {row.pop("_rowid"): row for row in query.to_arrow().to_pylist()}
+            (path,) = self._table.take_row_ids([number]).select(["path"]).to_arrow()["path"]
+        return path.as_py()
 
     def search_index(
         self, query: np.ndarray, top: int, where: "Expr | None" = None
@@ -285,6 +393,65 @@ class Gallery:
         with _readable("read", self.address):
             found = search.to_arrow()
         return 1 - found["_distance"].to_numpy(), found["_rowid"].to_numpy()
+
+    def check(self) -> Iterator[tuple[str, str]]:
+        """Read every row; yield each fault: its kind, and the path or the file that has it.
+
+        Not found: an earlier version of the gallery in place of the latest, if Lance's hint of the
+        version is gone too; a row that is gone together with its entry in Lance's manifest; and
+        whatever was wrong before the row was written.
+        """
+        try:
+            yield from self._faulty_rows()
+            yield from self._faulty_index()
+        except InputError as error:
+            yield "unreadable", str(error)
+        hint = Path(self.address, TABLE_FILES, "_versions", "latest_version_hint.json")
+        try:
+            latest = json.loads(hint.read_bytes())["version"]
+        except (OSError, ValueError, KeyError, TypeError):
+            return  # Lance can do without
+        if latest != self._table.version:
+            yield "version", f"{self._table.version} is the latest, but {hint} says {latest}"
+
+    def _faulty_rows(self) -> Iterator[tuple[str, str]]:
+        modalities = [modality.name.lower() for modality in Modality]
+        seen: Counter[int] = Counter()  # hashes: a million paths take 0.1 GB [measured]
+        for batch in self._read(self._table.search(), self._batch_rows):
+            names = batch.column("path").to_pylist()
+            yield from (("vector", names[row]) for row in wrong_lengths(vectors_of(batch)))
+            written = batch.column("crc").to_numpy(zero_copy_only=False)
+            changed = np.flatnonzero(row_checksums(batch) != written)
+            yield from (("checksum", names[row]) for row in changed)
+            for name, modality, model in zip(
+                names,
+                batch.column("modality").to_pylist(),
+                batch.column("model").to_pylist(),
+                strict=True,
+            ):
+                if modality not in modalities:
+                    yield "modality", f"{name} ({modality})"
+                if model != self.model:
+                    yield "model", name
+                seen[hash(name)] += 1
+                if seen[hash(name)] == 2:
+                    yield "duplicate", name
+
+    def _faulty_index(self) -> Iterator[tuple[str, str]]:
+        if not self.indexed:
+            return
+        with _readable("read", self.address):
+            stats = self._table.index_stats(_INDEX)
+        rows = len(self)
+        if stats.num_indexed_rows + stats.num_unindexed_rows != rows:
+            yield "index", f"{stats.num_indexed_rows} + {stats.num_unindexed_rows} rows, not {rows}"
+        for _, vectors in self.batches():
+            for vector in vectors[:_SAMPLE]:
+                scores, _ = self.search_index(vector, 1)
+                if not len(scores) or scores[0] < _INDEX_SCORE:
+                    yield "index", "it does not find a row by its own vector"
+                    return
+            return
 
     def info(self) -> dict[str, Any]:
         """Return counts, time span, index and bytes on disk."""
@@ -318,6 +485,17 @@ class Gallery:
     def _batch_rows(self) -> int:
         return max(1, _BATCH_BYTES // (4 * self.size))
 
+    def _read(self, query: Any, rows: int) -> "Iterator[pa.RecordBatch]":
+        """Yield a query's batches; an error of the caller, who has them, is not LanceDB's."""
+        with _readable("read", self.address):
+            batches = iter(query.to_batches(rows))
+        while True:
+            with _readable("read", self.address):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
 
 @contextmanager
 def _hold(address: str, alone: bool) -> Iterator[None]:
@@ -330,6 +508,12 @@ def _hold(address: str, alone: bool) -> Iterator[None]:
     try:
         with _readable("lock", address):
             _lock(folder, address, alone)
+        if not os.path.exists(address) or not os.path.samestat(os.fstat(folder), os.stat(address)):
+            raise InputError(
+                f"gallery {address} to stay",
+                "one that another command has just removed",
+                "run the command again",
+            )
         yield
     finally:
         os.close(folder)
@@ -352,7 +536,7 @@ def _one_at_a_time(address: str) -> Iterator[None]:
     if _remote(address):
         yield
         return
-    with open(Path(address) / "creation.lock", "w") as file:
+    with open(Path(address) / "creation.lock", "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -369,14 +553,22 @@ def _check_packages() -> None:
 def _connect(address: str) -> "DBConnection":
     import lancedb
 
-    return lancedb.connect(address)
+    # LanceDB's own limits are larger: each commit then costs 0.2 MB more than the last [measured].
+    session = lancedb.Session(
+        index_cache_size_bytes=_INDEX_CACHE, metadata_cache_size_bytes=_METADATA_CACHE
+    )
+    return lancedb.connect(address, session=session)
 
 
-def _table(database: "DBConnection") -> "Table | None":
+def _table(database: "DBConnection", address: str) -> "Table | None":
     """Return the gallery's table, or None if it is missing or its creation was killed."""
     try:
         return database.open_table(_TABLE)
     except ValueError:
+        # LanceDB says "not found" of some damaged tables too.
+        versions = Path(address, TABLE_FILES, "_versions")
+        if not _remote(address) and any(versions.glob("*.manifest")):
+            raise
         return None
 
 
@@ -384,16 +576,49 @@ def _table(database: "DBConnection") -> "Table | None":
 def _readable(doing: str, address: str) -> Iterator[None]:
     """Turn LanceDB's errors, for example for a full disk, into an InputError of one line."""
     try:
-        yield
-    except (OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        reason = " ".join(str(error).split())[:200]
+        with _silent():
+            yield
+    except (InputError, MissingDependencyError):
+        raise
+    except Exception as error:
         raise InputError(
-            f"to {doing} gallery {address}",
-            reason,
-            "check the disk and run the command again; committed rows are safe",
+            f"to {doing} gallery {address}", _reason(error), _REMEDIES[doing]
         ) from error
+
+
+@contextmanager
+def _silent() -> Iterator[None]:
+    """Hold back what is written to the process's stderr; show it unless an error follows.
+
+    LanceDB writes the place in its source and a stack trace there before it raises some errors.
+    """
+    try:
+        stderr = os.dup(2)
+    except OSError:  # the process has none
+        yield
+        return
+    held = os.memfd_create("stderr")
+    try:
+        os.dup2(held, 2)
+        try:
+            yield
+        finally:
+            os.dup2(stderr, 2)
+        os.write(stderr, os.pread(held, os.fstat(held).st_size, 0))
+    finally:
+        os.close(held)
+        os.close(stderr)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the cause of LanceDB's error in one line, without the places in its source."""
+    text = _SOURCE_PLACE.sub("", str(error)) or type(error).__name__
+    text = "".join(letter if letter.isprintable() else " " for letter in text)
+    text = " ".join(text.split())
+    if "panicked" in text:
+        text = "files that LanceDB cannot read: they are damaged"
+    # The first words say what was done, the last ones what the system answered.
+    return text if len(text) <= 240 else f"{text[:150]} ... {text[-85:]}"
 
 
 def _remote(address: str) -> bool:

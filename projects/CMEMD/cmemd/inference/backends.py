@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cmemd.data.modality import Modality
-from cmemd.errors import InputError, MissingDependencyError
+from cmemd.errors import InputError, MissingDependencyError, exhausted
 from cmemd.inference.model_folder import ModelFolder
 
 __all__ = ["ONNX_FILES", "PROGRAM", "RUNTIMES", "OnnxBackend", "TorchBackend", "open_backend"]
@@ -70,6 +70,8 @@ class OnnxBackend:
                 str(path), options, providers=[(provider, {"device_id": number} if number else {})]
             )
         except Exception as error:
+            if exhausted(error):
+                raise
             raise InputError(
                 f"a graph that ONNX Runtime can run in {path}",
                 " ".join(str(error).split())[:160],

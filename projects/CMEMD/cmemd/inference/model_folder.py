@@ -2,8 +2,12 @@
 
 ``model.schema.json`` is the JSON Schema of ``model.json``. A folder may come from anywhere, so the
 reader checks it before use: no name leads outside, and sizes are compared before any file is read.
+
+``document_sha256`` in ``model.json`` is the digest of its other entries, see
+``cmemd.files.document_sha256``. It finds damage; it is no signature, since anybody can compute it.
 """
 
+import errno
 import json
 import re
 from collections.abc import Mapping
@@ -12,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cmemd.errors import InputError
-from cmemd.files import file_sha256, schema_problem, write_whole
+from cmemd.files import document_sha256, file_sha256, schema_problem, write_whole
 
 __all__ = [
     "DOCUMENT",
@@ -91,13 +95,13 @@ def read_model_folder(path: Path | str) -> ModelFolder:
     """Read ``model.json`` and check every file that it names.
 
     Raises:
-        InputError: the folder or the document is missing; the document has another version or
-            breaks the schema; a name leads outside the folder; a file is missing or has another
-            size or SHA-256.
+        InputError: the folder or the document is missing; the document has another version, breaks
+            the schema or was changed after it was written; a name leads outside the folder; a file
+            is missing, unreadable or has another size or SHA-256.
     """
     folder = Path(path)
     document = _read_document(folder / DOCUMENT)
-    if problem := _problem(document):
+    if problem := _problem(document) or _changed_document(document):
         raise InputError(
             f"a model document of version {SCHEMA_VERSION} in {folder / DOCUMENT}",
             problem,
@@ -107,7 +111,13 @@ def read_model_folder(path: Path | str) -> ModelFolder:
     for name, facts in files.items():
         _check_size(folder, name, facts["bytes"])
     for name, facts in files.items():
-        if file_sha256(folder / name) != facts["sha256"]:
+        try:
+            digest = file_sha256(folder / name)
+        except OSError as error:
+            raise _changed(
+                folder / name, f"a file that cannot be read ({error.strerror})"
+            ) from error
+        if digest != facts["sha256"]:
             raise _changed(folder / name, "another SHA-256")
     return ModelFolder(folder, document)
 
@@ -117,7 +127,8 @@ def write_model_document(folder: Path | str, document: Mapping[str, Any]) -> Mod
 
     Args:
         folder: holds ``weights.safetensors`` and the other files.
-        document: all but ``files`` and ``digest``, which this function computes.
+        document: all but ``files``, ``digest`` and ``document_sha256``, which this function
+            computes.
 
     Raises:
         InputError: a file's name is not plain, the weights are missing, the document breaks the
@@ -134,6 +145,7 @@ def write_model_document(folder: Path | str, document: Mapping[str, Any]) -> Mod
             problem,
             "correct the document or the file's name",
         )
+    document["document_sha256"] = document_sha256(document)
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
     write_whole(folder / DOCUMENT, text.encode())
     return ModelFolder(folder, document)
@@ -141,12 +153,14 @@ def write_model_document(folder: Path | str, document: Mapping[str, Any]) -> Mod
 
 def _read_document(path: Path) -> Any:
     try:
+        if path.exists() and not path.is_file():  # a FIFO would never end
+            raise OSError(errno.EINVAL, "something other than a file")
         with path.open("rb") as file:
             content = file.read(_DOCUMENT_LIMIT + 1)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise InputError(
             f"a model folder with {path.name} at {path.parent}",
-            error.strerror,
+            getattr(error, "strerror", None) or error,
             "name a folder that tools/export_model.py wrote",
         ) from error
     if len(content) > _DOCUMENT_LIMIT:
@@ -154,11 +168,27 @@ def _read_document(path: Path) -> Any:
             f"at most {_DOCUMENT_LIMIT} bytes in {path}", "more", "get the folder again"
         )
     try:
-        return json.loads(content)
+        return json.loads(content, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise InputError(
             f"JSON in {path}", error, "name a folder that tools/export_model.py wrote"
         ) from error
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name}, which JSON has not")
+
+
+def _changed_document(document: Mapping[str, Any]) -> str | None:
+    if "document_sha256" not in document:
+        return "no document_sha256, which earlier versions did not write"
+    try:
+        digest = document_sha256(document)
+    except RecursionError:
+        return "entries inside entries without end"
+    if document["document_sha256"] != digest:
+        return "entries that were changed after it was written"
+    return None
 
 
 def _problem(document: Any) -> str | None:

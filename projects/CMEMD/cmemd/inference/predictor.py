@@ -13,7 +13,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from cmemd.data.images import chroma
+from cmemd.data.image_files import Tally
+from cmemd.data.images import chroma, max_pixels
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.inference.backends import open_backend
@@ -44,7 +45,7 @@ def as_modality(value: object) -> Modality:
         value: a ``Modality``, "visible" or "thermal".
 
     Raises:
-        InputError: for any other value. Numbers are refused because data sets number their
+        InputError: any other value. Numbers are refused because data sets number their
             modalities differently.
     """
     if isinstance(value, Modality):
@@ -79,6 +80,7 @@ class Predictor:
     Attributes:
         folder: the checked ``ModelFolder``.
         skipped: path (for an array its number) and reason of each unusable image, over all calls.
+        noted: images that were used although something in them is ignored, over all calls.
         suspects: number of images that look like the other modality, over all calls.
 
     Raises:
@@ -99,6 +101,7 @@ class Predictor:
         on_corrupt: Literal["skip", "raise"] = "skip",
         workers: int = _THREADS,
     ) -> None:
+        max_pixels()  # an invalid setting is no fault of the images
         if batch_size < 1 or workers < 1:
             raise InputError(
                 "batch_size and workers of at least 1",
@@ -128,6 +131,7 @@ class Predictor:
         self.on_corrupt = on_corrupt
         self.workers = workers
         self.skipped: list[tuple[object, str]] = []
+        self.noted = Tally()
         self.suspects = 0
 
     @property
@@ -235,7 +239,7 @@ class Predictor:
             if isinstance(image, np.ndarray):
                 pixels = from_array(image, bgr, *size)
             elif isinstance(image, (str, os.PathLike)):
-                pixels = read_image(image, *size)
+                pixels = read_image(image, *size, self.noted)
             else:
                 raise InputError(
                     "paths or arrays as images",

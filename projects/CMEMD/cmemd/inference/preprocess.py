@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cmemd.data.image_files import Tally
 from cmemd.data.images import read_rgb
 from cmemd.errors import InputError
 
@@ -20,23 +21,24 @@ class UnusableImageError(InputError):
     """This image cannot be embedded; other images can."""
 
 
-def read_image(path: Path | str, height: int, width: int) -> np.ndarray:
+def read_image(path: Path | str, height: int, width: int, tally: Tally | None = None) -> np.ndarray:
     """Read an image file at the model's size.
 
     Args:
-        path: any file that Pillow reads; of several frames, the first.
+        path: a JPEG, PNG, BMP, GIF, TIFF or WebP file; of several frames, the first.
         height: of the model's input, in pixels.
         width: of the model's input, in pixels.
+        tally: takes what is ignored of an image, see ``cmemd.data.images``.
 
     Returns:
         ``(height, width, 3)`` uint8 RGB.
 
     Raises:
-        UnusableImageError: the file is missing, truncated, not an image, or has a single channel
-            of more than 8 bits.
+        UnusableImageError: the file is missing, damaged, not an image, or has too many pixels or
+            a single channel of more than 8 bits.
     """
     try:
-        return _fit(read_rgb(path), height, width)
+        return _fit(read_rgb(path, Tally() if tally is None else tally), height, width)
     except InputError as error:
         raise UnusableImageError(str(error)) from None
 

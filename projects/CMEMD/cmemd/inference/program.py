@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from cmemd.errors import InputError
+from cmemd.errors import InputError, exhausted
 
 __all__ = ["load_program"]
 
@@ -59,6 +59,8 @@ def load_program(path: Path, device: Any) -> Any:
             program = move_to_device_pass(program, device)
         return program.module(check_guards=False)
     except Exception as error:
+        if exhausted(error):
+            raise
         raise InputError(
             f"a program of plain tensors and ATen operators that PyTorch {torch.__version__} can "
             f"load in {path}",

@@ -13,7 +13,9 @@ last three. Unpacked archives stay under ``$CMEMD_CACHE`` (by default ``~/.cache
 """
 
 import hashlib
+import http.client
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -21,7 +23,8 @@ import urllib.error
 import urllib.request
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -29,17 +32,29 @@ from typing import BinaryIO
 import yaml
 
 from cmemd.errors import InputError
-from cmemd.files import whole_folder
+from cmemd.files import whole_folder, write_output
 from cmemd.inference.model_folder import DOCUMENT, PLAIN_NAME, read_model_folder
 from cmemd.inference.predictor import Predictor
 
-__all__ = ["INDEX", "ZooEntry", "fetch", "load_pretrained", "read_zoo", "zoo_page"]
+__all__ = [
+    "INDEX",
+    "ZooEntry",
+    "fetch",
+    "load_pretrained",
+    "read_zoo",
+    "write_zoo_page",
+    "zoo_page",
+]
 
 INDEX = Path(__file__).with_name("zoo.yml")
 
 _UNPACKED_LIMIT = 4 * 2**30  # bytes of a whole folder; a ResNet-50's in every format has 0.6 GiB
 _CHUNK = 2**20
 _TIMEOUT = 60  # seconds without a byte
+_UNPACKED_MEMBERS = 1000
+_SHA256 = re.compile("[0-9a-f]{64}")
+_PAGE_MARK = b"# Model zoo\n\n`cmemd zoo` writes this page from"
+_KIND_NAMES = {str: "text", int: "a whole number", list: "a list of texts"}
 _KEYS = ({"card", "address", "sha256", "bytes"}, {"card", "folder", "commands"})
 
 
@@ -104,13 +119,16 @@ def read_zoo(path: Path | str = INDEX) -> dict[str, ZooEntry]:
     Raises:
         InputError: the file is missing or not yaml, or an entry is incomplete.
     """
+    from cmemd.paths import check_input
+
+    check_input(path, "a zoo's index", "name a yaml file")
     try:
         index = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise InputError(
             f"a zoo's index at {path}", " ".join(str(error).split())[:160], "name a yaml file"
         ) from error
-    if not isinstance(index, dict):
+    if not isinstance(index, dict) or not index:
         raise InputError(
             f"names with entries in {path}", "none", f"write entries as in {INDEX.name} of cmemd"
         )
@@ -155,6 +173,15 @@ def fetch(entry: ZooEntry) -> Path:
     return folder
 
 
+def write_zoo_page(entries: Mapping[str, ZooEntry], path: Path) -> None:
+    """Write ``MODEL_ZOO.md``; replace an earlier one.
+
+    Raises:
+        InputError: another file is there, or the folder cannot be written to.
+    """
+    write_output(path, zoo_page(entries).encode(), _PAGE_MARK)
+
+
 def zoo_page(entries: Mapping[str, ZooEntry]) -> str:
     """Return ``MODEL_ZOO.md``, in Markdown."""
     sections = "\n".join(_section(entry) for entry in entries.values())
@@ -190,12 +217,27 @@ def _entry(name: object, facts: object, path: Path | str) -> ZooEntry:
             f"{name!r} with {', '.join(map(str, keys)) or 'nothing'}",
             "correct the index",
         )
+    for key, value in facts.items():
+        kind = {"bytes": int, "commands": list}.get(key, str)
+        words = value if isinstance(value, list) else []
+        if not isinstance(value, kind) or not all(isinstance(word, str) for word in words):
+            raise InputError(
+                f"{key} of {name} in {path} as {_KIND_NAMES[kind]}",
+                repr(value),
+                "correct the index",
+            )
     if "commands" in facts:
         return ZooEntry(name, **{**facts, "commands": tuple(facts["commands"])})
     if not str(facts["address"]).startswith(("file://", "https://")):
         raise InputError(
             f"an address with file:// or https:// for {name} in {path}",
             repr(facts["address"]),
+            "correct the index",
+        )
+    if not _SHA256.fullmatch(facts["sha256"]) or facts["bytes"] < 0:  # the first names a folder
+        raise InputError(
+            f"a SHA-256 in hex and a number of bytes for {name} in {path}",
+            f"{facts['sha256']!r} and {facts['bytes']}",
             "correct the index",
         )
     return ZooEntry(name, **facts)
@@ -212,24 +254,35 @@ class _StayEncrypted(urllib.request.HTTPRedirectHandler):
 
 def _download(entry: ZooEntry, archive: BinaryIO) -> None:
     opener = urllib.request.build_opener(_StayEncrypted)
-    digest = hashlib.sha256()
-    try:
-        with opener.open(entry.address, timeout=_TIMEOUT) as source:
-            left = entry.bytes
-            while chunk := source.read(min(_CHUNK, left + 1)):
-                left -= len(chunk)
-                if left < 0:
-                    raise _another(entry, f"more than {entry.bytes} bytes")
-                digest.update(chunk)
-                archive.write(chunk)
-    except (urllib.error.URLError, TimeoutError) as error:
-        raise InputError(
-            f"{entry.name} at {entry.address}",
-            getattr(error, "reason", error),
-            "try again later, or give load_pretrained a folder",
-        ) from error
+    digest, left = hashlib.sha256(), entry.bytes
+    with _reachable(entry):
+        source = opener.open(entry.address, timeout=_TIMEOUT)
+    with source:
+        while True:
+            with _reachable(entry):  # but not the writing, which fails for other reasons
+                chunk = source.read(min(_CHUNK, left + 1))
+            if not chunk:
+                break
+            left -= len(chunk)
+            if left < 0:
+                raise _another(entry, f"more than {entry.bytes} bytes")
+            digest.update(chunk)
+            archive.write(chunk)
     if digest.hexdigest() != entry.sha256:
         raise _another(entry, f"another SHA-256, {digest.hexdigest()}")
+
+
+@contextmanager
+def _reachable(entry: ZooEntry) -> Iterator[None]:
+    """Turn whatever reading from an address raises into an error that names the model."""
+    try:
+        yield
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise InputError(
+            f"{entry.name} at {entry.address}",
+            getattr(error, "reason", None) or error,
+            "try again later, or give load_pretrained a folder",
+        ) from error
 
 
 def _another(entry: ZooEntry, what: str) -> InputError:
@@ -245,6 +298,11 @@ def _unpack(archive: BinaryIO, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as zipped:
             members = zipped.infolist()
+            if len(members) > _UNPACKED_MEMBERS:
+                raise ValueError(f"{len(members)} members, more than {_UNPACKED_MEMBERS}")
+            packed = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+            if not packed.issuperset(member.compress_type for member in members):
+                raise ValueError("a member that is neither stored nor deflated")
             for member in members:
                 if not PLAIN_NAME.fullmatch(member.filename) or _is_link(member):
                     raise ValueError(f"the member {member.filename[:80]!r}, not a plain file name")

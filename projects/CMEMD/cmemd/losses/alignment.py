@@ -164,7 +164,7 @@ def build_alignment(options: "CfgNode") -> nn.Module | None:
     """Return the alignment loss of ``MODEL.LOSSES.ALIGN``; None for "none".
 
     Raises:
-        InputError: for an unknown name, or a bad value of an option that this alignment reads.
+        InputError: an unknown name, or a bad value of an option that this alignment reads.
     """
     if options.NAME not in ALIGNMENTS:
         raise InputError(

@@ -85,7 +85,7 @@ def build_losses(cfg: "CfgNode") -> dict[str, WeightedLoss]:
         Name -> loss, in the order of the table.
 
     Raises:
-        InputError: for an unknown name, a negative weight or a bad option of a loss that is on.
+        InputError: an unknown name, a negative weight or a bad option of a loss that is on.
     """
     losses = cfg.MODEL.LOSSES
     weights = _weights(losses)

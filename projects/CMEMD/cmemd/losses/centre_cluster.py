@@ -50,7 +50,7 @@ class CentreClusterLoss(nn.Module):
         normalize: whether features are L2-normalised first (chosen).
 
     Raises:
-        InputError: for a negative margin.
+        InputError: a negative margin.
     """
 
     def __init__(self, margin: float = 0.7, normalize: bool = True) -> None:

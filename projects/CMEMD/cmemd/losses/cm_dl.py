@@ -54,7 +54,7 @@ class CMDLLoss(nn.Module):
         eps: see ``cm_dl_loss``.
 
     Raises:
-        InputError: for an eps that is not positive.
+        InputError: an eps that is not positive.
     """
 
     def __init__(self, eps: float = 1e-6) -> None:

@@ -29,7 +29,7 @@ def ground_cost(visible: Tensor, thermal: Tensor, distance: str = "sqeuclidean")
         (..., K_v, K_t), nonnegative up to rounding; symmetric in the roles of the modalities.
 
     Raises:
-        InputError: for an unknown distance.
+        InputError: an unknown distance.
     """
     visible, thermal = at_least_float32(visible), at_least_float32(thermal)
     if distance == "cosine":

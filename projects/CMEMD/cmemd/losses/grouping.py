@@ -34,8 +34,8 @@ def group_by_identity(targets: Tensor, modalities: Tensor) -> IdentityRows:
         modalities: (N,) values of ``Modality``.
 
     Raises:
-        InputError: unless every identity has the same number K_v >= 1 of visible images and
-            the same number K_t >= 1 of thermal ones.
+        InputError: the identities do not all have the same number K_v >= 1 of visible images
+            and the same number K_t >= 1 of thermal ones.
     """
     identities = targets.unique(sorted=True)
     return IdentityRows(

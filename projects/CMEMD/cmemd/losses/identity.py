@@ -39,7 +39,7 @@ class IdentityLoss(nn.Module):
         label_smoothing: see ``identity_loss``.
 
     Raises:
-        InputError: for a label smoothing outside [0, 1].
+        InputError: a label smoothing outside [0, 1].
     """
 
     def __init__(self, label_smoothing: float = 0.0) -> None:

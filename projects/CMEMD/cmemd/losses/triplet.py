@@ -80,7 +80,7 @@ class TripletLoss(nn.Module):
         hard: see ``triplet_loss``.
 
     Raises:
-        InputError: for a negative margin.
+        InputError: a negative margin.
     """
 
     def __init__(self, margin: float = 0.3, normalize: bool = False, hard: bool = False) -> None:

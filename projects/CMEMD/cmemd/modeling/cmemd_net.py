@@ -100,7 +100,7 @@ class CMEMDNet(nn.Module):
             order.
 
         Raises:
-            InputError: for a batch without modalities, or a training batch of one modality.
+            InputError: a batch without modalities, or a training batch of one modality.
         """
         if not isinstance(batch, Mapping) or "modalities" not in batch:
             raise InputError(

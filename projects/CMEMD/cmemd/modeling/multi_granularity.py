@@ -133,7 +133,7 @@ class MultiGranularityHead(nn.Module):
             the test feature.
 
     Raises:
-        InputError: for a value outside these.
+        InputError: a value outside these.
     """
 
     @configurable

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cmemd.errors import InputError
+from cmemd.errors import InputError, reason
 from cmemd.files import load_tensors
 
 __all__ = ["load_imagenet_weights"]
@@ -32,7 +32,7 @@ def load_imagenet_weights(resnet: nn.Module, source: str, depth: str) -> None:
         depth: fast-reid's name of the depth, such as "50x".
 
     Raises:
-        InputError: for weights that cannot be loaded, or are of another architecture.
+        InputError: weights that cannot be loaded, or are of another architecture.
     """
     source = source or _DEFAULT_WEIGHTS[depth]
     by_name = "_Weights." in source and not Path(source).exists()
@@ -74,7 +74,7 @@ def _by_name(name: str) -> dict[str, Tensor]:
         file = Path(torch.hub.get_dir(), "checkpoints", Path(weight.url).name)
         raise InputError(
             f"{name} in {file}, or a download of it",
-            error,
+            reason(error),
             f"put the file there, set {_KEY} to a copy of it, or start from random weights with "
             "MODEL.BACKBONE.PRETRAIN False",
         ) from None

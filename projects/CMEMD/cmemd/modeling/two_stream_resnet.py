@@ -81,7 +81,7 @@ class TwoStreamResNet(nn.Module):
             The global map and the local map, (N, C, h, w) each; None without a local stream.
 
         Raises:
-            InputError: unless every image has a modality, and a training batch has both.
+            InputError: an image has no modality, or a training batch has one modality alone.
         """
         modalities = modalities.to(images.device)
         rows = [(modalities == modality).nonzero()[:, 0] for modality in Modality]
@@ -138,7 +138,7 @@ def build_two_stream_resnet_backbone(cfg) -> TwoStreamResNet:
     The local stream exists only if ``cfg.MODEL.HEADS.GRANULARITIES`` has local features.
 
     Raises:
-        InputError: for an unknown depth, a FEAT_DIM that is not the network's, a narrow network
+        InputError: an unknown depth, a FEAT_DIM that is not the network's, a narrow network
             with non-local layers or ImageNet weights, or weights that cannot be loaded.
     """
     backbone = cfg.MODEL.BACKBONE

@@ -1,17 +1,25 @@
-"""Stand-in data sets: drawn people in the folders and files of the genuine data sets."""
+"""Stand-in data sets: drawn people in the folders and files of the genuine data sets.
 
-from collections.abc import Callable
+Importing this package is cheap: OpenCV is loaded with the first function that draws.
+"""
 
-from cmemd.data import layouts
-from cmemd.standin.llcm import draw_llcm
-from cmemd.standin.regdb import draw_regdb
-from cmemd.standin.sysu import draw_sysu
+import pkgutil
 
-__all__ = ["STANDINS", "draw_llcm", "draw_regdb", "draw_sysu"]
+from cmemd.data.layouts import llcm, regdb, sysu
 
 # Name of a layout -> what draws its stand-in.
-STANDINS: dict[str, Callable[..., None]] = {
-    layouts.sysu.LAYOUT.name: draw_sysu,
-    layouts.regdb.LAYOUT.name: draw_regdb,
-    layouts.llcm.LAYOUT.name: draw_llcm,
+STANDINS = {
+    sysu.LAYOUT.name: "cmemd.standin.sysu:draw_sysu",
+    regdb.LAYOUT.name: "cmemd.standin.regdb:draw_regdb",
+    llcm.LAYOUT.name: "cmemd.standin.llcm:draw_llcm",
 }
+_HOMES = {path.partition(":")[2]: path for path in STANDINS.values()}
+
+__all__ = ["STANDINS", *_HOMES]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return pkgutil.resolve_name(_HOMES[name])

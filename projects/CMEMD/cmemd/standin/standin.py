@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from cmemd.data.layouts import Layout
 from cmemd.data.modality import Modality
-from cmemd.errors import InputError
+from cmemd.errors import InputError, reason
 from cmemd.files import whole_folder
 from cmemd.standin.figure import Figure
 from cmemd.standin.image import render
@@ -24,7 +24,7 @@ from cmemd.version import __version__
 __all__ = ["LISTS", "SEEN", "Drawn", "Recipe", "Sight", "draw_standin", "write_index"]
 
 _SIZE_SPREAD = 0.2
-_SMALLEST = (32, 16)
+_SMALLEST, _LARGEST = (32, 16), (2048, 2048)
 _FEWEST, _MOST = 5, 9999  # file names have four digits
 # Streams of random numbers below the seed: a person's looks, the cameras that saw a person, each
 # image, and the lists.
@@ -95,14 +95,15 @@ def draw_standin(
         seed: a non-negative integer.
 
     Raises:
-        InputError: for numbers outside these, a folder in use, or one that cannot be written.
+        InputError: numbers outside these, a folder in use, or one that cannot be written.
     """
     root = Path(root)
-    _check(root, ids, per_camera, size, seed)
+    _check_numbers(ids, per_camera, size, seed)
     recipe = make_recipe(ids, seed)
     header = {"standin": recipe.layout.title, "drawn_by": f"cmemd {__version__}"}
     header |= {"ids": ids, "per_camera": per_camera, "size": list(size), "seed": seed}
     try:
+        _check_unused(root)
         with whole_folder(root.absolute()) as unfinished:
             drawn = []
             with (unfinished / "meta.jsonl").open("w") as meta:
@@ -116,8 +117,8 @@ def draw_standin(
             recipe.write_lists(unfinished, drawn)
     except OSError as error:
         raise InputError(
-            f"to write {root}", error.strerror, "choose a --root that is yours, with enough space"
-        ) from None
+            f"to write {root}", reason(error), "choose a --root that is yours, with enough space"
+        ) from error
 
 
 def write_index(file: Path, images: Iterable[Drawn]) -> None:
@@ -127,19 +128,24 @@ def write_index(file: Path, images: Iterable[Drawn]) -> None:
     file.write_text("".join(f"{image.path} {labels[image.pid]}\n" for image in images))
 
 
-def _check(root: Path, ids: int, per_camera: int, size: tuple[int, int], seed: int) -> None:
+def _check_numbers(ids: int, per_camera: int, size: tuple[int, int], seed: int) -> None:
     if not (_FEWEST <= ids <= _MOST and 1 <= per_camera <= _MOST and seed >= 0):
         raise InputError(
             f"{_FEWEST} to {_MOST} --ids, 1 to {_MOST} --per-camera and a --seed of at least 0",
             f"{ids}, {per_camera} and {seed}",
             "choose numbers in these ranges",
         )
-    if any(got < least for got, least in zip(size, _SMALLEST, strict=True)):
+    bounds = zip(_SMALLEST, size, _LARGEST, strict=True)
+    if not all(least <= got <= most for least, got, most in bounds):
         raise InputError(
-            f"a --size of at least {_SMALLEST[0]}x{_SMALLEST[1]} (height x width)",
+            f"a --size of at least {_SMALLEST[0]}x{_SMALLEST[1]} (height x width), and at most "
+            f"{_LARGEST[0]}x{_LARGEST[1]}",
             f"{size[0]}x{size[1]}",
-            "choose a larger size",
+            "choose a size between these",
         )
+
+
+def _check_unused(root: Path) -> None:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise InputError(
             "a new or empty folder",

@@ -13,7 +13,7 @@ from tabulate import tabulate
 from cmemd.config import load_config
 from cmemd.engine.preflight import check_config
 from cmemd.engine.runs import Run
-from cmemd.errors import InputError
+from cmemd.errors import InputError, printable
 from cmemd.evaluation.bootstrap import paired_difference
 from cmemd.evaluation.results import read_per_query
 from cmemd.evaluation.scoring import METRICS
@@ -32,6 +32,7 @@ __all__ = [
 
 SHOWN = ("rank1", "mAP", "mINP")
 WEIGHT = "MODEL.LOSSES.ALIGN.WEIGHT"
+_SEEDS = 2**31 - 1  # the next one is the search's, and NumPy adds the rank below 2**32
 _SAVED = ("TEST.SAVE_FEATURES", "True")
 
 
@@ -127,14 +128,16 @@ def variant_names(configs: Sequence[Path]) -> list[str]:
 
 
 def check_seeds(seeds: Sequence[int]) -> None:
-    """Raise unless there are seeds, all distinct and non-negative.
+    """Raise unless there are seeds, all distinct and in range.
 
     Raises:
-        InputError: no, repeated or negative seeds.
+        InputError: no or repeated seeds, or one out of range.
     """
-    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+    if not seeds or len(set(seeds)) < len(seeds) or not 0 <= min(seeds) <= max(seeds) < _SEEDS:
         raise InputError(
-            "different seeds of at least 0, at least one", list(seeds), "change --seeds"
+            f"different seeds of at least 0, below {_SEEDS}, at least one",
+            list(seeds),
+            "change --seeds",
         )
 
 
@@ -153,7 +156,7 @@ def study_table(variants: Sequence[Variant]) -> str:
     rows = []
     for variant in variants:
         metrics = variant.metrics()
-        row = [variant.name, len(metrics)]
+        row = [printable(variant.name), len(metrics)]
         if len(metrics):
             means, deviations = metrics.mean(0), metrics.std(0)
             row += [f"{m:.2f} ± {s:.2f}" for m, s in zip(means, deviations, strict=True)]

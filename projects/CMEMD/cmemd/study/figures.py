@@ -38,7 +38,7 @@ def draw_rows(names: Sequence[str], panels: Mapping[str, Sequence[np.ndarray]], 
                 axes.barh(row, np.mean(values), color=_BAR, height=0.6)
                 axes.plot(values, np.full(len(values), row), "o", color=_DOT, markersize=4)
         axes.set_title(title, fontsize=11)
-        axes.set_yticks(np.arange(len(names)), names)
+        axes.set_yticks(np.arange(len(names)), names, parse_math=False)  # a name may hold "$"
         axes.set_ylim(len(names) - 0.5, -0.5)
         axes.grid(axis="x", linewidth=0.4)
         axes.set_axisbelow(True)

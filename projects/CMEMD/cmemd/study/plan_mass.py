@@ -18,11 +18,12 @@ import torch
 from torch.nn import functional
 
 from cmemd.data.modality import Modality
-from cmemd.errors import InputError
+from cmemd.errors import InputError, reason
 from cmemd.evaluation.samples import Samples
 from cmemd.losses.cm_dl import cm_dl_loss
 from cmemd.losses.cm_emd import ground_cost
 from cmemd.losses.transport import exact_plan
+from cmemd.paths import check_input
 
 __all__ = ["PlanMeasures", "measure_plans", "read_views"]
 
@@ -56,14 +57,23 @@ def read_views(root: Path | str) -> dict[str, str]:
         InputError: the folder is not a stand-in.
     """
     meta = Path(root, "meta.jsonl")
-    if not meta.is_file():
-        raise InputError(
-            f"a stand-in, which records its views, in {root}",
-            "no meta.jsonl",
-            "draw a stand-in with `cmemd synth`",
-        )
-    lines = [json.loads(line) for line in meta.read_text(encoding="utf-8").splitlines()[1:]]
-    return {line["path"]: line["view"] for line in lines}
+    what = f"a stand-in, which records its views, in {root}"
+    remedy = "draw a stand-in with `cmemd synth`"
+    if not meta.exists():
+        raise InputError(what, "no meta.jsonl", remedy)
+    check_input(meta, what, remedy)
+    try:
+        text = meta.read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in text.splitlines()[1:]]
+        views = {line["path"]: line["view"] for line in lines}
+        if not all(isinstance(view, str) for view in views.values()):
+            raise TypeError("a view that is no word")
+    except OSError as error:
+        raise InputError(what, f"{reason(error)} for {meta.name}", remedy) from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        got = f"another or damaged {meta.name} ({type(error).__name__}: {reason(error, 80)})"
+        raise InputError(what, got, remedy) from error
+    return views
 
 
 def measure_plans(

@@ -1,5 +1,6 @@
 """A search over the weight of each variant, on identities held out of training."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,7 @@ def plan_search(
         InputError: weights that repeat or are not positive, a bad configuration, or a folder that
             holds a run of another configuration.
     """
-    if len(set(weights)) < len(weights) or min(weights) <= 0:
+    if len(set(weights)) < len(weights) or not all(0 < weight < math.inf for weight in weights):
         raise InputError("different positive weights", list(weights), "change --weights")
     candidates = []
     for name, config in zip(variant_names(configs), configs, strict=True):

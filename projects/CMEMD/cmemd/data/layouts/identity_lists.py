@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cmemd.errors import InputError
+from cmemd.errors import InputError, exhausted, reason
 
 __all__ = ["ID_LISTS", "read_ids", "read_matlab_variable"]
 
@@ -27,7 +27,7 @@ def read_ids(folder: Path | str, name: str) -> list[int]:
         The identities in the file's order.
 
     Raises:
-        InputError: for an unknown name, a missing file, or a malformed, empty or repeating list.
+        InputError: an unknown name, a missing file, or a malformed, empty or repeating list.
     """
     if name not in ID_LISTS:
         raise InputError(
@@ -49,17 +49,18 @@ def read_matlab_variable(path: Path, name: str) -> Any:
     """Return one variable of a MATLAB file.
 
     Raises:
-        InputError: for another or damaged file, or one without the variable.
+        InputError: another or damaged file, or one without the variable.
     """
     from scipy.io import loadmat  # half a second; text files are read without it
 
     try:
         content = loadmat(path)
     except Exception as error:  # SciPy raises half a dozen kinds for damaged files
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if exhausted(error):
+            raise
         raise InputError(
             f"a MATLAB file (version 7.2 or older) at {path}",
-            f"another or damaged file ({reason})",
+            f"another or damaged file ({reason(error)})",
             "take the file from its source again",
         ) from error
     if name not in content:
@@ -69,15 +70,20 @@ def read_matlab_variable(path: Path, name: str) -> Any:
 
 
 def _from_text(path: Path) -> list[int]:
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    lines = [line for line in lines if line.strip()]
+    try:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise InputError(
+            f"a readable list at {path}", error.strerror, "change its permissions"
+        ) from None
+    lines = [line for line in text.split("\n") if line.strip()]
     if len(lines) != 1:
         raise InputError(
             f"one line of comma-separated integers in {path}", f"{len(lines)} lines", _AGAIN
         )
     fields = [field.strip() for field in lines[0].split(",")]
     for field in fields:
-        if not re.fullmatch(r"[0-9]+", field):
+        if not re.fullmatch(r"[0-9]{1,9}", field):
             raise InputError(f"comma-separated integers in {path}", repr(field[:40]), _AGAIN)
     return [int(field) for field in fields]
 

@@ -1,12 +1,12 @@
 """Reader of RegDB's and LLCM's index files: a line ``relative/path label`` per image."""
 
-import os
 import re
 from collections.abc import Callable
 from enum import Enum, auto
 from pathlib import Path, PureWindowsPath
 from typing import NamedTuple, NoReturn
 
+from cmemd.data.image_files import why_left_out
 from cmemd.errors import InputError
 
 __all__ = ["FaultKind", "IndexEntry", "IndexFault", "raise_fault", "read_index"]
@@ -75,7 +75,8 @@ def read_index(
     r"""Read an index file; skip blank lines, and take ``\`` for ``/``.
 
     The folders below ``root`` give the identity. Labels are the file's own numbers of the
-    identities: each must go with one identity, and they have no other use. A line may repeat.
+    identities: each must go with one identity, and they have no other use. A line may repeat;
+    who builds a data set takes it once (``cmemd.data.checks.once_each``).
 
     Args:
         root: the data set's folder.
@@ -89,7 +90,7 @@ def read_index(
         The images in the file's order.
 
     Raises:
-        InputError: unless ``on_fault`` is given: the file is missing or empty; or a line is not
+        InputError: without ``on_fault``: the file is missing or empty; or a line is not
             ``path label``, leaves the data set, names no identity or a missing image, or its label
             does not go with one identity alone.
     """
@@ -106,7 +107,12 @@ def read_index(
         error = InputError(f"an index file at {file}", "no file", remedy)
         on_fault(IndexFault(FaultKind.NO_FILE, 0, name, error))
         return []
-    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    try:
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
+    except OSError as error:
+        raise InputError(
+            f"a readable index file at {file}", error.strerror, "change its permissions"
+        ) from None
     if not text.strip():
         report(FaultKind.EMPTY, 0, "empty", "a line `path label` per image", "an empty file")
     entries = []
@@ -133,8 +139,8 @@ def read_index(
         if conflict := labels.conflict(pid, label):
             report(FaultKind.LABEL, number, shown, "one label an identity", conflict)
         path = root.joinpath(*listed.parts)
-        if not os.path.isfile(path):  # Path.is_file would raise for some odd names
-            expected, got = f"an image at {path}, named", "no file"
+        if reason := why_left_out(path):
+            expected, got = f"an image at {path}, named", reason.words
             report(FaultKind.NO_IMAGE, number, shown, expected, got, "complete the copy")
         entries.append(IndexEntry(path, listed.parts, pid, label, number))
     return entries

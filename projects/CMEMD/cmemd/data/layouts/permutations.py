@@ -54,7 +54,7 @@ def read_rand_perm_cam(path: Path | str) -> RandPermCam:
         path: ``rand_perm_cam.mat``, which comes with SYSU-MM01's evaluation code.
 
     Raises:
-        InputError: for a missing file, one that is no MATLAB file, or another structure.
+        InputError: a missing file, one that is no MATLAB file, or another structure.
     """
     path = Path(path)
     if not path.is_file():

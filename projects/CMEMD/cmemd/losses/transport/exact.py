@@ -60,11 +60,11 @@ def exact_plan(
         Plans (B, n, m) on the cost's device, in its dtype (float32 for half precision).
 
     Raises:
-        InputError: for another shape, integers, costs that are not finite or within a factor of 64
+        InputError: another shape, integers, costs that are not finite or within a factor of 64
             of overflow, or marginals that ``marginals`` refuses. Values are checked where that
             needs no synchronisation; on a GPU, and compiled, an assertion on the device fails
             instead.
-        MissingDependencyError: if SciPy or POT is needed and not installed.
+        MissingDependencyError: SciPy or POT is needed and not installed.
     """
     cost = checked_cost(cost)
     n, m = cost.shape[1:]

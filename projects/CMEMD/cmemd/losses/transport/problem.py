@@ -24,7 +24,7 @@ def checked_cost(cost: Tensor) -> Tensor:
         cost: (B, n, m), any n, m >= 1 and B >= 0.
 
     Raises:
-        InputError: for another shape or integers; for NaN, infinity or a cost so large that sums
+        InputError: another shape or integers; NaN, infinity or a cost so large that sums
             overflow. On a GPU, and under ``torch.compile``, checking values would be a
             synchronisation: an assertion on the device fails with the same words instead.
     """
@@ -68,7 +68,7 @@ def marginals(
         column_mask: (B, m) booleans: the columns with mass; not together with ``b``.
 
     Raises:
-        InputError: for another shape, masses and a mask of the same side, or a mask that is not
+        InputError: another shape, masses and a mask of the same side, or a mask that is not
             boolean; where checking needs no synchronisation, for a negative or infinite mass, a
             side without mass, or two sides whose sums differ.
     """

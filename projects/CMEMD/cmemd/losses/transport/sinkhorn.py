@@ -57,7 +57,7 @@ def sinkhorn_plan(
         Plans (B, n, m) on the cost's device, in its dtype (float32 for half precision).
 
     Raises:
-        InputError: as ``exact_plan``; for an epsilon that is not positive and finite, or fewer
+        InputError: as ``exact_plan``; an epsilon that is not positive and finite, or fewer
             iterations than one.
     """
     if not 0 < epsilon < float("inf"):

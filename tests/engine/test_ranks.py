@@ -1,0 +1,134 @@
+"""Several processes agree, and equal one: batches, untrained networks, evaluations, signals."""
+
+import json
+import signal
+import socket
+import time
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import pytest
+import torch
+from tests.conftest import CONFIGS, TINY
+from tests.data.test_sampler import PEOPLE
+from tests.engine import victim
+
+from cmemd.data.places import PlacedSampler
+from cmemd.data.sampler import CrossModalitySampler
+
+
+def placed(rank: int, world_size: int, start: int = 0) -> PlacedSampler:
+    """Batches of 4 identities x (2 + 2) images over all processes."""
+    sampler = CrossModalitySampler(
+        PEOPLE,
+        identities=4,
+        num_visible=2,
+        num_thermal=2,
+        seed=3,
+        rank=rank,
+        world_size=world_size,
+    )
+    stream = PlacedSampler(sampler, batch=16 // world_size, rank=rank, world_size=world_size)
+    stream.start = start
+    return stream
+
+
+def take(stream: PlacedSampler, batches: int, size: int) -> list[list[tuple[int, int]]]:
+    drawn = iter(stream)
+    return [[next(drawn) for _ in range(size)] for _ in range(batches)]
+
+
+def test_ranks_share_one_processs_batches_with_their_places():
+    whole = take(placed(0, 1), 20, 16)
+    assert [place for batch in whole for _, place in batch] == list(range(20 * 16))
+    for world_size in (2, 4):
+        parts = [take(placed(rank, world_size), 20, 16 // world_size) for rank in range(world_size)]
+        joined = [sum(batch, []) for batch in zip(*parts, strict=True)]
+        assert joined == whole, world_size
+
+
+def test_a_skipped_start_is_the_rest_of_the_stream():
+    whole = take(placed(0, 1), 20, 16)
+    assert take(placed(0, 1, start=7), 13, 16) == whole[7:]
+    halves = [take(placed(rank, 2, start=7), 13, 8) for rank in (0, 1)]
+    assert [a + b for a, b in zip(*halves, strict=True)] == whole[7:]
+
+
+@pytest.fixture
+def start(datasets, tmp_path):
+    """Start a run in several processes, as torchrun would; return the processes."""
+
+    def start(world_size: int, folder: Path, *words: str, **keys: object) -> list[BaseProcess]:
+        options = TINY | {"OUTPUT_DIR": str(folder)}
+        options |= {name.replace("__", "."): str(value) for name, value in keys.items()}
+        pairs = [word for pair in options.items() for word in pair]
+        words = ["--config-file", str(CONFIGS / "demo.yml"), *words, *pairs]
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        shared = {
+            "TORCHELASTIC_RUN_ID": "test",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(port),
+            "WORLD_SIZE": str(world_size),
+            "LOCAL_WORLD_SIZE": str(world_size),
+            "GROUP_RANK": "0",
+            "OMP_NUM_THREADS": "1",
+            "FASTREID_DATASETS": str(datasets),
+        }
+        return [
+            victim.start(
+                words,
+                shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)},
+                tmp_path / f"output-{rank}.txt",
+            )
+            for rank in range(world_size)
+        ]
+
+    return start
+
+
+def end(processes: list[BaseProcess]) -> list[int]:
+    """Wait for all; return their exit statuses."""
+    for process in processes:
+        process.join(120)
+    return [process.exitcode for process in processes]
+
+
+def output(tmp_path: Path) -> str:
+    return "".join(path.read_text() for path in sorted(tmp_path.glob("output-*.txt")))
+
+
+def test_an_evaluation_by_several_processes_equals_one(start, tmp_path):
+    """Of an untrained network too, which all processes must start alike."""
+    scores = []
+    for world_size in (1, 3):
+        folder = tmp_path / str(world_size)
+        keys = {"TEST__IMS_PER_BATCH": 7, "SEED": 5}
+        ended = end(start(world_size, folder, "--eval-only", **keys))
+        assert ended == [0] * world_size, output(tmp_path)[-2000:]
+        scores.append(json.loads((folder / "results.json").read_text())["scores"])
+    assert scores[0] == scores[1]
+
+
+def test_two_processes_stop_together_and_go_on(start, tmp_path):
+    """At a signal to one; the resumed run is the one that was never stopped."""
+    keys = {"SOLVER__MAX_EPOCH": 40, "TEST__EVAL_PERIOD": 40, "SOLVER__CHECKPOINT_PERIOD": 40}
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    processes = start(2, cut, **keys)
+    while not (cut / "metrics.json").is_file() or not (cut / "metrics.json").stat().st_size:
+        assert all(process.is_alive() for process in processes), output(tmp_path)[-2000:]
+        time.sleep(0.05)
+    processes[1].terminate()
+    begun = time.monotonic()
+    assert end(processes) == [128 + signal.SIGTERM] * 2, output(tmp_path)[-2000:]
+    assert time.monotonic() - begun < 10
+    assert output(tmp_path).count("stopped by SIGTERM: saved after iteration") == 2
+    stopped = torch.load(next(cut.glob("model_iter_*.pth")), weights_only=True)
+    assert len(stopped["random"]) == 2
+    keys["SOLVER__MAX_EPOCH"] = stopped["epoch"] + 2  # the end of the epoch, counted from 0
+    for folder, words in ((cut, ["--resume"]), (whole, [])):
+        ended = end(start(2, folder, *words, **keys))
+        assert ended == [0, 0], output(tmp_path)[-2000:]
+    ends = [torch.load(f / "model_final.pth", weights_only=True) for f in (cut, whole)]
+    assert all(torch.equal(ends[0]["model"][n], ends[1]["model"][n]) for n in ends[0]["model"])
