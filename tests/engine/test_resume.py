@@ -102,6 +102,7 @@ def killed_at(iteration: int) -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "run_step", run_step)
+        patch.setenv("CMEMD_DEBUG", "1")  # else the tool would end with a line
         try:
             yield
         except Killed:
@@ -350,6 +351,7 @@ def test_an_evaluation_that_a_kill_prevented_is_made_up_for_at_the_end(train_net
     assert train_net(**keys, OUTPUT_DIR=tmp_path / "whole")[0] == 0
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Trainer, "evaluate", killed)
+        patch.setenv("CMEMD_DEBUG", "1")  # else the tool would end with a line
         with pytest.raises(Killed):
             train_net(**keys)
     assert train_net("--resume", **keys)[0] == 0
