@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from cmemd.data.modality import Modality
-from cmemd.errors import InputError
+from cmemd.errors import InputError, exhausted
 from cmemd.files import whole_file
 from cmemd.gallery.rows import (
     MODEL,
@@ -372,9 +372,11 @@ def _damaged(path: Path) -> Iterator[None]:
     """Turn whatever a reader of the file raises into an error that names the file."""
     try:
         yield
-    except (InputError, ImportError, MemoryError):
+    except (InputError, ImportError):
         raise
     except Exception as error:
+        if exhausted(error):  # the file may be good
+            raise
         raise InputError(
             f"embeddings at {path}", _line(error), "write them with cmemd embed --output"
         ) from error
