@@ -86,7 +86,7 @@ def test_every_key_of_ours_is_explained():
         (["MODEL.HEADS.STRIPES"], "KEY VALUE pairs"),
         (["NOSUCH.KEY", "1"], "NOSUCH.KEY"),
         (["solver.max_epochs", "1"], "did you mean SOLVER.MAX_EPOCH?"),
-        (["SEED=1"], "put a space between key and value"),
+        (["SEED", "1", "SEED=1"], "'SEED=1' in the place of a key: put a space between"),
     ],
 )
 def test_bad_overrides(opts, message):

@@ -142,11 +142,7 @@ def test_a_threshold_file_is_used_for_its_own_model_pair_and_number_of_candidate
     (answer,) = found(capsys, "--image", paths[0], "--threshold", thresholds(threshold=-1))
     assert len(answer["matches"]) == 6
     for words, options, message in (
-        (
-            ["--in", "all"],
-            {},
-            "a threshold for thermal queries among all images",
-        ),
+        (["--in", "all"], {}, "a threshold for thermal queries among all images"),
         (["--in", "thermal"], {}, "a threshold for thermal queries among thermal images"),
         (["--modality", "visible"], {}, "a threshold for visible queries among thermal images"),
         ([], {"model": "cd" * 32}, "expected thresholds of model abab.* got those of model cdcd"),
@@ -211,22 +207,8 @@ def test_strangers_do_not_match_by_a_threshold_of_another_pair(tmp_path, monkeyp
     probes = draw(np.concatenate([known, strangers[:200]]), Modality.THERMAL)
     sources = [Source(f"/probe/{n}", str(n)) for n in range(len(probes))]
     write_embeddings([make_rows(sources, probes, Modality.THERMAL, DIGEST)], Path("p.npz"))
-    assert (
-        main(
-            [
-                "calibrate",
-                "--probes",
-                "p.npz",
-                "--gallery",
-                "v.npz",
-                "--fpir",
-                "0.1",
-                "--output",
-                "t.json",
-            ]
-        )
-        == 0
-    )
+    words = ["--probes", "p.npz", "--gallery", "v.npz", "--fpir", "0.1", "--output", "t.json"]
+    assert main(["calibrate", *words]) == 0
     capsys.readouterr()
     for number, vector in enumerate(draw(strangers[200:], Modality.THERMAL)):
         Path(f"{number}.jpg").write_bytes(b"an image")

@@ -155,9 +155,11 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> Cfg
     for entry in read_config_file(config_file) if config_file else ():
         _set(cfg, entry.key, entry.value, f" in {entry.place}")
     if len(opts) % 2:
+        known = set(_keys(cfg))
+        wrong = next((word for word in opts[::2] if word not in known), opts[-1])
         raise InputError(
             "overrides as KEY VALUE pairs",
-            f"an odd number: {' '.join(opts)}",
+            f"{len(opts)} words, with {wrong!r} in the place of a key",
             "put a space between key and value, and quotes around a value with spaces",
         )
     for key, text in zip(opts[::2], opts[1::2], strict=True):

@@ -1,6 +1,5 @@
 """``cmemd <command>``: find the command, parse its arguments, show its errors."""
 
-import argparse
 import importlib
 import sys
 import warnings
@@ -46,13 +45,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: Sequence[str] | None) -> int:
-    parser = argparse.ArgumentParser(
+    parser = OverridesParser(
         prog="cmemd", description="Visible-thermal person re-identification with CM-EMD."
     )
     parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="command", parser_class=OverridesParser
-    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name in COMMANDS:
         module = importlib.import_module(f"cmemd.cli.{name}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)

@@ -54,7 +54,7 @@ class PairThreshold:
         """Return the rate of false positives to expect among a number of candidates.
 
         Raises:
-            InputError: for more than ``MOST_CANDIDATES`` times those of the calibration.
+            InputError: more than ``MOST_CANDIDATES`` times those of the calibration.
         """
         expected = expected_fpir(self.rate, self.candidates, candidates)
         if candidates > MOST_CANDIDATES * self.candidates:
