@@ -110,6 +110,7 @@ TABLE = {
         "config script",
         middle="cmemd.engine.runs.Run.results",
     ),
+    "keys": command("", middle="cmemd.engine.key_page.key_page", writes=False),
     "plans": command(
         "--features {views} --standin {standin} --images 1 --output {out}.png",
         "views standin",
@@ -540,6 +541,7 @@ BAD_ARGUMENTS = {
             "--output {mine}/a",
         ),
     ),
+    "keys": ("--nonsense", "SOLVER.BASE_LR"),
     "plans": (
         *("--images 0", "--images -1", "--images 999", "--features {views} {views}"),
         *("--features {features}", "--standin {images}", "--output {mine}", "--output x.jpg"),
@@ -576,7 +578,7 @@ def _last_first(words: list[str], arguments: str) -> list[str]:
 @pytest.mark.parametrize("name", TABLE)
 def test_bad_words_are_one_line(run, name):
     for words in (["--nonsense", ODD], [f"--{ODD}"], []):
-        if name in ("train_net", "zoo") and not words:
+        if name in ("train_net", "zoo", "keys") and not words:
             continue  # every argument of it may be left out
         run.one_line_of(name, words)
 

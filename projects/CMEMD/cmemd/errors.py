@@ -18,7 +18,6 @@ A defect's traceback goes to the run's log, or to a temporary file that the line
 ``CMEMD_DEBUG=1`` to see it at once.
 """
 
-import argparse
 import contextlib
 import errno
 import logging
@@ -147,12 +146,12 @@ def readable_errors(command: str = "this command") -> Iterator[None]:
     """End the process with one line on stderr and a status of this module's table.
 
     SIGTERM and SIGHUP raise ``Stopped``, so that what is unfinished is removed and worker processes
-    end. Warnings and argparse's complaints are one line as well.
+    end. Warnings are one line as well.
 
     Args:
         command: what needs a package that is missing, for the line.
     """
-    with _raise_at_signals(), _short_warnings(), _quiet_logs(), _short_usage():
+    with _raise_at_signals(), _short_warnings(), _quiet_logs():
         try:
             yield
             if sys.stdout is not None:
@@ -376,20 +375,6 @@ def _raise_at_signals() -> Iterator[None]:
     finally:
         for number in taken:
             signal.signal(number, signal.SIG_DFL)
-
-
-@contextmanager
-def _short_usage() -> Iterator[None]:
-    """Make a bad word of a command line an ``InputError``, hence one line, without the usage."""
-
-    def error(self: argparse.ArgumentParser, message: str) -> NoReturn:
-        raise InputError(f"arguments of {self.prog}", message, f"see {self.prog} --help")
-
-    before, argparse.ArgumentParser.error = argparse.ArgumentParser.error, error
-    try:
-        yield
-    finally:
-        argparse.ArgumentParser.error = before
 
 
 @contextmanager

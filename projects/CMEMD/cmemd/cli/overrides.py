@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from cmemd.errors import EXIT_BAD_INPUT
+from cmemd.errors import EXIT_BAD_INPUT, printable
 
 __all__ = ["OverridesParser"]
 
@@ -31,7 +31,7 @@ class OverridesParser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with status 2 and one line, without argparse's lines of usage."""
-        self.exit(EXIT_BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
+        self.exit(EXIT_BAD_INPUT, f"error: {printable(message)} (see {self.prog} --help)\n")
 
     def _split(self, words: list[str]) -> tuple[list[str], list[str]]:
         """Return the flags with their values, and the other words."""

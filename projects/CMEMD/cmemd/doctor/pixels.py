@@ -6,6 +6,7 @@ import statistics
 from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -127,8 +128,9 @@ def decode(path: Path) -> Decoded:
 def report_pixels(root: Path, files: Sequence[ImageFile], report: Report) -> None:
     """Decode all images in parallel, with a progress bar on terminals; report on them."""
     paths = [root / file.path for file in files]
-    bar = tqdm(_decode_all(paths), total=len(files), desc="images", disable=None)
-    report_decoded(files, list(bar), report)
+    with closing(_decode_all(paths)) as found:  # its threads end before an error is shown
+        decoded = list(tqdm(found, total=len(files), desc="images", disable=None))
+    report_decoded(files, decoded, report)
 
 
 def _decode_all(paths: Sequence[Path]) -> Iterator[Decoded]:

@@ -35,6 +35,7 @@ from cmemd.errors import InputError
 from cmemd.files import whole_folder, write_output
 from cmemd.inference.model_folder import DOCUMENT, PLAIN_NAME, read_model_folder
 from cmemd.inference.predictor import Predictor
+from cmemd.paths import check_input
 
 __all__ = [
     "INDEX",
@@ -119,8 +120,6 @@ def read_zoo(path: Path | str = INDEX) -> dict[str, ZooEntry]:
     Raises:
         InputError: the file is missing or not yaml, or an entry is incomplete.
     """
-    from cmemd.paths import check_input
-
     check_input(path, "a zoo's index", "name a yaml file")
     try:
         index = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
