@@ -3,9 +3,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
-
-from cmemd.errors import EXIT_BAD_INPUT
 
 __all__ = ["OverridesParser"]
 
@@ -28,10 +25,6 @@ class OverridesParser(argparse.ArgumentParser):
         namespace, unknown = super().parse_known_args(flags, namespace)
         namespace.opts = opts
         return namespace, unknown
-
-    def error(self, message: str) -> NoReturn:
-        """End with status 2 and one line, without argparse's lines of usage."""
-        self.exit(EXIT_BAD_INPUT, f"error: {message} (see {self.prog} --help)\n")
 
     def _split(self, words: list[str]) -> tuple[list[str], list[str]]:
         """Return the flags with their values, and the other words."""
