@@ -57,8 +57,7 @@ def test_an_unknown_flag_is_named_and_an_abbreviation_works(words, named, capsys
         return
     with pytest.raises(SystemExit, match="2"):
         parser().parse_args(words)
-    error = capsys.readouterr().err
-    assert error == f"error: unrecognized arguments: {named} (see p --help)\n"
+    assert named in capsys.readouterr().err
 
 
 def test_tools_and_commands_take_flags_after_overrides(monkeypatch):

@@ -124,7 +124,7 @@ def test_the_estimate_is_what_a_training_leaves(train_net, tmp_path, monkeypatch
 
 
 def test_what_memory_cannot_hold_is_refused(train_net, tmp_path, monkeypatch):
-    monkeypatch.setattr("cmemd.engine.room.available_memory", lambda: 10**4)
+    monkeypatch.setattr("cmemd.engine.room.available_memory", lambda: 1000)
     error = refused(train_net, tmp_path, TEST__RERANK__ENABLED=True)
     assert "MB of free memory for the network, got 0.0 MB" in error
     assert "of free memory to re-rank the" in error

@@ -98,7 +98,11 @@ class Problems:
             raise self.found[0]
         if self.found:
             numbered = (f"({number}) {error}" for number, error in enumerate(self.found, 1))
-            raise InputError(f"{len(self.found)} problems: {'; '.join(numbered)}")
+            raise InputError(
+                "a configuration and data without problems",
+                f"{len(self.found)}",
+                "; ".join(numbered),
+            )
 
 
 # ---- The configuration alone ----------------------------------------------------------------
