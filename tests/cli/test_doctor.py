@@ -119,10 +119,10 @@ def test_an_interrupted_examination_leaves_no_process_and_one_line(datasets, tmp
     for number in range(10, 10_000):
         os.link(source, source.with_name(f"{number:04d}.jpg"))
     code = (
-        "import sys; from PIL import Image; from cmemd.doctor import pixels\n"
+        "import os, sys; from PIL import Image; from cmemd.doctor import pixels\n"
         "decode = pixels.decode\n"
         "def said(path):\n"
-        "    print('decoding', flush=True)\n"
+        "    os.write(1, b'decoding\\n')\n"  # in one piece, of whichever thread
         "    return decode(path)\n"
         "pixels.decode = said\n"
         "from cmemd.cli.main import main\n"
