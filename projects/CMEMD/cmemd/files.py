@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from cmemd.errors import InputError, exhausted, reason
+from cmemd.paths import check_input, check_output
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 __all__ = [
-    "check_output",
     "document_sha256",
     "file_sha256",
     "load_tensors",
@@ -39,7 +39,6 @@ __all__ = [
 ]
 
 _CHUNK = 2**20
-_MARKED = 4096  # bytes at a file's start in which its mark lies
 
 
 @contextmanager
@@ -135,35 +134,6 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
         ) from error
 
 
-def check_output(path: Path | str, mark: bytes) -> None:
-    """Raise unless an output that a user names is new, or a file that this package wrote.
-
-    Args:
-        path: the output.
-        mark: bytes near the start of each file of this kind that this package writes.
-
-    Raises:
-        InputError: another file, a folder or a link is there.
-    """
-    path = Path(path)
-    if not os.path.lexists(path):
-        return
-    try:
-        plain = path.is_file() and not path.is_symlink()
-        if plain:
-            with path.open("rb") as file:
-                if mark in file.read(_MARKED):
-                    return
-        there = "a file of another kind" if plain else "a link, a folder or a device"
-    except OSError as error:
-        there = f"a file that cannot be read ({error.strerror})"
-    raise InputError(
-        f"a new file, or one that the same command wrote, at {path}",
-        there,
-        "name another file, or move that one away",
-    )
-
-
 def write_output(path: Path | str, content: bytes | memoryview, mark: bytes) -> None:
     """Write a file that a user names, whole or not at all; replace only what this package wrote.
 
@@ -227,8 +197,6 @@ def load_tensors(path: Path | str, what: str, remedy: str) -> Any:
         OSError, MemoryError: the machine ran out of memory or open files.
     """
     import torch  # slow to import, and most users of this module need no tensors
-
-    from cmemd.paths import check_input  # which needs this module
 
     path = Path(path)
     if not path.exists():

@@ -6,9 +6,10 @@ import stat
 from pathlib import Path
 
 from cmemd.errors import InputError, reason
-from cmemd.files import check_output
 
-__all__ = ["check_input", "check_picture", "check_place", "input_problem"]
+__all__ = ["check_input", "check_output", "check_picture", "check_place", "input_problem"]
+
+_MARKED = 4096  # bytes at a file's start in which its mark lies
 
 _KINDS = (
     (stat.S_ISDIR, os.strerror(errno.EISDIR)),
@@ -50,6 +51,35 @@ def check_input(path: Path | str, what: str, remedy: str) -> None:
     """
     if problem := input_problem(path):
         raise InputError(f"{what} at {path}", problem, remedy)
+
+
+def check_output(path: Path | str, mark: bytes) -> None:
+    """Raise unless an output that a user names is new, or a file that this package wrote.
+
+    Args:
+        path: the output.
+        mark: bytes near the start of each file of this kind that this package writes.
+
+    Raises:
+        InputError: another file, a folder or a link is there.
+    """
+    path = Path(path)
+    if not os.path.lexists(path):
+        return
+    try:
+        plain = path.is_file() and not path.is_symlink()
+        if plain:
+            with path.open("rb") as file:
+                if mark in file.read(_MARKED):
+                    return
+        there = "a file of another kind" if plain else "a link, a folder or a device"
+    except OSError as error:
+        there = f"a file that cannot be read ({error.strerror})"
+    raise InputError(
+        f"a new file, or one that the same command wrote, at {path}",
+        there,
+        "name another file, or move that one away",
+    )
 
 
 def check_place(path: Path | str) -> None:

@@ -72,8 +72,8 @@ def run(args: argparse.Namespace) -> int:
         InputError: see ``plan_study`` and ``plan_search``; or no such script.
     """
     from cmemd.errors import InputError
-    from cmemd.files import check_output, one_writer
-    from cmemd.paths import check_place
+    from cmemd.files import one_writer
+    from cmemd.paths import check_output, check_place
     from cmemd.study.ablation import check_seeds, plan_study
     from cmemd.study.weight_search import chosen_weights, plan_search
 

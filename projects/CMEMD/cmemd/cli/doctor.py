@@ -47,8 +47,8 @@ def run(args: argparse.Namespace) -> int:
     """
     from cmemd.doctor import examine  # imports Pillow and NumPy, which slow every command's start
     from cmemd.doctor.sums import format_sums, read_sums
-    from cmemd.files import check_output, write_whole
-    from cmemd.paths import check_place
+    from cmemd.files import write_whole
+    from cmemd.paths import check_output, check_place
 
     new = args.write_sums
     if new and (os.path.lexists(new) or not new.parent.is_dir()):

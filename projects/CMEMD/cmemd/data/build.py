@@ -1,16 +1,39 @@
 """Build the data sets that a configuration names."""
 
 import os
+from typing import NamedTuple
 
 import cmemd.compat  # noqa: F401  before fastreid
 
+from fastreid.config import CfgNode
 from fastreid.data.datasets import DATASET_REGISTRY
+from fastreid.data.datasets.bases import ImageDataset
 
 from cmemd.data.items import ImageItem
 from cmemd.data.layouts import LAYOUTS
 from cmemd.errors import InputError, reason
 
-__all__ = ["build_dataset", "held_out", "items_under_test", "test_dataset", "train_dataset"]
+__all__ = [
+    "RunData",
+    "build_dataset",
+    "held_out",
+    "items_under_test",
+    "read_data",
+    "test_dataset",
+    "train_dataset",
+]
+
+
+class RunData(NamedTuple):
+    """The data sets of a run; each is listed once.
+
+    Attributes:
+        train: the data set of ``DATASETS.NAMES``; None for an evaluation.
+        test: the data set of ``DATASETS.TESTS``.
+    """
+
+    train: ImageDataset | None
+    test: ImageDataset
 
 
 def build_dataset(cfg, name: str):
@@ -71,6 +94,20 @@ def test_dataset(cfg) -> str:
         InputError: more or fewer than one.
     """
     return _only(cfg, "TESTS", "test on one: several would share TEST.PROTOCOLS and results.json")
+
+
+def read_data(cfg: CfgNode, training: bool = True) -> RunData:
+    """List the data sets of a configuration; one that has both uses is listed once.
+
+    Raises:
+        InputError: more or fewer than one data set for a use, or what the data set raises.
+    """
+    test = test_dataset(cfg)
+    if not training:
+        return RunData(None, build_dataset(cfg, test))
+    train = train_dataset(cfg)
+    data = build_dataset(cfg, train)
+    return RunData(data, data if test == train else build_dataset(cfg, test))
 
 
 def held_out(cfg, name: str) -> tuple[str, str]:

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import cmemd.plugin  # noqa: F401  before fastreid
 
@@ -24,6 +24,7 @@ from PIL import Image
 from torch import nn
 
 from cmemd.config import default_config
+from cmemd.data.build import RunData
 from cmemd.data.images import check_images
 from cmemd.data.items import ImageItem
 from cmemd.data.sampler import check_identities
@@ -37,9 +38,6 @@ from cmemd.engine.testing import check_test
 from cmemd.errors import InputError
 from cmemd.evaluation.protocols import get_protocol
 from cmemd.losses.build import build_losses
-
-if TYPE_CHECKING:
-    from cmemd.engine.setup import RunData
 
 __all__ = ["Forecast", "Problems", "check_config", "check_data", "check_values"]
 
@@ -323,9 +321,7 @@ def _check_folder(name: str) -> None:
 # ---- With the data --------------------------------------------------------------------------
 
 
-def check_data(
-    cfg: CfgNode, data: "RunData", weights: Weights, *, resumed: bool = False
-) -> Forecast:
+def check_data(cfg: CfgNode, data: RunData, weights: Weights, *, resumed: bool = False) -> Forecast:
     """Look at every image, and do all of a run that needs no trained network.
 
     The leak guard and other quick checks come first, all of their problems at once. The images
@@ -381,7 +377,7 @@ def check_data(
     return forecast
 
 
-def _classes(data: "RunData") -> int:
+def _classes(data: RunData) -> int:
     return 2 if data.train is None else len({item.pid for item in data.train.train})
 
 
@@ -430,7 +426,7 @@ def _small_picture(cfg: CfgNode, tested: Sequence[ImageItem]) -> str | None:
     return f"TEST.RANKED_GALLERY {cfg.TEST.RANKED_GALLERY} is more than the {queries} queries"
 
 
-def _check_validation(cfg: CfgNode, data: "RunData", trained: Weights) -> list[ImageItem]:
+def _check_validation(cfg: CfgNode, data: RunData, trained: Weights) -> list[ImageItem]:
     if data.train is not data.test:
         raise InputError(
             "the same data set in DATASETS.NAMES and TESTS for SOLVER.SELECTION validation",

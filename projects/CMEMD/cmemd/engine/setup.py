@@ -12,14 +12,13 @@ from typing import NamedTuple
 import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.config import CfgNode
-from fastreid.data.datasets.bases import ImageDataset
 from fastreid.engine import default_setup
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from cmemd.config import load_config
-from cmemd.data.build import build_dataset, test_dataset, train_dataset
+from cmemd.data.build import RunData, read_data
 from cmemd.engine.archive import archive_run, holds_results, holds_run
 from cmemd.engine.identity import RunIdentity, RunLog, read_run
 from cmemd.engine.preflight import Forecast, check_config, check_data
@@ -29,10 +28,8 @@ from cmemd.files import one_writer
 
 __all__ = [
     "EVALUATION",
-    "RunData",
     "Start",
     "draw_seed",
-    "read_data",
     "run_identity",
     "setup",
     "with_seed",
@@ -41,18 +38,6 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 EVALUATION = "evaluation"  # subfolder for the results of --eval-only in a training's folder
-
-
-class RunData(NamedTuple):
-    """The data sets of a run; each is listed once.
-
-    Attributes:
-        train: the data set of ``DATASETS.NAMES``; None for an evaluation.
-        test: the data set of ``DATASETS.TESTS``.
-    """
-
-    train: ImageDataset | None
-    test: ImageDataset
 
 
 class Start(NamedTuple):
@@ -211,17 +196,3 @@ def _check_folder(folder: Path, args: Namespace) -> RunLog | None:
             "which moves the old run to a folder of its own",
         )
     return read_run(folder)
-
-
-def read_data(cfg: CfgNode, training: bool = True) -> RunData:
-    """List the data sets of a configuration; one that has both uses is listed once.
-
-    Raises:
-        InputError: more or fewer than one data set for a use, or what the data set raises.
-    """
-    test = test_dataset(cfg)
-    if not training:
-        return RunData(None, build_dataset(cfg, test))
-    train = train_dataset(cfg)
-    data = build_dataset(cfg, train)
-    return RunData(data, data if test == train else build_dataset(cfg, test))

@@ -20,7 +20,7 @@ from fastreid.utils.events import EventStorage
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader
 
-from cmemd.data.build import build_dataset, test_dataset, train_dataset
+from cmemd.data.build import RunData, build_dataset, read_data, test_dataset, train_dataset
 from cmemd.data.dataset import VisibleThermalDataset
 from cmemd.data.loader import build_loader, shut_down
 from cmemd.data.places import PlacedSampler
@@ -44,7 +44,7 @@ from cmemd.engine.log_state import EMPTY_LOG, load_log_state, log_state
 from cmemd.engine.provenance import SELECTED_BY, UNTRAINED, Weights, training_record
 from cmemd.engine.record import RECORD
 from cmemd.engine.schedule import Schedule
-from cmemd.engine.setup import RunData, Start, draw_seed, read_data, run_identity, with_seed
+from cmemd.engine.setup import Start, draw_seed, run_identity, with_seed
 from cmemd.engine.stopping import Stop, stop_at_signals
 from cmemd.engine.testing import build_evaluator, build_test_loader, score_network
 from cmemd.errors import InputError, Stopped

@@ -16,8 +16,8 @@ from cmemd.errors import InputError, exhausted, reason
 from cmemd.evaluation.samples import Samples
 from cmemd.evaluation.scoring import METRICS, Score
 from cmemd.evaluation.versions import versions
-from cmemd.files import check_output, schema_problem, write_whole
-from cmemd.paths import check_input, check_place
+from cmemd.files import schema_problem, write_whole
+from cmemd.paths import check_input, check_output, check_place
 
 __all__ = [
     "SCHEMA",

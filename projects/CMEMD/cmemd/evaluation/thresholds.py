@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from cmemd.errors import InputError
-from cmemd.files import check_output, document_sha256, write_output
+from cmemd.files import document_sha256, write_output
+from cmemd.paths import check_output
 
 __all__ = [
     "MOST_CANDIDATES",

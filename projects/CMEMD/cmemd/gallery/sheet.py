@@ -9,8 +9,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from cmemd.data.images import read_rgb
 from cmemd.errors import InputError
-from cmemd.files import check_output, write_output
+from cmemd.files import write_output
 from cmemd.gallery.search import Match
+from cmemd.paths import check_output
 
 __all__ = ["MATCHES", "QUERIES", "check_sheet", "contact_sheet", "write_sheet"]
 
