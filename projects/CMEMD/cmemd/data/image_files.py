@@ -40,7 +40,7 @@ class Reason(Enum):
     Attributes:
         words: the reason, after "left out, " or "used, ".
         used: whether the file is used.
-        fault: whether a file that somebody wanted is lost.
+        fault: whether a file that the user asked for is lost.
     """
 
     EXTENSION = ("not one of .jpg, .jpeg, .png and .bmp", False, False)

@@ -4,7 +4,7 @@
 reader checks it before use: no name leads outside, and sizes are compared before any file is read.
 
 ``document_sha256`` in ``model.json`` is the digest of its other entries, see
-``cmemd.files.document_sha256``. It finds damage; it is no signature, since anybody can compute it.
+``cmemd.files.document_sha256``. It finds damage; it is no signature: anyone can compute it.
 """
 
 import errno
