@@ -40,7 +40,6 @@ def tiny(**keys: object):
     [
         ({"MODEL__HEADS__NUM_CLASSES": 3}, "NUM_CLASSES of at least 1"),
         ({"SOLVER__IMS_PER_BATCH": 4000}, "1000 training identities with images of both"),
-        ({"SOLVER__WARMUP_ITERS": 10**6}, "SOLVER.WARMUP_ITERS of at most"),
         ({"SOLVER__SCHED": "CosineAnnealingLR", "SOLVER__DELAY_EPOCHS": 9}, "MAX_EPOCH above 9"),
         ({"TEST__PROTOCOLS": ()}, "different protocols, at least one"),
         ({"TEST__PROTOCOLS": ("sysu-all-1shot",) * 2}, "name each protocol once"),
@@ -66,11 +65,12 @@ def test_problems_of_the_data_are_named_together(train_net, tmp_path):
         train_net,
         tmp_path,
         MODEL__HEADS__NUM_CLASSES=3,
-        SOLVER__WARMUP_ITERS=10**6,
+        SOLVER__SCHED="CosineAnnealingLR",
+        SOLVER__DELAY_EPOCHS=9,
         TEST__PROTOCOLS=(),
     )
     assert "without problems, got 3: (1) expected MODEL.HEADS.NUM_CLASSES" in error
-    assert "(2) expected SOLVER.WARMUP_ITERS" in error
+    assert "(2) expected SOLVER.MAX_EPOCH above 9" in error
     assert "(3) expected different protocols" in error
 
 

@@ -65,14 +65,13 @@ def test_the_table_says_where_each_rate_starts():
 
 def test_what_cannot_work_is_a_problem():
     for keys, words in (
-        ({"WARMUP_ITERS": 29}, "SOLVER.WARMUP_ITERS of at most 28"),
         ({"SCHED": "CosineAnnealingLR", "DELAY_EPOCHS": 7}, "SOLVER.MAX_EPOCH above 7"),
         ({"SCHED": "CosineAnnealingLR", "WARMUP_ITERS": 25}, "SOLVER.MAX_EPOCH above 7"),
     ):
         (problem,) = schedule(**keys).problems()
         assert words in str(problem), keys
     for keys in (
-        {"WARMUP_ITERS": 28},
+        {"WARMUP_ITERS": 29},
         {"SCHED": "CosineAnnealingLR", "DELAY_EPOCHS": 6},
         {"SCHED": "CosineAnnealingLR", "WARMUP_ITERS": 24},
     ):
@@ -86,7 +85,8 @@ def test_what_cannot_be_meant_is_a_warning():
     for keys, words in (
         ({"STEPS": [1, 7]}, "SOLVER.STEPS 7 come after the end"),
         ({"STEPS": [3], "DELAY_EPOCHS": 9}, "SOLVER.STEPS 3 come after the end"),
-        ({"WARMUP_ITERS": 28, "STEPS": []}, "more than half of the training"),
+        ({"WARMUP_ITERS": 29, "STEPS": []}, "28 iterations: SOLVER.BASE_LR is never reached"),
+        ({"WARMUP_ITERS": 28, "STEPS": []}, "is no shorter than the training"),
         ({"WARMUP_ITERS": 15, "STEPS": []}, "more than half of the training"),
         ({"WARMUP_ITERS": 6}, "is 1.50 epochs of 4, and the rate falls after epochs 2, 3 and 5"),
         ({"SCHED": "CosineAnnealingLR", "ETA_MIN_LR": 2.0}, "the rate rises"),

@@ -33,7 +33,7 @@ key is read.
 A start also logs the schedule: the iterations of an epoch, and where each rate begins. fast-reid
 counts `SOLVER.WARMUP_ITERS` in iterations and `SOLVER.STEPS` in epochs. It takes the first step of
 its scheduler at the end of the epoch in which the warm-up and `SOLVER.DELAY_EPOCHS` are over. A
-start refuses a warm-up longer than the training. It warns of a step after the end, of a warm-up of
+start refuses a cosine without epochs. It warns of a step after the end, of a warm-up of
 more than half the training, and of one that is no whole number of epochs with this data and batch.
 
 It also refuses what would only fail later: missing or unreadable images, lists and weights;

@@ -114,16 +114,7 @@ class Schedule:
     def problems(self) -> list[InputError]:
         """Return why the schedule cannot work."""
         problems = []
-        if self.warmup > self.iterations:
-            problems.append(
-                InputError(
-                    f"SOLVER.WARMUP_ITERS of at most {self.iterations}, {self.epochs} epochs of "
-                    f"{self.epoch_length} iterations",
-                    self.warmup,
-                    "the rate would never be reached: lower it, or raise SOLVER.MAX_EPOCH",
-                )
-            )
-        elif self.steps is None and self.cosine_epochs < 1:
+        if self.steps is None and self.cosine_epochs < 1:
             problems.append(
                 InputError(
                     f"SOLVER.MAX_EPOCH above {self.epochs - self.cosine_epochs}, the epochs of "
@@ -150,7 +141,12 @@ class Schedule:
             )
         if self.steps is None and self.floor > self.base:
             told.append("SOLVER.ETA_MIN_LR is above SOLVER.BASE_LR: the rate rises")
-        if 2 * self.warmup > self.iterations:
+        if self.warmup >= self.iterations:
+            told.append(
+                f"SOLVER.WARMUP_ITERS {self.warmup} is no shorter than the training, "
+                f"{self.iterations} iterations: SOLVER.BASE_LR is never reached"
+            )
+        elif 2 * self.warmup > self.iterations:
             told.append(
                 f"SOLVER.WARMUP_ITERS {self.warmup} is more than half of the training, "
                 f"{self.iterations} iterations"
