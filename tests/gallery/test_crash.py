@@ -190,7 +190,7 @@ def file_rows(path):
     return {row["path"]: row["file_bytes"] for part in read_rows(path) for row in part.to_pylist()}
 
 
-@pytest.mark.slow  # fails now and then: Lance may name a deletion file that a kill prevented
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
 def test_a_killed_run_leaves_the_file_as_before_or_after(tmp_path, name):
     paths, chance = make_images(tmp_path / "images", IMAGES), random.Random(0)

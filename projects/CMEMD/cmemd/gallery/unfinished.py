@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["unfinished_gallery", "write_in_order"]
 
 _MARK = "cmemd-unfinished"
+_DISCARDED = "discarded"  # the table while it is removed
 _CHUNK = 1024  # rows in memory
 
 
@@ -106,7 +107,11 @@ def _check_mark(folder: Path) -> None:
 
 def _remove(folder: Path) -> None:
     """Remove what we wrote; a file of the user's in the folder keeps the folder."""
-    shutil.rmtree(folder / TABLE_FILES, ignore_errors=True)
+    table, discarded = folder / TABLE_FILES, folder / _DISCARDED
+    shutil.rmtree(discarded, ignore_errors=True)  # of a run that was killed here
+    with contextlib.suppress(OSError):  # there is no table
+        table.rename(discarded)  # at once: a kill while it is removed would leave half a table
+    shutil.rmtree(discarded, ignore_errors=True)
     for name in ("creation.lock", _MARK):
         (folder / name).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # it is not empty
