@@ -8,9 +8,10 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.data import CommDataset
 from PIL import Image
 
-from cmemd.data.images import read_rgb
+from cmemd.data.images import read_pixels
 from cmemd.data.items import ImageItem
-from cmemd.data.random_state import seeded
+from cmemd.data.random_state import Draws
+from cmemd.data.transform import Transform
 
 __all__ = ["VisibleThermalDataset"]
 
@@ -20,7 +21,8 @@ class VisibleThermalDataset(CommDataset):
 
     Args:
         items: images of both modalities.
-        transform: turns an RGB image into what the batch holds.
+        transform: gives what the batch holds of an image; or any function of an RGB Pillow image,
+            such as fast-reid's transforms, which draws from the global generators.
         relabel: number identities and cameras from 0, as training needs.
         seed: of the augmentation; see ``cmemd.data.places``.
     """
@@ -28,7 +30,7 @@ class VisibleThermalDataset(CommDataset):
     def __init__(
         self,
         items: Sequence[ImageItem],
-        transform: Callable[[Image.Image], object],
+        transform: Transform | Callable[[Image.Image], object],
         relabel: bool,
         seed: int | None = None,
     ) -> None:
@@ -47,9 +49,13 @@ class VisibleThermalDataset(CommDataset):
         """
         index, place = key if isinstance(key, tuple) else (key, None)
         item = self.img_items[index]
-        image = read_rgb(item.path)
-        with nullcontext() if place is None else seeded(self._seed, place):
-            image = self.transform(image)
+        draws = None if place is None else Draws(self._seed, place)
+        pixels = read_pixels(item.path)
+        if isinstance(self.transform, Transform):
+            image = self.transform(pixels, draws)
+        else:
+            with nullcontext() if draws is None else draws.as_global():
+                image = self.transform(Image.fromarray(pixels))
         return {
             "images": image,
             "targets": self.pid_dict[item.pid] if self.relabel else item.pid,

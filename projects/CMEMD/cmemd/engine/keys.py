@@ -13,6 +13,7 @@ from typing import Any
 
 from cmemd.data.layouts import llcm, regdb, sysu
 from cmemd.data.layouts.layout import Layout
+from cmemd.data.resizing import RESIZES
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import DISTANCES
 from cmemd.evaluation.protocols import SAMPLINGS
@@ -369,6 +370,7 @@ KEYS: dict[str, Row] = {
     **{f"KD.EMA.{name}": _refused(_KD) for name in ("ENABLED", "MOMENTUM")},
     "INPUT.SIZE_TRAIN": _other(_SIZE, "always resizes to both"),
     "INPUT.SIZE_TEST": _other(_SIZE, "always resizes to both"),
+    "INPUT.RESIZE": _ours(_choice(*RESIZES)),
     "INPUT.CROP.ENABLED": _same(_FLAG),
     "INPUT.CROP.SIZE": _other(_SIZE, "two numbers only", _on("INPUT.CROP.ENABLED")),
     "INPUT.CROP.SCALE": _same(
@@ -393,14 +395,18 @@ KEYS: dict[str, Row] = {
     "INPUT.CJ.HUE": _same(
         Rule("in [0, 0.5]", lambda v: _is_number(v) and 0 <= v <= 0.5), _on("INPUT.CJ.ENABLED")
     ),
-    "INPUT.AFFINE.ENABLED": _refused("fast-reid's call fails with torchvision 0.17 and later"),
+    "INPUT.AFFINE.ENABLED": _other(_FLAG, "fast-reid's own call fails with today's torchvision"),
     "INPUT.AUTOAUG.ENABLED": _same(_FLAG),
     "INPUT.AUTOAUG.PROB": _same(_SHARE, _on("INPUT.AUTOAUG.ENABLED")),
     "INPUT.AUGMIX.ENABLED": _same(_FLAG),
     "INPUT.AUGMIX.PROB": _same(_SHARE, _on("INPUT.AUGMIX.ENABLED")),
     "INPUT.REA.ENABLED": _same(_FLAG),
     "INPUT.REA.PROB": _same(_SHARE, _on("INPUT.REA.ENABLED")),
-    "INPUT.REA.VALUE": _same(_COLOUR, _on("INPUT.REA.ENABLED")),
+    "INPUT.REA.VALUE": _other(
+        _list("three grey levels from 0 to 255", lambda v: _is_number(v) and 0 <= v <= 255, 3),
+        "rounded to whole grey levels: a batch holds bytes",
+        _on("INPUT.REA.ENABLED"),
+    ),
     "INPUT.RPT.ENABLED": _refused(
         "it pastes from images that a worker saw before, so that a resumed run would differ"
     ),
@@ -425,6 +431,7 @@ KEYS: dict[str, Row] = {
     "DATALOADER.NUM_INSTANCE": _refused("DATALOADER.NUM_VISIBLE and NUM_THERMAL take its place"),
     "DATALOADER.NUM_WORKERS": _other(_whole(0, 256), "evaluation takes as many; fast-reid's 4"),
     "DATALOADER.SET_WEIGHT": _refused("for fast-reid's SetReWeightSampler"),
+    "DATALOADER.PREFETCH": _ours(_whole(1, 64)),
     "DATALOADER.NUM_VISIBLE": _ours(_whole(1)),
     "DATALOADER.NUM_THERMAL": _ours(_whole(1)),
     "SOLVER.AMP.ENABLED": _other(_FLAG, "refused in a training on the CPU"),

@@ -13,21 +13,22 @@ from typing import NamedTuple
 
 import cmemd.plugin  # noqa: F401  before fastreid
 
+import numpy as np
 import torch
 from fastreid.config import CfgNode
-from fastreid.data.transforms import build_transforms
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils.registry import Registry
-from PIL import Image
 from torch import nn
 
 from cmemd.config import default_config
 from cmemd.data.build import RunData
 from cmemd.data.images import check_images
 from cmemd.data.items import ImageItem
+from cmemd.data.random_state import Draws
 from cmemd.data.sampler import check_identities
+from cmemd.data.transform import build_transform
 from cmemd.engine.checkpoint import check_weights
 from cmemd.engine.keys import KEYS, OUR_BACKBONE, check_keys, flat_values
 from cmemd.engine.provenance import Weights, training_record
@@ -281,10 +282,10 @@ def _check_frozen(cfg: CfgNode, network: nn.Module) -> None:
 
 def _check_transforms(cfg: CfgNode) -> None:
     """Send a grey image through the augmentation and the test transform."""
-    grey = Image.new("RGB", (64, 128), (128, 128, 128))
+    grey = np.full((128, 64, 3), 128, np.uint8)
     for training in (True, False):
         try:
-            build_transforms(cfg, is_train=training)(grey)
+            build_transform(cfg, training=training)(grey, Draws(0, 0))
         except Exception as error:  # noqa: BLE001  torchvision refuses sizes in many ways
             raise InputError(
                 f"transforms of {'training' if training else 'test'} images that go together",

@@ -12,7 +12,6 @@ from cmemd.compat import set_frozen_steps
 
 from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
-from fastreid.data.transforms import build_transforms
 from fastreid.engine import DefaultTrainer, hooks
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
@@ -26,6 +25,7 @@ from cmemd.data.loader import build_loader, shut_down
 from cmemd.data.places import PlacedSampler
 from cmemd.data.random_state import kept_random_state, load_random_state, random_state
 from cmemd.data.sampler import CrossModalitySampler
+from cmemd.data.transform import build_transform
 from cmemd.engine.checkpoint import (
     BEST,
     FINAL,
@@ -148,11 +148,14 @@ class Trainer(DefaultTrainer):
         stream = PlacedSampler(
             sampler, batch=size, rank=comm.get_rank(), world_size=comm.get_world_size()
         )
-        transforms = build_transforms(cfg, is_train=True)
+        transform = build_transform(cfg, training=True)
         return build_loader(
-            VisibleThermalDataset(items, transforms, relabel=True, seed=seed),
+            VisibleThermalDataset(items, transform, relabel=True, seed=seed),
             BatchSampler(stream, size, drop_last=True),
             cfg.DATALOADER.NUM_WORKERS,
+            device=cfg.MODEL.DEVICE,
+            on_device=("images", "targets", "rows"),
+            prefetch=cfg.DATALOADER.PREFETCH,
         )
 
     @classmethod

@@ -108,7 +108,9 @@ class CMEMDNet(nn.Module):
                 "no 'modalities'",
                 "use a data set of this plugin",
             )
-        images = (batch["images"].to(self.device) - self.pixel_mean) / self.pixel_std
+        # A loader's batch is channels last in memory; sums in that order would round differently.
+        images = batch["images"].to(self.device).contiguous()
+        images = (images - self.pixel_mean) / self.pixel_std
         outputs = self.heads(*self.backbone(images, batch["modalities"]))
         if not self.training:
             return self.heads.embed(outputs)

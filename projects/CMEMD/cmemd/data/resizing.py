@@ -1,0 +1,61 @@
+"""Resize pixels: one function for training, evaluation, export and inference.
+
+An image always takes the whole of its new size, whatever its shape was.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image
+
+from cmemd.errors import MissingDependencyError
+
+__all__ = ["DEFAULT_RESIZE", "RESIZES", "check_resize", "resize"]
+
+
+def _pillow(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return what fast-reid's transforms give: bicubic, which averages where it shrinks."""
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _opencv(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Return OpenCV's bicubic, which looks at 4 x 4 pixels: shrinking by far may alias."""
+    import cv2  # an extra, and slow to import
+
+    return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+# INPUT.RESIZE -> function of pixels (h, w, 3) uint8, height and width.
+RESIZES: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
+    "pillow": _pillow,
+    "opencv": _opencv,
+}
+DEFAULT_RESIZE = "pillow"
+
+
+def resize(pixels: np.ndarray, height: int, width: int, kernel: str) -> np.ndarray:
+    """Return pixels (h, w, 3) uint8 at another size, (height, width, 3).
+
+    Args:
+        pixels: of an image.
+        height: the new one.
+        width: the new one.
+        kernel: a key of ``RESIZES``.
+    """
+    return RESIZES[kernel](pixels, height, width)
+
+
+def check_resize(kernel: str) -> None:
+    """Raise unless this machine has the library of a kernel.
+
+    Raises:
+        MissingDependencyError: OpenCV is not installed.
+    """
+    if kernel == "opencv":
+        try:
+            import cv2  # noqa: F401
+        except ImportError:
+            raise MissingDependencyError(
+                "INPUT.RESIZE opencv needs OpenCV, which is not installed: "
+                "run `pip install opencv-python-headless`"
+            ) from None
