@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -137,6 +138,12 @@ def first_batch(cfg: Any) -> object:
     return next(iter(loader.batch_sampler)), loader.num_workers, loader.prefetch_factor
 
 
+def cached(cfg: Any) -> object:
+    """How many caches of images a training's loader leaves."""
+    Trainer.build_train_loader(cfg)
+    return len(list(Path().glob("cache/cmemd-pixels-*/cache.json")))
+
+
 class Identities(torch.nn.Module):
     """Embeds an image by its numbers; flipped images differ."""
 
@@ -266,6 +273,7 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "DATASETS.LLCM.VALIDATION_SHARE": (0.3, listed, LLCM),
     "DATALOADER.NUM_WORKERS": (1, first_batch, {}),
     "DATALOADER.PREFETCH": (3, first_batch, {"DATALOADER.NUM_WORKERS": 1}),
+    "DATALOADER.CACHE": ("cache", cached, {}),
     "DATALOADER.NUM_VISIBLE": (3, first_batch, {"DATALOADER.NUM_THERMAL": 1}),
     "DATALOADER.NUM_THERMAL": (3, first_batch, {"DATALOADER.NUM_VISIBLE": 1}),
     "SOLVER.OPT": ("SGD", trained, {}),
@@ -515,6 +523,8 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "DATALOADER.NUM_WORKERS": ((-1, 10**6), {}),
     "DATALOADER.PREFETCH": ((0, 10**6), {}),
     "INPUT.RESIZE": (("", "nearest"), {}),
+    "DATALOADER.CACHE": (("~/cache", " ", "a\nb"), {}),
+    "INPUT.AUTOAUG.ENABLED": ((True,), {"DATALOADER.CACHE": "c", "INPUT.AUTOAUG.PROB": 0.5}),
     "DATALOADER.NUM_VISIBLE": ((0, -2), {}),
     "DATALOADER.NUM_THERMAL": ((0,), {}),
     "SOLVER.OPT": (("LBFGS", "SparseAdam", "Muon", "Optimizer", "adam", "lr_scheduler", ""), {}),

@@ -89,6 +89,9 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.DATALOADER.NUM_THERMAL = 8
     # Number of batches that each loader worker reads ahead [C]. All lie in shared memory, /dev/shm.
     cfg.DATALOADER.PREFETCH = 2
+    # Folder of caches of resized training images; "" for none [C]. Pixels are the same. The first
+    # run writes height x width x 3 bytes an image, the next ones read them.
+    cfg.DATALOADER.CACHE = ""
     # What resizes images, in training, evaluation and the exported model [C]: "pillow" gives
     # fast-reid's pixels; "opencv" is faster, and gives others.
     cfg.INPUT.RESIZE = DEFAULT_RESIZE

@@ -144,6 +144,10 @@ _TEXT = Rule("text", lambda v: type(v) is str)
 _NAME = Rule("a name", lambda v: type(v) is str and bool(v.strip()) and v.isprintable())
 
 
+def _is_folder(value: Any) -> bool:
+    return _NAME.holds(value) and not value.startswith("~")
+
+
 def _choice(*names: str) -> Rule:
     return Rule(f"out of {', '.join(names)}", lambda v: v in names)
 
@@ -432,6 +436,9 @@ KEYS: dict[str, Row] = {
     "DATALOADER.NUM_WORKERS": _other(_whole(0, 256), "evaluation takes as many; fast-reid's 4"),
     "DATALOADER.SET_WEIGHT": _refused("for fast-reid's SetReWeightSampler"),
     "DATALOADER.PREFETCH": _ours(_whole(1, 64)),
+    "DATALOADER.CACHE": _ours(
+        Rule('a folder not starting with "~", or empty', lambda v: v == "" or _is_folder(v))
+    ),
     "DATALOADER.NUM_VISIBLE": _ours(_whole(1)),
     "DATALOADER.NUM_THERMAL": _ours(_whole(1)),
     "SOLVER.AMP.ENABLED": _other(_FLAG, "refused in a training on the CPU"),
@@ -499,7 +506,7 @@ KEYS: dict[str, Row] = {
     "OUTPUT_DIR": _other(
         Rule(
             'a folder, not empty and not starting with "~"',
-            lambda v: _NAME.holds(v) and not v.startswith("~"),
+            _is_folder,
         ),
         "a folder that holds another run is refused",
     ),

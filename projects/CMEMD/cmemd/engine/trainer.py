@@ -26,6 +26,7 @@ from cmemd.data.places import PlacedSampler
 from cmemd.data.random_state import kept_random_state, load_random_state, random_state
 from cmemd.data.sampler import CrossModalitySampler
 from cmemd.data.transform import build_transform
+from cmemd.engine.caching import open_cache
 from cmemd.engine.checkpoint import (
     BEST,
     FINAL,
@@ -150,7 +151,9 @@ class Trainer(DefaultTrainer):
         )
         transform = build_transform(cfg, training=True)
         return build_loader(
-            VisibleThermalDataset(items, transform, relabel=True, seed=seed),
+            VisibleThermalDataset(
+                items, transform, relabel=True, seed=seed, cache=open_cache(cfg, items)
+            ),
             BatchSampler(stream, size, drop_last=True),
             cfg.DATALOADER.NUM_WORKERS,
             device=cfg.MODEL.DEVICE,
