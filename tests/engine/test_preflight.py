@@ -95,8 +95,8 @@ def test_a_disk_without_room_for_the_checkpoints_is_refused_with_both_numbers(
         assert "MB of free disk at" in error
         assert "got 1.0 MB: free the disk" in error
     each = checkpoint_bytes(outline(tiny()), "Adam")
-    room = 64 * 2**20 + 100 * each
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, room))
+    free = 64 * 2**20 + 100 * each
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, free))
     error = refused(train_net, tmp_path, SOLVER__MAX_EPOCH=200, SOLVER__CHECKPOINT_PERIOD=1)
     assert f"for 202 checkpoints of {each / 1e6:.1f} MB and results, got" in error
     assert train_net(SOLVER__MAX_EPOCH=1, SOLVER__CHECKPOINT_PERIOD=1) == (0, "")
@@ -113,8 +113,8 @@ def test_the_estimate_is_what_a_training_leaves(train_net, tmp_path, monkeypatch
     # model_0000, model_0001, final and best; and one that may be there beside the one in writing
     assert len(sizes) == kept_checkpoints(cfg) - 2 == 4
     # A resumed run needs room for what is missing alone; a new one in its place, for all.
-    room = 64 * 2**20 + 3 * estimated
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, room))
+    free = 64 * 2**20 + 3 * estimated
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, free))
     assert train_net("--resume", **keys) == (0, "")
     assert "of free disk" in train_net("--archive", **keys)[1]
     other = {"MODEL__WEIGHTS": tmp_path / "out/model_final.pth", "OUTPUT_DIR": tmp_path / "new"}

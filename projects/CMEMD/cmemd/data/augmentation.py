@@ -40,7 +40,9 @@ __all__ = [
 
 Augment = Callable[[np.ndarray, Draws], np.ndarray]
 
-_ERASED_AREA, _ERASED_RATIO, _ERASING_TRIALS = (0.02, 0.33), (0.3, 3.3), 10  # torchvision's
+# Of the erased rectangle, as torchvision has them; the logarithms are float32's, as its are.
+_ERASED_AREA, _ERASING_TRIALS = (0.02, 0.33), 10
+_LOG_RATIO = torch.log(torch.tensor((0.3, 3.3))).tolist()
 
 
 def auto_augment(image: np.ndarray, draws: Draws, *, prob: float) -> np.ndarray:
@@ -96,7 +98,12 @@ def pad_and_crop(
 
 def flip(image: np.ndarray, draws: Draws, *, prob: float) -> np.ndarray:
     """Return an image, mirrored left to right with probability ``prob``."""
-    return image[:, ::-1] if torch.rand(1, generator=draws.torch) < prob else image
+    if not torch.rand(1, generator=draws.torch) < prob:
+        return image
+    writable = image if image.flags.writeable else image.copy()  # or PyTorch warns
+    return (
+        torch.from_numpy(writable).flip(1).numpy()
+    )  # to copy image[:, ::-1] takes 14 times as long
 
 
 def jitter_colours(image: np.ndarray, draws: Draws, *, prob: float, **ranges: float) -> np.ndarray:
@@ -141,16 +148,16 @@ def erase(image: np.ndarray, draws: Draws, *, prob: float, value: Sequence[float
     if not torch.rand(1, generator=generator) < prob:
         return image
     height, width = image.shape[:2]
-    ratios = torch.log(torch.tensor(_ERASED_RATIO))
     for _ in range(_ERASING_TRIALS):
         share = torch.empty(1).uniform_(*_ERASED_AREA, generator=generator).item()
         area = height * width * share
-        ratio = torch.exp(torch.empty(1).uniform_(*ratios, generator=generator)).item()
+        ratio = torch.exp(torch.empty(1).uniform_(*_LOG_RATIO, generator=generator)).item()
         h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if h < height and w < width:
             top, left = _below(height - h + 1, draws), _below(width - w + 1, draws)
             erased = image.copy()
-            erased[top : top + h, left : left + w] = np.rint(value).astype(np.uint8)
+            line = np.tile(np.rint(value).astype(np.uint8), w)  # longer than a pixel: copied faster
+            erased.reshape(height, -1)[top : top + h, 3 * left : 3 * (left + w)] = line
             return erased
     return image
 
