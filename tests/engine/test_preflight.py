@@ -11,6 +11,7 @@ from tests.conftest import CONFIGS, TINY
 from tests.trees import copy_tree
 
 import cmemd
+from cmemd.engine import room
 from cmemd.engine.preflight import Problems
 from cmemd.engine.rehearsal import outline
 from cmemd.engine.room import checkpoint_bytes, kept_checkpoints
@@ -130,6 +131,27 @@ def test_what_memory_cannot_hold_is_refused(train_net, tmp_path, monkeypatch):
     assert "of free memory to re-rank the" in error
     monkeypatch.setattr("cmemd.engine.room.available_memory", lambda: None)  # not Linux
     assert train_net(TEST__RERANK__ENABLED=True)[0] == 0
+
+
+def test_batches_that_shared_memory_cannot_hold_are_refused(train_net, tmp_path, monkeypatch):
+    """Docker gives 64 MB. Batches of 40 and 64 images of 32 x 16 take (40 + 64) x 1536 bytes."""
+    each = (40 + 64) * 32 * 16 * 3
+    for workers, prefetch in ((1, 2), (3, 4)):
+        keys = {"DATALOADER__NUM_WORKERS": workers, "DATALOADER__PREFETCH": prefetch}
+        need = (workers * prefetch + 2) * each
+        for free in (need - 1, need):
+            monkeypatch.setattr(
+                room.shutil,
+                "disk_usage",
+                lambda path, free=free: Usage(0, 0, free if str(path) == "/dev/shm" else 10**12),
+            )
+            if free == need:
+                room.check_shared_memory(tiny(**keys), training=True, processes=1)
+                continue
+            error = refused(train_net, tmp_path, **keys)
+            assert f"{need / 1e6:.1f} MB of free shared memory in /dev/shm for" in error
+            assert "--shm-size, or lower DATALOADER.NUM_WORKERS" in error
+    room.check_shared_memory(tiny(), training=True, processes=1)  # no workers need none
 
 
 # ---- data

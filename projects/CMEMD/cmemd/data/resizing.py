@@ -3,12 +3,13 @@
 An image always takes the whole of its new size, whatever its shape was.
 """
 
+import importlib.util
 from collections.abc import Callable
 
 import numpy as np
 from PIL import Image
 
-from cmemd.errors import MissingDependencyError
+from cmemd.errors import InputError
 
 __all__ = ["DEFAULT_RESIZE", "RESIZES", "check_resize", "resize"]
 
@@ -42,6 +43,7 @@ def _opencv(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return OpenCV's bicubic, which looks at 4 x 4 pixels: shrinking by far may alias."""
     import cv2  # an extra, and slow to import
 
+    cv2.setNumThreads(0)  # workers share the cores already; its threads do not survive a fork
     return cv2.resize(pixels, (width, height), interpolation=cv2.INTER_CUBIC)
 
 
@@ -69,13 +71,11 @@ def check_resize(kernel: str) -> None:
     """Raise unless this machine has the library of a kernel.
 
     Raises:
-        MissingDependencyError: OpenCV is not installed.
+        InputError: OpenCV is not installed.
     """
-    if kernel == "opencv":
-        try:
-            import cv2  # noqa: F401
-        except ImportError:
-            raise MissingDependencyError(
-                "INPUT.RESIZE opencv needs OpenCV, which is not installed: "
-                "run `pip install opencv-python-headless`"
-            ) from None
+    if kernel == "opencv" and importlib.util.find_spec("cv2") is None:
+        raise InputError(
+            "OpenCV for INPUT.RESIZE opencv",
+            "no package cv2",
+            "run `pip install opencv-python-headless`, or leave the key out",
+        )

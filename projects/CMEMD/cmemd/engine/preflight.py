@@ -28,6 +28,7 @@ from cmemd.data.build import RunData
 from cmemd.data.images import check_images
 from cmemd.data.items import ImageItem
 from cmemd.data.random_state import Draws
+from cmemd.data.resizing import check_resize
 from cmemd.data.sampler import check_identities
 from cmemd.data.transform import build_transform
 from cmemd.engine.caching import plan_cache
@@ -129,6 +130,8 @@ def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) ->
         problems.found += _bad_pairs(cfg, training, world_size)
         with problems.caught():
             _check_device(cfg)
+        with problems.caught():
+            check_resize(cfg.INPUT.RESIZE)
         with problems.caught():
             build_losses(cfg)  # by themselves: a bad network would hide a bad loss
         if not problems.found:
