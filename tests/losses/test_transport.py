@@ -184,10 +184,10 @@ def test_of_equally_good_last_steps_the_lowest_column_wins():
     # 3 x 3, all costs equal. The last row takes column 0 (lowest of 0, 1, 2), the row before it
     # the lowest left, 1, and the first row column 2.
     expected = torch.tensor([[[0.0, 0, 1], [0, 1, 0], [1, 0, 0]]]) / 3
-    assert torch.equal(exact_plan(torch.ones(1, 3, 3)), expected)
+    assert torch.equal(assignment_plan(torch.ones(1, 3, 3)), expected)
     # 2 x 2 with 0 + 3 = 1 + 2: the last row may take column 1 (cost 3) or 0 (cost 1 after 2).
     cost = torch.tensor([[[0.0, 2.0], [1.0, 3.0]]])
-    assert torch.equal(exact_plan(cost), torch.tensor([[[0.0, 0.5], [0.5, 0.0]]]))
+    assert torch.equal(assignment_plan(cost), torch.tensor([[[0.0, 0.5], [0.5, 0.0]]]))
 
 
 def test_no_problems_give_no_plans():
