@@ -366,6 +366,39 @@ def test_a_mask_of_one_side_by_hand():
     assert torch.equal(plan, torch.tensor([[[0.0, 0.5], [0.0, 0.0], [0.5, 0.0]]]))
 
 
+# ---- tracklets: many images of an identity, and another number of each modality
+
+TRACKLETS = [(8, 24), (24, 16), (5, 19), (32, 96), (40, 64), (64, 64), (1, 100), (97, 3)]
+
+
+def test_tracklets_reach_pots_value():
+    for n, m in TRACKLETS:
+        for dtype in (torch.float32, torch.float64):
+            for scale in SCALES:
+                case = f"{n} x {m}, {dtype}, {scale}"
+                cost = scaled_costs(scale, n, m, dtype)
+                plan = exact_plan(cost)
+                assert plan.dtype == dtype, case
+                assert plan.min() >= 0, case
+                tolerance = 2 * MARGINAL_TOLERANCE[dtype]
+                assert (n * plan.sum(2) - 1).abs().max() <= n * tolerance, case
+                assert (m * plan.sum(1) - 1).abs().max() <= m * tolerance, case
+                relative = cost.double() / cost.double().abs().amax()
+                lowest = relative.amin()
+                spread = (relative - lowest).amax()
+                pot = [ot.emd2([], [], c.numpy()) for c in (relative - lowest) / spread]
+                expected = spread * torch.tensor(pot, dtype=torch.float64) + lowest
+                atol = OBJECTIVE_TOLERANCE[dtype]
+                assert_close(objective(plan, relative), expected, rtol=0, atol=atol, msg=case)
+
+
+def test_shares_of_tracklets_move_whole():
+    # Where m = 3 n, each column has one third of a row: it comes from one row.
+    plan = exact_plan(generators.random_costs(3, 8, 24))
+    assert torch.equal((plan > 0).sum(1), torch.ones(3, 24, dtype=torch.long))
+    assert torch.equal((plan > 0).sum(2), torch.full((3, 8), 3))
+
+
 # ---- on the device: no synchronisation, few operations, compiled
 
 TENSOR_SIZES = [(n, m) for n, m in SMALL if math.lcm(n, m) <= 8]

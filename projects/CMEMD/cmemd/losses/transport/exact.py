@@ -118,15 +118,16 @@ def _share_plans(cost: Tensor) -> Tensor:
         problems = problems.repeat(size // m, 2)
     # More threads were no faster up to 96 problems of 64 x 64.
     _, columns = solve(problems, return_cost=False, n_threads=1)
-    # Of each share of the rows, in order: the entry (row, column) of the plan.
-    entries = np.concatenate(columns).reshape(batch, size)
+    columns = np.concatenate(columns)
     if m != size:
-        entries //= size // m
-    entries += np.arange(n).repeat(size // n) * m
-    plan = cost.new_zeros(batch, n * m)
-    return plan.scatter_(1, torch.from_numpy(entries).to(cost.device), 1 / size, reduce="add").view(
-        batch, n, m
-    )
+        columns //= size // m
+    # Of each share of each problem's rows, in order: its row among all problems' rows.
+    rows = np.arange(batch * n)
+    if n != size:
+        rows = rows.repeat(size // n)
+    plan = np.zeros(cost.shape, problems.dtype)
+    np.add.at(plan.reshape(-1), rows * m + columns, 1 / size)
+    return torch.from_numpy(plan).to(cost.device)
 
 
 def _simplex_plans(cost: Tensor, a: Tensor, b: Tensor) -> Tensor:

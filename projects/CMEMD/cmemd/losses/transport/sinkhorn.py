@@ -98,17 +98,21 @@ def _scaled_plan(cost: Tensor, epsilon: float, a: Tensor, b: Tensor, iterations:
     """
     total = a.sum(0)
     a, b = (a / total)[:, None].contiguous(), (b / total)[None].contiguous()
+    log_a, log_b = a.log(), b.log()
+    tiny, largest = torch.finfo(cost.dtype).tiny, torch.finfo(cost.dtype).max
+    epsilon = min(max(epsilon, tiny), largest)
+    # From here on in units of the first epsilon, so that nothing overflows.
     cost = (cost - cost.amin((0, 1))).contiguous()
     start = cost.amax((0, 1)).clamp(min=epsilon)
-    log_a, log_b = a.log(), b.log()
-    tiny = torch.finfo(cost.dtype).tiny
+    cost = cost / start
+    target = (epsilon / start).clamp(min=tiny**0.5)  # smaller ones drown in rounding
     moved = torch.empty_like(cost)
-    columns = torch.zeros_like(b)  # potentials, in units of the cost
+    columns = torch.zeros_like(b)  # potentials
     # Short runs have short stages, so that epsilon still falls in steps.
     stage = min(_STAGE, max(1, iterations // 10))
     for first in range(0, iterations, stage):
         last = min(first + stage, iterations)
-        blur = start * (epsilon / start) ** min(1.0, 2 * last / iterations)  # (B,)
+        blur = target ** min(1.0, 2 * last / iterations)  # (B,)
         rows = log_a - ((columns - cost) / blur).logsumexp(1, keepdim=True)
         exponent = rows - cost / blur
         kernel = b * exponent.softmax(0)
