@@ -139,9 +139,10 @@ def first_batch(cfg: Any) -> object:
 
 
 def cached(cfg: Any) -> object:
-    """How many caches of images a training's loader leaves."""
+    """How many new caches of images a training's loader leaves."""
+    before = set(Path().glob("cache/cmemd-pixels-*/cache.json"))
     Trainer.build_train_loader(cfg)
-    return len(list(Path().glob("cache/cmemd-pixels-*/cache.json")))
+    return len(set(Path().glob("cache/cmemd-pixels-*/cache.json")) - before)
 
 
 class Identities(torch.nn.Module):
