@@ -21,13 +21,14 @@ import numpy as np
 
 from cmemd.evaluation.distances import check_distance, distance_matrix
 from cmemd.evaluation.rank_counting import Doubt
+from cmemd.evaluation.threads import in_threads, parts_of
 
 __all__ = ["Products", "Side"]
 
 _TESTS, _MARGIN = 32, 4  # k and m above
-_ROWS_AT_ONCE = 128  # rows in float64 at a time
+_ROWS_AT_ONCE = 256  # rows of a thread's matrix products
 _PAIRS_AT_ONCE = 16  # their features in float64 stay in the processor's cache
-_COLUMNS_AT_ONCE = 4096
+_COLUMNS_AT_ONCE = 1024
 
 
 class Side:
@@ -68,14 +69,18 @@ class Side:
             self.projected = np.zeros((dimension, _TESTS))
         else:
             self.projected = np.empty((images, _TESTS))
-        for start in range(0, images, _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
+
+        def project(part: slice) -> np.ndarray:
             wide = self._load(part)
             self.single[part] = wide
+            return wide @ times if self.gaussian is None else wide.T @ self.gaussian[part]
+
+        parts = parts_of(images, _ROWS_AT_ONCE)
+        for part, projected in zip(parts, in_threads(project, parts), strict=True):
             if times is None:
-                self.projected += wide.T @ self.gaussian[part]
+                self.projected += projected
             else:
-                self.projected[part] = wide @ times
+                self.projected[part] = projected
 
     def _load(self, part: slice) -> np.ndarray:
         """Return scaled features in float64, zeros for bad ones; keep what is known of them."""
@@ -119,27 +124,33 @@ class Products:
     def __init__(self, features: np.ndarray, rows: np.ndarray, gallery: Side) -> None:
         self.gallery = gallery
         self.queries = Side(features, rows, gallery.distance, gallery.projected)
-        self.products = self.queries.single @ gallery.single.T  # (Q, V)
+        self.products = np.empty((len(rows), len(gallery.rows)), np.float32)
+        self._errors = np.empty(len(rows))
+        for _ in in_threads(self._multiply, parts_of(len(rows), _ROWS_AT_ONCE)):
+            pass
         self.tolerance = self._tolerance()
+
+    def _multiply(self, part: slice) -> None:
+        """Compute the products of some queries, and measure their error."""
+        gallery, products = self.gallery, self.products[part]
+        np.matmul(self.queries.single[part], gallery.single.T, out=products)
+        errors = -self.queries.projected[part]
+        for columns in parts_of(len(gallery.rows), _COLUMNS_AT_ONCE):
+            errors += products[:, columns].astype(np.float64) @ gallery.gaussian[columns]
+        self._errors[part] = _MARGIN * np.sqrt(np.mean(np.square(errors), axis=1))
 
     def _tolerance(self) -> np.ndarray:
         """Return the bound of the error of each query's distances, ``(Q,)``."""
         gallery, queries = self.gallery, self.queries
-        lengths = np.empty(len(queries.rows))
-        for start in range(0, len(lengths), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
-            error = self.products[part].astype(np.float64) @ gallery.gaussian
-            error -= queries.projected[part]
-            lengths[part] = np.sqrt(np.mean(np.square(error), axis=1))
         # Distances that agree in all but their last bits count as equal (``rank_order``), and
         # float64 rounds too: neither is more than this part of the largest terms.
         last_bits = 4 * len(gallery.rows) * np.finfo(np.float64).eps
         if gallery.distance == "cosine":
-            return _MARGIN * lengths + 2 * last_bits
+            return self._errors + 2 * last_bits
         with np.errstate(over="ignore", invalid="ignore"):
             largest = queries.scale * gallery.scale.max()
             terms = queries.squares + gallery.squares.max()
-            return 2 * _MARGIN * largest * lengths + last_bits * terms
+            return 2 * largest * self._errors + last_bits * terms
 
     def block(self, numbers: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, Doubt]:
         """Return distances of queries of one identity, and how to settle close ones.
@@ -161,25 +172,25 @@ class Products:
             for start, end in zip(edges[:-1], edges[1:], strict=True):
                 for first in range(start, end, _PAIRS_AT_ONCE):
                     part = slice(first, min(first + _PAIRS_AT_ONCE, end))
+                    # Equal features get equal products here, unlike in a matrix product.
                     products[part] = np.einsum(
                         "pd,d->p", gallery.wide(columns[part]), wide[of_block[start]]
                     )
             return self._finish(numbers[of_block], columns, products)
 
         def everything() -> np.ndarray:
-            rows, columns = queries.rows[numbers], range(0, len(gallery.rows), _COLUMNS_AT_ONCE)
-            parts = [gallery.rows[start : start + _COLUMNS_AT_ONCE] for start in columns]
-            features = gallery.features
-            return np.concatenate(
-                [distance_matrix(features[rows], features[of], gallery.distance) for of in parts],
-                axis=1,
-            )
+            features, of_queries = gallery.features, queries.rows[numbers]
+            parts = [
+                distance_matrix(features[of_queries], features[gallery.rows[of]], gallery.distance)
+                for of in parts_of(len(gallery.rows), _COLUMNS_AT_ONCE)
+            ]
+            return np.concatenate(parts, axis=1)
 
         scaled = np.multiply(self.products[numbers], queries.scale[numbers, None], dtype=np.float64)
         if (gallery.scale != 1).any():
             scaled *= gallery.scale
         distances = self._finish(numbers[:, None], slice(None), scaled)
-        products = np.einsum("bd,pd->bp", wide, gallery.wide(positives))
+        products = wide @ gallery.wide(positives).T
         distances[:, positives] = self._finish(numbers[:, None], positives, products)
         return distances, Doubt(self.tolerance[numbers], exact, everything)
 

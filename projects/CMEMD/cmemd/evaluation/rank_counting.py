@@ -25,10 +25,10 @@ _NEIGHBOURS, _SHARE = 64, 1 / 32
 class Doubt(NamedTuple):
     """How exact the distances of a block of queries are, and how to get exact ones.
 
-    Those of positives are exact.
+    Those of positives are exact but for float64's rounding.
 
     Attributes:
-        tolerance: ``(b,)`` bound of the errors of each query's other distances.
+        tolerance: ``(b,)`` bound of the errors of each query's distances, rounding included.
         exact: from numbers of queries in the block and columns, ``(n,)`` each, to ``(n,)`` exact
             distances.
         everything: returns all exact distances, ``(b, V)``.
@@ -178,7 +178,7 @@ def _settle(
     Images on one side of a positive may stand in any order, so only these need exact distances.
 
     Args:
-        distances: ``(b, V)``, NaN for ignored images; exact ones replace those of close images.
+        distances: ``(b, V)``, NaN for ignored images; exact ones replace those that are close.
         order: ``(b, V)`` columns from near to far, changed in place.
         place: ``(b, V)`` its inverse, changed in place.
         positives: ``(P,)`` columns.
@@ -209,18 +209,21 @@ def _settle(
                 close.append(row * size + at)
             if len(row):
                 return False
-    positive_places = np.unique(of_positives + starts)
-    close = np.setdiff1d(np.concatenate([*close, positive_places]), positive_places)
-    if not len(close):
+    if not close:
         return True
-    if len(close) > _SHARE * order.size:
+    # Positives and images that are close to them stand in runs of neighbouring places.
+    marked = np.zeros(order.size, np.int8)
+    marked[np.concatenate(close)] = 1
+    marked[of_positives + starts] = -1
+    runs = np.flatnonzero(marked)
+    run = np.cumsum((np.diff(runs, prepend=-2) != 1) | (runs % size == 0))
+    open_runs = np.zeros(run[-1] + 1, dtype=bool)
+    open_runs[run[marked[runs] > 0]] = True  # those with an image besides positives
+    runs, run = runs[open_runs[run]], run[open_runs[run]]
+    if len(runs) > _SHARE * order.size:
         return False
-    row, columns = close // size, order.ravel()[close]
-    distances[row, columns] = doubt.exact(row, columns)
-    # Positives and images that were close to them, in runs of neighbouring places.
-    runs = np.union1d(close, positive_places)
     row, columns = runs // size, order.ravel()[runs]
-    run = np.cumsum((np.diff(runs, prepend=-2) != 1) | (np.diff(row, prepend=-1) != 0))
+    distances[row, columns] = doubt.exact(row, columns)
     columns = columns[np.lexsort((_keys(distances[row, columns], columns, size), run))]
     order.ravel()[runs] = columns
     place[row, columns] = runs - row * size

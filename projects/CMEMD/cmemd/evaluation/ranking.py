@@ -17,9 +17,7 @@ Shape legend: ``Q`` = queries, ``b`` = queries of a block, all of one identity, 
 images of all trials, ``P`` = positives among them, ``T`` = trials.
 """
 
-import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +30,7 @@ from cmemd.evaluation.rank_counting import (
     positive_ranks,
     query_blocks,
 )
+from cmemd.evaluation.threads import in_threads
 
 __all__ = ["IDENTITIES", "IMAGES", "QueryScores", "check_numbers", "score_blocks", "score_queries"]
 
@@ -183,8 +182,8 @@ def score_blocks(
             ranks = positive_ranks(distances, positives, galleries, doubt)
             metrics[:, :, queries] = _metrics(ranks)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
-        list(threads.map(score, query_blocks(query_pids)))  # a list, to raise the errors
+    for _ in in_threads(score, query_blocks(query_pids)):
+        pass
     return QueryScores(*metrics)
 
 
