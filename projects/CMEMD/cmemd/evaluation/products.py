@@ -26,7 +26,8 @@ from cmemd.evaluation.threads import in_threads, parts_of
 __all__ = ["Products", "Side"]
 
 _TESTS, _MARGIN = 32, 4  # k and m above
-_ROWS_AT_ONCE = 256  # rows of a thread's matrix products
+_ROWS_AT_ONCE = 128  # features in float64 at a time, by each thread
+_QUERIES_AT_ONCE = 512  # of a matrix product
 _PAIRS_AT_ONCE = 16  # their features in float64 stay in the processor's cache
 _COLUMNS_AT_ONCE = 1024
 
@@ -126,7 +127,7 @@ class Products:
         self.queries = Side(features, rows, gallery.distance, gallery.projected)
         self.products = np.empty((len(rows), len(gallery.rows)), np.float32)
         self._errors = np.empty(len(rows))
-        for _ in in_threads(self._multiply, parts_of(len(rows), _ROWS_AT_ONCE)):
+        for _ in in_threads(self._multiply, parts_of(len(rows), _QUERIES_AT_ONCE)):
             pass
         self.tolerance = self._tolerance()
 
