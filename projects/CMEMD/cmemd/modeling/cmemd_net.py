@@ -15,10 +15,10 @@ from fastreid.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cmemd.data.grouping import IdentityRows, group_by_identity
 from cmemd.errors import InputError
 from cmemd.losses.build import WeightedLoss, build_losses
 from cmemd.losses.distributed import check_split
-from cmemd.losses.grouping import IdentityRows, group_by_identity
 from cmemd.losses.interface import LossInputs
 from cmemd.modeling.multi_granularity import GranularityOutput, MultiGranularityHead
 from cmemd.modeling.two_stream_resnet import TwoStreamResNet
@@ -40,6 +40,9 @@ class CMEMDNet(nn.Module):
         align_neck: whether metric losses compare features after the BNNeck instead of before it.
         pixel_mean: per channel, in grey levels 0..255.
         pixel_std: per channel, in grey levels.
+
+    Attributes:
+        watched: name -> scalar of the last training batch, on the device, for a log line.
     """
 
     @configurable
@@ -59,6 +62,7 @@ class CMEMDNet(nn.Module):
         self.loss_modules = nn.ModuleDict({name: loss.module for name, loss in losses.items()})
         self.losses = losses
         self.align_neck = align_neck
+        self.watched: dict[str, Tensor] = {}
         if heads.weigh is not None and not any("holistic" in x.reads for x in losses.values()):
             heads.weigh.requires_grad_(False)  # the holistic feature alone trains local weights
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
@@ -120,7 +124,7 @@ class CMEMDNet(nn.Module):
     def _losses(
         self, outputs: dict[str, GranularityOutput], targets: Tensor, modalities: Tensor
     ) -> dict[str, Tensor]:
-        """Return weighted terms, e.g. "loss_align_local"; log scalars to watch beside them."""
+        """Return weighted terms, e.g. "loss_align_local"; keep scalars to watch beside them."""
         rows = group_by_identity(targets, modalities)
         check_split(targets, rows)
         kind = "neck" if self.align_neck else "features"
@@ -142,7 +146,7 @@ class CMEMDNet(nn.Module):
             for term, value in output.terms.items():
                 terms[f"loss_{name}_{term}" if term else f"loss_{name}"] = weight * value
             watched |= output.watched
-        storage.put_scalars(**{k: v.item() for k, v in watched.items()})
+        self.watched = {name: value.detach() for name, value in watched.items()}
         return terms
 
 
