@@ -21,6 +21,8 @@ from torch.utils.data import DataLoader
 
 from cmemd.data.loader import shut_down
 from cmemd.engine.pending import PendingScalars
+from cmemd.errors import InputError
+from cmemd.losses.distributed import check_split, repeated_identities
 
 __all__ = ["TrainingStep", "distribute"]
 
@@ -73,6 +75,7 @@ class TrainingStep:
         self.pending = PendingScalars()
         self._frozen = list(frozen)
         self._freeze_iters = freeze_iters
+        self._split: tuple[int, ...] | None = None  # of the first batch: P, K_v, K_t
         self._batches: Iterator[Mapping[str, object]] | None = None
 
     @property
@@ -87,11 +90,42 @@ class TrainingStep:
         self.open()
         batch = next(self._batches)
         data_time = time.perf_counter() - start
+        repeated = self._check_split(batch)
         losses = self.forward(batch)
         self.optimizer.zero_grad()
         self.backward(losses)
-        self.pending.add(self.iter, losses, getattr(self.network, "watched", {}), data_time)
+        watched = getattr(self.network, "watched", {})
+        self.pending.add(self.iter, losses, watched, data_time, repeated)
         self.update()
+
+    def _check_split(self, batch: Mapping[str, object]) -> Tensor | None:
+        """Check that whole identities are on one process each.
+
+        The first batch is checked at once. After that the numbers of a batch must be the first
+        one's, which the host knows; identities on several processes are counted on the device.
+
+        Returns:
+            That count, which is still to be read; None where there is none.
+
+        Raises:
+            InputError: see ``cmemd.losses.distributed.check_split``.
+        """
+        rows = batch.get("rows")
+        if rows is None or comm.get_world_size() == 1:
+            return None  # the network itself checks a batch without rows
+        shape = (*rows.visible.shape, rows.thermal.shape[1])
+        if self._split is None:
+            check_split(batch["targets"], rows)
+            self._split = shape
+            return None
+        if shape != self._split:
+            raise InputError(
+                f"{self._split} identities and visible and thermal images of each, as in the "
+                "first batch",
+                shape,
+                "use CrossModalitySampler",
+            )
+        return repeated_identities(batch["targets"], rows)
 
     def forward(self, batch: Mapping[str, object]) -> Mapping[str, Tensor]:
         """Return name -> weighted loss of a batch."""

@@ -12,6 +12,7 @@ from fastreid.layers import get_norm
 from fastreid.modeling.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
 
+from cmemd.data.grouping import IdentityRows
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.modeling.pretrained import load_imagenet_weights
@@ -69,13 +70,18 @@ class TwoStreamResNet(nn.Module):
         self.local_stream = copy.deepcopy(self.global_stream) if local else None
         self.feat_dim: int = resnet.inplanes
 
-    def forward(self, images: Tensor, modalities: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, images: Tensor, modalities: Tensor, rows: IdentityRows | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the feature maps of both streams, in the order of the input.
 
         Args:
             images: (N, 3, H, W), normalised.
             modalities: (N,) values of ``Modality``, in any order. Training mode needs both, for
-                batch statistics and losses; evaluation mode does not.
+                batch statistics and losses; evaluation mode does not. Not read if ``rows`` is
+                given.
+            rows: the rows of each modality, on the images' device, where they are known. Found
+                otherwise, for which the host waits for the device of ``modalities``.
 
         Returns:
             The global map and the local map, (N, C, h, w) each; None without a local stream.
@@ -83,15 +89,33 @@ class TwoStreamResNet(nn.Module):
         Raises:
             InputError: an image has no modality, or a training batch has one modality alone.
         """
-        modalities = modalities.to(images.device)
-        rows = [(modalities == modality).nonzero()[:, 0] for modality in Modality]
-        if modalities.shape != images.shape[:1] or sum(map(len, rows)) != len(images):
-            raise InputError(
-                f"one of the modalities {[int(m) for m in Modality]} for each of "
-                f"{len(images)} images",
-                modalities.tolist(),
-                "use the values of cmemd.data.modality.Modality",
-            )
+        if rows is None:
+            own = self._rows(modalities, len(images))
+            own = [rows_of_one.to(images.device) for rows_of_one in own]
+        else:
+            # In increasing order, as found: batch statistics add up in the order of the rows.
+            own = [rows_of_one.flatten().sort().values for rows_of_one in rows]
+            if sum(map(len, own)) != len(images):
+                raise _wrong_modalities(len(images), [len(x) for x in own])
+        shallow = torch.cat(
+            [
+                stem(images.index_select(0, rows_of_one))
+                for stem, rows_of_one in zip(self.stems, own, strict=True)
+                if len(rows_of_one)
+            ]
+        )
+        shallow = shallow.index_select(0, torch.cat(own).argsort())
+        return (
+            self.global_stream(shallow),
+            None if self.local_stream is None else self.local_stream(shallow),
+        )
+
+    def _rows(self, modalities: Tensor, images: int) -> list[Tensor]:
+        """Return the row numbers of each modality, and check them."""
+        # int: compiled, a comparison of a tensor with an IntEnum's member is False throughout.
+        rows = [(modalities == int(modality)).nonzero()[:, 0] for modality in Modality]
+        if modalities.shape != (images,) or sum(map(len, rows)) != images:
+            raise _wrong_modalities(images, modalities.tolist())
         if self.training and any(len(own) == 0 for own in rows):
             counts = {m.name.lower(): len(own) for m, own in zip(Modality, rows, strict=True)}
             raise InputError(
@@ -99,14 +123,15 @@ class TwoStreamResNet(nn.Module):
                 counts,
                 "set DATALOADER.SAMPLER_TRAIN to CrossModalitySampler",
             )
-        shallow = torch.cat(
-            [stem(images[own]) for stem, own in zip(self.stems, rows, strict=True) if len(own)]
-        )
-        shallow = shallow[torch.cat(rows).argsort()]
-        return (
-            self.global_stream(shallow),
-            None if self.local_stream is None else self.local_stream(shallow),
-        )
+        return rows
+
+
+def _wrong_modalities(images: int, got: object) -> InputError:
+    return InputError(
+        f"one of the modalities {[int(m) for m in Modality]} for each of {images} images",
+        got,
+        "use the values of cmemd.data.modality.Modality",
+    )
 
 
 def _stem(resnet: ResNet) -> nn.Sequential:
