@@ -4,12 +4,12 @@ Shape legend: N images, D channels.
 """
 
 import torch
-from torch import Tensor, autocast, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from cmemd.errors import InputError
 from cmemd.losses.distributed import gather
-from cmemd.losses.precision import at_least_float32
+from cmemd.losses.precision import at_least_float32, without_autocast
 
 __all__ = ["TripletLoss", "cosine_distance", "euclidean_distance", "triplet_loss"]
 
@@ -57,7 +57,7 @@ def triplet_loss(
     """
     same = targets[:, None] == targets  # (N, N)
     alone = same.all()  # one identity: what follows is finite, but means nothing
-    with autocast(features.device.type, enabled=False):  # the distances hold a matrix product
+    with without_autocast(features.device):  # the distances hold a matrix product
         features = at_least_float32(features)
         distance = (cosine_distance if normalize else euclidean_distance)(features, features)
     if hard:
