@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from cmemd.data.loader import shut_down
+from cmemd.engine.compilation import compiled
 from cmemd.engine.pending import PendingScalars
 from cmemd.errors import InputError
 from cmemd.losses.distributed import check_split, repeated_identities
@@ -51,6 +52,7 @@ class TrainingStep:
         optimizer: of the model's parameters.
         frozen: parameters that the first iterations leave alone.
         freeze_iters: number of those iterations.
+        backend: of ``torch.compile``, one of ``cmemd.engine.compilation.BACKENDS``.
 
     Attributes:
         iter: number of the iteration, from 0; the trainer sets it.
@@ -66,6 +68,7 @@ class TrainingStep:
         *,
         frozen: Sequence[nn.Parameter] = (),
         freeze_iters: int = 0,
+        backend: str = "none",
     ) -> None:
         self.model = model.train()
         self.data_loader = data_loader
@@ -73,6 +76,7 @@ class TrainingStep:
         self.grad_scaler = None
         self.iter = 0
         self.pending = PendingScalars()
+        self._call = compiled(model, backend)
         self._frozen = list(frozen)
         self._freeze_iters = freeze_iters
         self._split: tuple[int, ...] | None = None  # of the first batch: P, K_v, K_t
@@ -129,7 +133,7 @@ class TrainingStep:
 
     def forward(self, batch: Mapping[str, object]) -> Mapping[str, Tensor]:
         """Return name -> weighted loss of a batch."""
-        return self.model(batch)
+        return self._call(batch)
 
     def backward(self, losses: Mapping[str, Tensor]) -> None:
         """Add the gradient of the total loss to the parameters' gradients."""

@@ -116,6 +116,7 @@ class Trainer(DefaultTrainer):
             optimizer,
             frozen=frozen,
             freeze_iters=freeze_iters,
+            backend=cfg.MODEL.COMPILE,
         )
         self.iters_per_epoch = len(data_loader.dataset) // cfg.SOLVER.IMS_PER_BATCH
         self.scheduler = self.build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
