@@ -20,6 +20,7 @@ from cmemd.losses.build import WeightedLoss, build_losses
 from cmemd.losses.distributed import check_split
 from cmemd.losses.grouping import IdentityRows, group_by_identity
 from cmemd.losses.interface import LossInputs
+from cmemd.losses.precision import at_least_float32, without_autocast
 from cmemd.modeling.multi_granularity import GranularityOutput, MultiGranularityHead
 from cmemd.modeling.two_stream_resnet import TwoStreamResNet
 
@@ -40,6 +41,8 @@ class CMEMDNet(nn.Module):
         align_neck: whether metric losses compare features after the BNNeck instead of before it.
         pixel_mean: per channel, in grey levels 0..255.
         pixel_std: per channel, in grey levels.
+        channels_last: whether filters and activations lie in memory channel by channel of each
+            pixel.
     """
 
     @configurable
@@ -52,6 +55,7 @@ class CMEMDNet(nn.Module):
         align_neck: bool,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -63,6 +67,9 @@ class CMEMDNet(nn.Module):
             heads.weigh.requires_grad_(False)  # the holistic feature alone trains local weights
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+        self._channels_last = channels_last
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, cfg) -> dict[str, object]:
@@ -80,6 +87,7 @@ class CMEMDNet(nn.Module):
             "align_neck": cfg.MODEL.HEADS.NECK_FEAT == "after",
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "channels_last": cfg.MODEL.CHANNELS_LAST,
         }
 
     @property
@@ -109,13 +117,17 @@ class CMEMDNet(nn.Module):
                 "use a data set of this plugin",
             )
         images = (batch["images"].to(self.device) - self.pixel_mean) / self.pixel_std
-        outputs = self.heads(*self.backbone(images, batch["modalities"]))
-        if not self.training:
-            return self.heads.embed(outputs)
-        targets = batch["targets"].to(self.device)
-        if (targets < 0).any():
-            return {}  # PreciseBN's batch has no labels: it only updates batch statistics
-        return self._losses(outputs, targets, batch["modalities"].to(self.device))
+        if self._channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        maps = self.backbone(images, batch["modalities"])
+        with without_autocast(images.device.type):  # half precision ends with the backbone
+            outputs = self.heads(*(None if m is None else at_least_float32(m) for m in maps))
+            if not self.training:
+                return self.heads.embed(outputs)
+            targets = batch["targets"].to(self.device)
+            if (targets < 0).any():
+                return {}  # PreciseBN's batch has no labels: it only updates batch statistics
+            return self._losses(outputs, targets, batch["modalities"].to(self.device))
 
     def _losses(
         self, outputs: dict[str, GranularityOutput], targets: Tensor, modalities: Tensor

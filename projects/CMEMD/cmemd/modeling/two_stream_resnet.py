@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.modeling.pretrained import load_imagenet_weights
+from cmemd.modeling.recomputation import run_stages
 
 __all__ = ["NarrowResNet", "TwoStreamResNet", "build_two_stream_resnet_backbone"]
 
@@ -60,10 +61,13 @@ class TwoStreamResNet(nn.Module):
         resnet: fast-reid's ResNet. Its layer3 and layer4 become the global stream; the other
             stages are copies.
         local: whether to build the local stream.
+        recompute: whether a training keeps the input of each stage alone; see
+            ``cmemd.modeling.recomputation``.
     """
 
-    def __init__(self, *, resnet: ResNet, local: bool = True) -> None:
+    def __init__(self, *, resnet: ResNet, local: bool = True, recompute: bool = False) -> None:
         super().__init__()
+        self._recompute = recompute
         self.stems = nn.ModuleList(copy.deepcopy(_stem(resnet)) for _ in Modality)
         self.global_stream = _stream(resnet)
         self.local_stream = copy.deepcopy(self.global_stream) if local else None
@@ -100,13 +104,16 @@ class TwoStreamResNet(nn.Module):
                 "set DATALOADER.SAMPLER_TRAIN to CrossModalitySampler",
             )
         shallow = torch.cat(
-            [stem(images[own]) for stem, own in zip(self.stems, rows, strict=True) if len(own)]
+            [self._run(stem, images[own]) for stem, own in zip(self.stems, rows, strict=True) if len(own)]
         )
         shallow = shallow[torch.cat(rows).argsort()]
         return (
-            self.global_stream(shallow),
-            None if self.local_stream is None else self.local_stream(shallow),
+            self._run(self.global_stream, shallow),
+            None if self.local_stream is None else self._run(self.local_stream, shallow),
         )
+
+    def _run(self, stages: nn.Sequential, x: Tensor) -> Tensor:
+        return run_stages(stages, x, recompute=self._recompute)
 
 
 def _stem(resnet: ResNet) -> nn.Sequential:
@@ -176,4 +183,8 @@ def build_two_stream_resnet_backbone(cfg) -> TwoStreamResNet:
         )
     if backbone.PRETRAIN:
         load_imagenet_weights(resnet, backbone.PRETRAIN_PATH, backbone.DEPTH)
-    return TwoStreamResNet(resnet=resnet, local="local" in cfg.MODEL.HEADS.GRANULARITIES)
+    return TwoStreamResNet(
+        resnet=resnet,
+        local="local" in cfg.MODEL.HEADS.GRANULARITIES,
+        recompute=backbone.CHECKPOINT_ACTIVATIONS,
+    )
