@@ -19,7 +19,7 @@ from fastreid.engine import DefaultTrainer
 from fastreid.utils.events import EventStorage
 
 from cmemd import load_config
-from cmemd.losses.grouping import group_by_identity
+from cmemd.data.grouping import group_by_identity
 
 IDENTITIES = 395  # of SYSU-MM01's training set
 

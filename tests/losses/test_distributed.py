@@ -14,11 +14,11 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
 
 from cmemd.config import load_config
+from cmemd.data.grouping import group_by_identity
 from cmemd.errors import InputError
 from cmemd.losses.alignment import ALIGNMENTS
 from cmemd.losses.build import build_losses
 from cmemd.losses.distributed import check_split, gather
-from cmemd.losses.grouping import group_by_identity
 from cmemd.modeling.cmemd_net import CMEMDNet
 from cmemd.modeling.multi_granularity import MultiGranularityHead
 

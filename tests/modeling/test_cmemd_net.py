@@ -12,13 +12,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from cmemd import CMEMDNet, load_config
+from cmemd.data.grouping import IdentityRows, group_by_identity
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.losses.alignment import PairAlignment
 from cmemd.losses.build import LOSSES, LossRow, WeightedLoss
 from cmemd.losses.centre_cluster import CentreClusterLoss
 from cmemd.losses.cm_dl import CMDLLoss
-from cmemd.losses.grouping import IdentityRows, group_by_identity
 from cmemd.losses.identity import IdentityLoss
 from cmemd.losses.triplet import TripletLoss
 from cmemd.modeling.cmemd_net import modality_gap

@@ -23,11 +23,12 @@ def gradients(network, batch, dtype=None, scale=1.0):
 
 @cases(
     ("dtype", "scale", "loss_error", "angle"),
+    # bfloat16 rounds eight times as coarsely as float16, which also flips more ReLUs and maxima;
     # GradScaler starts at 2^16 and halves its scale until no gradient overflows
     [
         (torch.float16, 2.0**14, 0.02, 0.98),
         (torch.float16, 2.0**10, 0.02, 0.98),
-        (torch.bfloat16, 1.0, 0.1, 0.9),
+        (torch.bfloat16, 1.0, 0.1, 0.8),
     ],
 )
 def test_gradients_of_half_precision_are_finite_and_point_the_same_way(

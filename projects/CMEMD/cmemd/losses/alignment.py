@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cmemd.data.grouping import IdentityRows
 from cmemd.errors import InputError
 from cmemd.losses.alternatives import (
     affinity_plan,
@@ -28,7 +29,6 @@ from cmemd.losses.cm_emd import (
     plan_saving,
     plan_sharpness,
 )
-from cmemd.losses.grouping import IdentityRows
 from cmemd.losses.interface import LossOutput
 from cmemd.losses.precision import at_least_float32
 from cmemd.losses.transport import exact_plan, sinkhorn_plan

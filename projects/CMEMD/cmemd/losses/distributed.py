@@ -17,8 +17,8 @@ Shape legend: W processes, n rows of each, P identities of each.
 import torch
 from torch import Tensor, distributed
 
+from cmemd.data.grouping import IdentityRows
 from cmemd.errors import InputError
-from cmemd.losses.grouping import IdentityRows
 
 __all__ = ["check_split", "gather", "world_size"]
 

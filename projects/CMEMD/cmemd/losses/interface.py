@@ -10,7 +10,7 @@ from functools import cached_property
 
 from torch import Tensor
 
-from cmemd.losses.grouping import IdentityRows
+from cmemd.data.grouping import IdentityRows
 
 __all__ = ["LossInputs", "LossOutput"]
 

@@ -15,10 +15,10 @@ from fastreid.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cmemd.data.grouping import IdentityRows, group_by_identity
 from cmemd.errors import InputError
 from cmemd.losses.build import WeightedLoss, build_losses
 from cmemd.losses.distributed import check_split
-from cmemd.losses.grouping import IdentityRows, group_by_identity
 from cmemd.losses.interface import LossInputs
 from cmemd.losses.precision import at_least_float32, without_autocast
 from cmemd.modeling.multi_granularity import GranularityOutput, MultiGranularityHead
@@ -43,6 +43,9 @@ class CMEMDNet(nn.Module):
         pixel_std: per channel, in grey levels.
         channels_last: whether filters and activations lie in memory channel by channel of each
             pixel.
+
+    Attributes:
+        watched: name -> scalar of the last training batch, on the device, for a log line.
     """
 
     @configurable
@@ -63,6 +66,7 @@ class CMEMDNet(nn.Module):
         self.loss_modules = nn.ModuleDict({name: loss.module for name, loss in losses.items()})
         self.losses = losses
         self.align_neck = align_neck
+        self.watched: dict[str, Tensor] = {}
         if heads.weigh is not None and not any("holistic" in x.reads for x in losses.values()):
             heads.weigh.requires_grad_(False)  # the holistic feature alone trains local weights
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
@@ -132,7 +136,7 @@ class CMEMDNet(nn.Module):
     def _losses(
         self, outputs: dict[str, GranularityOutput], targets: Tensor, modalities: Tensor
     ) -> dict[str, Tensor]:
-        """Return weighted terms, e.g. "loss_align_local"; log scalars to watch beside them."""
+        """Return weighted terms, e.g. "loss_align_local"; keep scalars to watch beside them."""
         rows = group_by_identity(targets, modalities)
         check_split(targets, rows)
         kind = "neck" if self.align_neck else "features"
@@ -154,7 +158,7 @@ class CMEMDNet(nn.Module):
             for term, value in output.terms.items():
                 terms[f"loss_{name}_{term}" if term else f"loss_{name}"] = weight * value
             watched |= output.watched
-        storage.put_scalars(**{k: v.item() for k, v in watched.items()})
+        self.watched = {name: value.detach() for name, value in watched.items()}
         return terms
 
 

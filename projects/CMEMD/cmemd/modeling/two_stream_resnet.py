@@ -104,9 +104,13 @@ class TwoStreamResNet(nn.Module):
                 "set DATALOADER.SAMPLER_TRAIN to CrossModalitySampler",
             )
         shallow = torch.cat(
-            [self._run(stem, images[own]) for stem, own in zip(self.stems, rows, strict=True) if len(own)]
+            [
+                self._run(stem, images[own])
+                for stem, own in zip(self.stems, rows, strict=True)
+                if len(own)
+            ]
         )
-        shallow = shallow[torch.cat(rows).argsort()]
+        shallow = _take(shallow, torch.cat(rows).argsort())
         return (
             self._run(self.global_stream, shallow),
             None if self.local_stream is None else self._run(self.local_stream, shallow),
@@ -114,6 +118,16 @@ class TwoStreamResNet(nn.Module):
 
     def _run(self, stages: nn.Sequential, x: Tensor) -> Tensor:
         return run_stages(stages, x, recompute=self._recompute)
+
+
+def _take(maps: Tensor, rows: Tensor) -> Tensor:
+    """Return some of the maps (N, C, h, w); they and their gradients keep the memory format.
+
+    The gradient of plain indexing would come back as (N, C, h, w) in memory.
+    """
+    if not maps.is_contiguous(memory_format=torch.channels_last):
+        return maps[rows]
+    return maps.permute(0, 2, 3, 1)[rows].permute(0, 3, 1, 2)
 
 
 def _stem(resnet: ResNet) -> nn.Sequential:

@@ -1,0 +1,119 @@
+"""One step of training: forward, backward and optimiser, without waiting for the device.
+
+It stands in for fast-reid's SimpleTrainer and AMPTrainer, which
+
+- read each loss in each iteration, and so make the host wait for the device;
+- read it on a new CUDA stream that does not wait for the computing one, so that the value may not
+  be there yet; only the other synchronisations of a step hide this;
+- expect flat parameter buffers, which allow neither another memory format nor fused optimisers.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import cmemd.compat  # noqa: F401  before fastreid
+
+from fastreid.utils import comm
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader
+
+from cmemd.data.loader import shut_down
+from cmemd.engine.pending import PendingScalars
+
+__all__ = ["TrainingStep", "distribute"]
+
+
+def distribute(network: nn.Module) -> nn.Module:
+    """Return a network that averages gradients over processes; itself in a single process.
+
+    fast-reid gives DistributedDataParallel a CUDA device, which a network on the CPU refuses.
+    """
+    if comm.get_world_size() == 1:
+        return network
+    on_gpu = next(network.parameters()).is_cuda
+    return DistributedDataParallel(
+        network,
+        device_ids=[comm.get_local_rank()] if on_gpu else None,
+        broadcast_buffers=False,
+    )
+
+
+class TrainingStep:
+    """Train a network on one batch after the other.
+
+    Args:
+        model: returns name -> loss for a batch, in training mode; DistributedDataParallel or not.
+        data_loader: endless batches.
+        optimizer: of the model's parameters.
+        frozen: parameters that the first iterations leave alone.
+        freeze_iters: number of those iterations.
+
+    Attributes:
+        iter: number of the iteration, from 0; the trainer sets it.
+        pending: scalars of the iterations since the last log line.
+        grad_scaler: None; fast-reid's hooks ask for it.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        data_loader: DataLoader,
+        optimizer: Optimizer,
+        *,
+        frozen: Sequence[nn.Parameter] = (),
+        freeze_iters: int = 0,
+    ) -> None:
+        self.model = model.train()
+        self.data_loader = data_loader
+        self.optimizer = optimizer
+        self.grad_scaler = None
+        self.iter = 0
+        self.pending = PendingScalars()
+        self._frozen = list(frozen)
+        self._freeze_iters = freeze_iters
+        self._batches: Iterator[Mapping[str, object]] | None = None
+
+    @property
+    def network(self) -> nn.Module:
+        """The network itself, without DistributedDataParallel around it."""
+        wrapped = isinstance(self.model, DistributedDataParallel)
+        return self.model.module if wrapped else self.model
+
+    def run_step(self) -> None:
+        """Train on the next batch. Nothing here reads a value from the device."""
+        start = time.perf_counter()
+        self.open()
+        batch = next(self._batches)
+        data_time = time.perf_counter() - start
+        losses = self.forward(batch)
+        self.optimizer.zero_grad()
+        self.backward(losses)
+        self.pending.add(self.iter, losses, getattr(self.network, "watched", {}), data_time)
+        self.update()
+
+    def forward(self, batch: Mapping[str, object]) -> Mapping[str, Tensor]:
+        """Return name -> weighted loss of a batch."""
+        return self.model(batch)
+
+    def backward(self, losses: Mapping[str, Tensor]) -> None:
+        """Add the gradient of the total loss to the parameters' gradients."""
+        sum(losses.values()).backward()
+
+    def update(self) -> None:
+        """Change the parameters by their gradients, but for those that are frozen."""
+        if self.iter < self._freeze_iters:
+            for parameter in self._frozen:
+                parameter.grad = None  # an optimiser skips it, with its decay and momentum
+        self.optimizer.step()
+
+    def open(self) -> None:
+        """Start the loader, if it has not been started; the first step does it otherwise."""
+        if self._batches is None:
+            self._batches = iter(self.data_loader)
+
+    def close(self) -> None:
+        """End the loader's worker processes; the next step starts new ones."""
+        shut_down(self._batches)
+        self._batches = None
