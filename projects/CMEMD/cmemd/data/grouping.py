@@ -3,7 +3,8 @@
 Shape legend: N images, P identities, K_v visible and K_t thermal images of each.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -11,7 +12,7 @@ from torch import Tensor
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 
-__all__ = ["IdentityRows", "group_by_identity"]
+__all__ = ["IdentityRows", "collate_with_rows", "group_by_identity"]
 
 
 class IdentityRows(NamedTuple):
@@ -25,9 +26,34 @@ class IdentityRows(NamedTuple):
         """All rows of each identity, visible ones first, (P, K_v + K_t)."""
         return torch.cat((self.visible, self.thermal), 1)
 
+    def to(self, device: torch.device) -> "IdentityRows":
+        """Return the row numbers on a device."""
+        return IdentityRows(self.visible.to(device), self.thermal.to(device))
+
+
+def collate_with_rows(
+    samples: Sequence[Mapping[str, Any]],
+    *,
+    collate: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]],
+) -> dict[str, Any]:
+    """Return a training batch with "rows", its rows by identity and modality.
+
+    A loader calls this in its workers. So the device, which would have to be waited for, need not
+    search for the rows.
+
+    Args:
+        samples: of one batch.
+        collate: makes a batch of them, with "targets" and "modalities" on the host.
+
+    Raises:
+        InputError: see ``group_by_identity``.
+    """
+    batch = collate(samples)
+    return {**batch, "rows": group_by_identity(batch["targets"], batch["modalities"])}
+
 
 def group_by_identity(targets: Tensor, modalities: Tensor) -> IdentityRows:
-    """Return the rows of each identity and modality.
+    """Return the rows of each identity and modality. On a GPU, the host waits for it.
 
     Args:
         targets: (N,) integer identity labels.
@@ -44,7 +70,8 @@ def group_by_identity(targets: Tensor, modalities: Tensor) -> IdentityRows:
 
 
 def _rows(targets: Tensor, modalities: Tensor, identities: Tensor, modality: Modality) -> Tensor:
-    member = (targets == identities[:, None]) & (modalities == modality)  # (P, N)
+    # int: compiled, a comparison of a tensor with an IntEnum's member is False throughout.
+    member = (targets == identities[:, None]) & (modalities == int(modality))  # (P, N)
     counts = member.sum(1)
     if counts.min() != counts.max() or counts.min() == 0:
         raise InputError(

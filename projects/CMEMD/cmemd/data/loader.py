@@ -1,7 +1,9 @@
 """Loaders whose worker processes leave signals to the process that started them."""
 
 import signal
+from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
+from typing import Any
 
 import cmemd.compat  # noqa: F401  before fastreid
 
@@ -11,10 +13,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 __all__ = ["build_loader", "shut_down"]
 
+collate = fastreid_build.fast_batch_collator
+
 _SECONDS = 8  # a run should end within ten
 
 
-def build_loader(dataset: Dataset, batch_sampler: Sampler, num_workers: int) -> DataLoader:
+def build_loader(
+    dataset: Dataset,
+    batch_sampler: Sampler,
+    num_workers: int,
+    *,
+    collate_fn: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]] = collate,
+) -> DataLoader:
     """Return fast-reid's loader of the batches of a sampler.
 
     Ctrl-C at a terminal, ``scancel`` or a service manager signal every process of a run. The main
@@ -24,13 +34,14 @@ def build_loader(dataset: Dataset, batch_sampler: Sampler, num_workers: int) -> 
         dataset: of images.
         batch_sampler: yields the keys of each batch.
         num_workers: number of worker processes; 0 loads in this process.
+        collate_fn: makes a batch of samples.
     """
     return fastreid_build.DataLoaderX(
         comm.get_local_rank(),
         dataset=dataset,
         batch_sampler=batch_sampler,
         num_workers=num_workers,
-        collate_fn=fastreid_build.fast_batch_collator,
+        collate_fn=collate_fn,
         pin_memory=True,
         worker_init_fn=_leave_signals if num_workers else None,
     )

@@ -16,6 +16,7 @@ from fastreid.utils.events import EventStorage
 from torch import Tensor
 
 from cmemd.errors import InputError
+from cmemd.losses.distributed import check_not_repeated
 
 __all__ = ["PendingScalars"]
 
@@ -27,7 +28,8 @@ class _Step(NamedTuple):
     data_time: float  # seconds
     losses: tuple[str, ...]  # names
     watched: tuple[str, ...]
-    values: Tensor  # (losses and watched,), on the device
+    split: bool  # whether the last value is the number of identities on several processes
+    values: Tensor  # (losses, watched and that number,), on the device
 
 
 class PendingScalars:
@@ -42,6 +44,7 @@ class PendingScalars:
         losses: Mapping[str, Tensor],
         watched: Mapping[str, Tensor],
         data_time: float,
+        repeated: Tensor | None = None,
     ) -> None:
         """Keep the scalars of an iteration, without reading them.
 
@@ -50,10 +53,20 @@ class PendingScalars:
             losses: name -> 0-dimensional tensor; their sum is the total loss.
             watched: name -> 0-dimensional tensor.
             data_time: seconds that the batch was waited for.
+            repeated: the batch's number of identities that several processes hold.
         """
-        values = [value.detach().reshape(()) for value in (*losses.values(), *watched.values())]
+        scalars = [*losses.values(), *watched.values()]
+        if repeated is not None:
+            scalars.append(repeated)
         self._steps.append(
-            _Step(iteration, data_time, tuple(losses), tuple(watched), torch.stack(values))
+            _Step(
+                iteration,
+                data_time,
+                tuple(losses),
+                tuple(watched),
+                repeated is not None,
+                torch.stack([scalar.detach().reshape(()) for scalar in scalars]),
+            )
         )
 
     def write_to(self, storage: EventStorage) -> None:
@@ -63,8 +76,8 @@ class PendingScalars:
         main process gets the losses' means over processes and the longest time for data.
 
         Raises:
-            InputError: on all processes, if a loss is NaN or infinite. The scalars of earlier
-                iterations are then in the storage.
+            InputError: on all processes, if a loss is NaN or infinite, or if several processes held
+                one identity. The scalars of earlier iterations are then in the storage.
         """
         steps, self._steps = self._steps, []
         if not steps:
@@ -78,8 +91,12 @@ class PendingScalars:
         try:
             for number, step in enumerate(steps):
                 storage.iter = step.iteration
-                watched = values[number][len(step.losses) :]
-                storage.put_scalars(**dict(zip(step.watched, watched, strict=True)))
+                scalars = values[number]
+                if step.split:
+                    count = int(scalars.pop())
+                    check_not_repeated(f"{count} of iteration {step.iteration}" if count else "")
+                watched = zip(step.watched, scalars[len(step.losses) :], strict=True)
+                storage.put_scalars(**dict(watched))
                 _put_losses(storage, step, [there[number] for there in everywhere])
         finally:
             storage.iter = now

@@ -24,6 +24,8 @@ from cmemd.data.loader import shut_down
 from cmemd.engine.pending import PendingScalars
 from cmemd.engine.precision import autocast
 from cmemd.engine.update import Update
+from cmemd.errors import InputError
+from cmemd.losses.distributed import check_split, repeated_identities
 
 __all__ = ["TrainingStep", "distribute"]
 
@@ -86,6 +88,7 @@ class TrainingStep:
         self._update = update
         self._dtype = dtype
         self._parts = parts
+        self._split: tuple[int, ...] | None = None  # of the first batch: P, K_v, K_t
         self._batches: Iterator[Mapping[str, object]] | None = None
 
     @property
@@ -98,18 +101,51 @@ class TrainingStep:
         """Train on the next batch. Nothing here reads a value from the device."""
         self.optimizer.zero_grad()
         self.open()
-        data_time, losses, watched = 0.0, [], []
+        data_time, losses, watched, repeated = 0.0, [], [], []
         for part in range(1, self._parts + 1):
             start = time.perf_counter()
             batch = next(self._batches)
             data_time += time.perf_counter() - start
+            repeated.append(self._check_split(batch))
             with self._last_alone_averages(part):
                 terms = self.forward(batch)
                 self.backward(terms)
             losses.append({name: term.detach() for name, term in terms.items()})
             watched.append(getattr(self.network, "watched", {}))
-        self.pending.add(self.iter, _means(losses), _means(watched), data_time)
+        counted = [count for count in repeated if count is not None]
+        self.pending.add(
+            self.iter, _means(losses), _means(watched), data_time, sum(counted) if counted else None
+        )
         self.update()
+
+    def _check_split(self, batch: Mapping[str, object]) -> Tensor | None:
+        """Check that whole identities are on one process each.
+
+        The first batch is checked at once. After that the numbers of a batch must be the first
+        one's, which the host knows; identities on several processes are counted on the device.
+
+        Returns:
+            That count, which is still to be read; None where there is none.
+
+        Raises:
+            InputError: see ``cmemd.losses.distributed.check_split``.
+        """
+        rows = batch.get("rows")
+        if rows is None or comm.get_world_size() == 1:
+            return None  # the network itself checks a batch without rows
+        shape = (*rows.visible.shape, rows.thermal.shape[1])
+        if self._split is None:
+            check_split(batch["targets"], rows)
+            self._split = shape
+            return None
+        if shape != self._split:
+            raise InputError(
+                f"{self._split} identities and visible and thermal images of each, as in the "
+                "first batch",
+                shape,
+                "use CrossModalitySampler",
+            )
+        return repeated_identities(batch["targets"], rows)
 
     def forward(self, batch: Mapping[str, object]) -> Mapping[str, Tensor]:
         """Return name -> weighted loss of a batch."""

@@ -23,7 +23,8 @@ from torch.utils.data import BatchSampler, DataLoader
 
 from cmemd.data.build import RunData, build_dataset, read_data, test_dataset, train_dataset
 from cmemd.data.dataset import VisibleThermalDataset
-from cmemd.data.loader import build_loader
+from cmemd.data.grouping import collate_with_rows
+from cmemd.data.loader import build_loader, collate
 from cmemd.data.places import PlacedSampler
 from cmemd.data.random_state import kept_random_state, load_random_state, random_state
 from cmemd.data.sampler import CrossModalitySampler
@@ -199,6 +200,7 @@ class Trainer(DefaultTrainer):
             # A part of a step's batch holds whole identities, since the batch lists them in turn.
             BatchSampler(stream, size // cfg.SOLVER.ACCUMULATE, drop_last=True),
             cfg.DATALOADER.NUM_WORKERS,
+            collate_fn=partial(collate_with_rows, collate=collate),
         )
 
     @classmethod
