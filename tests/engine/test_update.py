@@ -57,14 +57,22 @@ def test_averages_are_those_of_a_plain_loop(decay):
 def test_a_network_has_the_averages_for_a_while_and_then_its_own_weights_bit_for_bit():
     network = small_network()
     averages = AveragedWeights(network, 0.5)
-    for _ in train(network, Update(torch.optim.SGD(network.parameters(), 0.1), averages=averages), 3):
+    for _ in train(
+        network, Update(torch.optim.SGD(network.parameters(), 0.1), averages=averages), 3
+    ):
         pass
     own = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     served = averages.state_dict()["model"]
+    seen = {}
+
+    def fail():
+        seen.update({name: tensor.clone() for name, tensor in network.state_dict().items()})
+        raise KeyError
+
     with pytest.raises(KeyError), averages.in_network():
-        for name, tensor in network.state_dict().items():
-            assert torch.equal(tensor, served[name]), name
-        raise KeyError  # as an evaluation that fails
+        fail()  # as an evaluation may
+    for name, tensor in served.items():
+        assert torch.equal(seen[name], tensor), name
     for name, tensor in network.state_dict().items():
         assert torch.equal(tensor, own[name]), name
 

@@ -14,8 +14,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import cmemd.compat  # noqa: F401  before fastreid
 
-from fastreid.utils import comm
 import torch
+from fastreid.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import cmemd.compat  # noqa: F401  before fastreid
 
-import torch
 from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 from fastreid.data.transforms import build_transforms
@@ -28,7 +27,7 @@ from cmemd.data.loader import build_loader, collate
 from cmemd.data.places import PlacedSampler
 from cmemd.data.random_state import kept_random_state, load_random_state, random_state
 from cmemd.data.sampler import CrossModalitySampler
-from cmemd.engine.averaging import EMA, AveragedWeights
+from cmemd.engine.averaging import EMA
 from cmemd.engine.checkpoint import (
     BEST,
     FINAL,
@@ -51,7 +50,7 @@ from cmemd.engine.hooks import (
 from cmemd.engine.identity import IDENTITY, RunLog
 from cmemd.engine.log_state import EMPTY_LOG, load_log_state, log_state
 from cmemd.engine.optimizer import Optimization, build_optimizer
-from cmemd.engine.precision import build_scaler, half_type
+from cmemd.engine.precision import half_type
 from cmemd.engine.provenance import SELECTED_BY, UNTRAINED, Weights, training_record
 from cmemd.engine.record import RECORD
 from cmemd.engine.schedule import Schedule
@@ -59,7 +58,7 @@ from cmemd.engine.setup import Start, draw_seed, run_identity, with_seed
 from cmemd.engine.step import TrainingStep, distribute
 from cmemd.engine.stopping import Stop, stop_at_signals
 from cmemd.engine.testing import build_evaluator, build_test_loader, score_network
-from cmemd.engine.update import Clipping, Update
+from cmemd.engine.update import build_update
 from cmemd.errors import InputError, Stopped
 
 __all__ = ["Trainer", "train"]
@@ -115,22 +114,15 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg = self.auto_scale_hyperparams(cfg, data_loader.dataset.num_classes)
         network = self.build_model(cfg)
         optimizer, frozen, freeze_iters = self.build_optimizer(cfg, network)
-        dtype, device = half_type(cfg), torch.device(cfg.MODEL.DEVICE).type
-        decay = cfg.SOLVER.EMA.DECAY
-        self._averages = AveragedWeights(network, decay) if decay > 0 else None
-        update = Update(
-            optimizer,
-            scaler=build_scaler(device, dtype),
-            clipping=Clipping.of(cfg),
-            averages=self._averages,
-        )
+        update = build_update(cfg, network, optimizer)
+        self._averages = update.averages
         self._trainer = TrainingStep(
             distribute(network),
             data_loader,
             update,
             frozen=frozen,
             freeze_iters=freeze_iters,
-            dtype=dtype,
+            dtype=half_type(cfg),
             parts=cfg.SOLVER.ACCUMULATE,
         )
         self.iters_per_epoch = len(data_loader.dataset) // cfg.SOLVER.IMS_PER_BATCH

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 
 from cmemd.engine.averaging import AveragedWeights
+from cmemd.engine.precision import build_scaler, half_type
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
-__all__ = ["Clipping", "Update"]
+__all__ = ["Clipping", "Update", "build_update"]
 
 
 @dataclass(frozen=True)
@@ -87,3 +88,20 @@ class Update:
             self.scaler.update()
         if self.averages is not None:
             self.averages.update()
+
+
+def build_update(cfg: "CfgNode", network: nn.Module, optimizer: torch.optim.Optimizer) -> Update:
+    """Return what ``cfg.SOLVER`` says of a step after its losses.
+
+    Args:
+        cfg: the configuration.
+        network: the trained network on its device, without wrappers.
+        optimizer: of its parameters.
+    """
+    decay = cfg.SOLVER.EMA.DECAY
+    return Update(
+        optimizer,
+        scaler=build_scaler(next(network.parameters()).device.type, half_type(cfg)),
+        clipping=Clipping.of(cfg),
+        averages=AveragedWeights(network, decay) if decay > 0 else None,
+    )
