@@ -21,7 +21,7 @@ are estimates. Operations that share a kernel move fewer bytes, and no kernel re
 import argparse
 import math
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 

@@ -19,6 +19,7 @@ __all__ = ["DEVICE", "Synchronisations", "moved"]
 DEVICE = torch.device("meta")
 
 _READ = {"_local_scalar_dense", "item", "is_nonzero", "equal", "bincount", "histc"}
+_INDEXED = {"index", "index_put", "index_put_", "_index_put_impl_"}
 _SIZED = {  # the result's size depends on values
     "nonzero",
     "nonzero_numpy",
@@ -53,10 +54,11 @@ class Synchronisations(TorchDispatchMode):
         if name in _READ | _SIZED and on_device:
             self._count(name)
             return _made_up(name, on_device[0])
-        if name in ("index", "index_put", "index_put_", "_index_put_impl_") and any(
-            tensor.dtype in (torch.bool, torch.uint8) for tensor in on_device[1:]
-        ):
-            self._count(f"{name} by booleans")
+        if name in _INDEXED:
+            booleans = any(x.dtype == torch.bool for x in args[1] if x is not None)
+            one_value = name != "index" and args[2].numel() == 1  # filled in place, without indices
+            if booleans and not one_value:
+                self._count(f"{name} by booleans")
         if name == "repeat_interleave" and kwargs.get("output_size") is None and on_device:
             self._count(name)
         if name in ("_to_copy", "copy_") and not kwargs.get("non_blocking"):

@@ -28,6 +28,11 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # numbers of processes or threads see the same batches, but add up in another order.
     cfg.SEED = -1
 
+    # Backend of torch.compile for the training pass: "inductor", which makes kernels for the card;
+    # "aot_eager", which only traces; "none" [C]. The first step takes minutes then. Results are
+    # equal within rounding; evaluation, checkpoints and export use the plain network.
+    cfg.MODEL.COMPILE = "none"
+
     # ---- Backbone -------------------------------------------------------------------------
     # Factor on all channel counts; 1 is ResNet [P]. Less is for CPUs and small data [C].
     cfg.MODEL.BACKBONE.WIDTH = 1.0

@@ -13,6 +13,7 @@ from typing import Any
 
 from cmemd.data.layouts import llcm, regdb, sysu
 from cmemd.data.layouts.layout import Layout
+from cmemd.engine.compilation import BACKENDS
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import DISTANCES
 from cmemd.evaluation.protocols import SAMPLINGS
@@ -258,6 +259,7 @@ KEYS: dict[str, Row] = {
     "MODEL.META_ARCHITECTURE": _other(
         _NAME, "CMEMDNet, or one of your own; fast-reid's read no modalities"
     ),
+    "MODEL.COMPILE": _ours(_choice(*BACKENDS)),
     "MODEL.FREEZE_LAYERS": _same(Rule("a list of regular expressions", _patterns)),
     "MODEL.QUEUE_SIZE": _refused("for fast-reid's MoCo, a meta-architecture without modalities"),
     "MODEL.BACKBONE.NAME": _other(
@@ -522,7 +524,8 @@ def check_keys(
 ) -> list[InputError]:
     """Return what is wrong with single keys.
 
-    Keys that nothing reads, such as the options of a loss that is off, are not checked.
+    Keys that nothing reads, such as the options of a loss that is off, must only be finite: a NaN
+    there is a mistake, which would come to light when the option is switched on.
 
     Args:
         values: each key of a configuration -> its value.
@@ -533,6 +536,14 @@ def check_keys(
     for key, value in values.items():
         row = rule_for(key, defaults[key])
         if row.when is not None and not row.when.holds(cfg):
+            if not _is_finite(value) and not row.rule.allows(value):
+                problems.append(
+                    InputError(
+                        f"{key} finite, though it is read only where {row.when.words}",
+                        repr(value),
+                        f"the default is {defaults[key]!r}",
+                    )
+                )
             continue
         if row.status == Status.REFUSED:
             if value != defaults[key]:
@@ -545,6 +556,13 @@ def check_keys(
                 remedy = row.note
             problems.append(InputError(f"{key} {row.rule.words}", repr(value), remedy))
     return problems
+
+
+def _is_finite(value: Any) -> bool:
+    """Return whether a value holds no NaN and no infinity."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def get_value(cfg: Any, key: str) -> Any:

@@ -81,7 +81,10 @@ def kernel(name: str, device: torch.device) -> dict[str, bool]:
         device: of the parameters.
 
     Returns:
-        fused=True where PyTorch has that. Without arguments PyTorch takes its multi-tensor way on
-        a GPU, and a loop over parameters on the CPU.
+        fused=True where PyTorch has that. Otherwise PyTorch takes its multi-tensor way on a GPU,
+        and a loop over parameters on the CPU. capturable=True for ASGD on a GPU, which would read
+        its rate from there in each step.
     """
+    if name == "ASGD" and device.type == "cuda":
+        return {"capturable": True}
     return {"fused": True} if device.type in _FUSED.get(name, ()) else {}

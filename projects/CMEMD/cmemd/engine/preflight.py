@@ -29,6 +29,7 @@ from cmemd.data.images import check_images
 from cmemd.data.items import ImageItem
 from cmemd.data.sampler import check_identities
 from cmemd.engine.checkpoint import check_weights
+from cmemd.engine.compilation import check_compilation
 from cmemd.engine.keys import KEYS, OUR_BACKBONE, check_keys, flat_values
 from cmemd.engine.precision import check_precision
 from cmemd.engine.provenance import Weights, training_record
@@ -128,7 +129,10 @@ def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) ->
         with problems.caught():
             _check_device(cfg)
             if training:
-                check_precision(cfg)
+                check_precision(cfg)  # on a device that is there
+        if training:
+            with problems.caught():
+                check_compilation(cfg.MODEL.COMPILE, cfg.MODEL.DEVICE)
         with problems.caught():
             build_losses(cfg)  # by themselves: a bad network would hide a bad loss
         if not problems.found:

@@ -21,6 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from cmemd.data.loader import shut_down
+from cmemd.engine.compilation import compiled
 from cmemd.engine.pending import PendingScalars
 from cmemd.engine.precision import autocast
 from cmemd.engine.update import Update
@@ -59,6 +60,7 @@ class TrainingStep:
         freeze_iters: number of those iterations.
         dtype: the half precision of the forward pass; None for float32.
         parts: number of the loader's batches that a step reads.
+        backend: of ``torch.compile``, one of ``cmemd.engine.compilation.BACKENDS``.
 
     Attributes:
         iter: number of the iteration, from 0; the trainer sets it.
@@ -76,6 +78,7 @@ class TrainingStep:
         freeze_iters: int = 0,
         dtype: torch.dtype | None = None,
         parts: int = 1,
+        backend: str = "none",
     ) -> None:
         self.model = model.train()
         self.data_loader = data_loader
@@ -83,6 +86,7 @@ class TrainingStep:
         self.grad_scaler = None
         self.iter = 0
         self.pending = PendingScalars()
+        self._call = compiled(model, backend)
         self._frozen = list(frozen)
         self._freeze_iters = freeze_iters
         self._update = update
@@ -150,7 +154,7 @@ class TrainingStep:
     def forward(self, batch: Mapping[str, object]) -> Mapping[str, Tensor]:
         """Return name -> weighted loss of a batch."""
         with autocast(next(self.network.parameters()).device.type, self._dtype):
-            return self.model(batch)
+            return self._call(batch)
 
     def backward(self, losses: Mapping[str, Tensor]) -> None:
         """Add the gradient of the total loss of a part to the parameters' gradients."""

@@ -124,6 +124,7 @@ class Trainer(DefaultTrainer):
             freeze_iters=freeze_iters,
             dtype=half_type(cfg),
             parts=cfg.SOLVER.ACCUMULATE,
+            backend=cfg.MODEL.COMPILE,
         )
         self.iters_per_epoch = len(data_loader.dataset) // cfg.SOLVER.IMS_PER_BATCH
         self.scheduler = self.build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)

@@ -1,9 +1,9 @@
-"""The precision that the head and the losses are computed in."""
+"""The precision that the head and the losses compute in."""
 
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
-from torch import Tensor, autocast
+from torch import Tensor
 
 __all__ = ["at_least_float32", "without_autocast"]
 
@@ -16,8 +16,12 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def without_autocast(device: torch.device) -> AbstractContextManager:
-    """Return a context in which products keep the precision of what goes into them."""
-    if not torch.amp.is_autocast_available(device.type):
+def without_autocast(device: str) -> AbstractContextManager:
+    """Return a context in which mixed precision is off.
+
+    Args:
+        device: type of the device; the meta device has no mixed precision.
+    """
+    if not torch.amp.is_autocast_available(device):
         return nullcontext()
-    return autocast(device.type, enabled=False)
+    return torch.autocast(device, enabled=False)

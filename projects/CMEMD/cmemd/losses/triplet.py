@@ -57,7 +57,7 @@ def triplet_loss(
     """
     same = targets[:, None] == targets  # (N, N)
     alone = same.all()  # one identity: what follows is finite, but means nothing
-    with without_autocast(features.device):  # the distances hold a matrix product
+    with without_autocast(features.device.type):  # the distances hold a matrix product
         features = at_least_float32(features)
         distance = (cosine_distance if normalize else euclidean_distance)(features, features)
     if hard:
