@@ -14,22 +14,26 @@ from fastreid.modeling import build_model
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
-from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
 from PIL import Image
 from tests.cases import cases
 from tests.conftest import CONFIGS, REPOSITORY, TINY
 from tests.engine.replay import replayed
+from torch.autograd.graph import saved_tensors_hooks
 
 import cmemd
 from cmemd.cli import main as command_line
 from cmemd.config import default_config
 from cmemd.data.build import build_dataset
 from cmemd.engine.keys import KEYS, OPTIMIZERS, Status, check_keys, flat_values
+from cmemd.engine.optimizer import build_optimizer
+from cmemd.engine.precision import half_type
 from cmemd.engine.preflight import check_config
 from cmemd.engine.provenance import UNTRAINED, Weights, guard, training_record
+from cmemd.engine.step import TrainingStep
 from cmemd.engine.testing import build_evaluator, score_network
 from cmemd.engine.trainer import Trainer
+from cmemd.engine.update import build_update
 from cmemd.errors import InputError
 from cmemd.modeling.cmemd_net import CMEMDNet
 from cmemd.modeling.multi_granularity import MultiGranularityHead
@@ -95,7 +99,7 @@ def network(cfg: Any) -> object:
 
 
 def trained(cfg: Any) -> object:
-    """Sums of parameters after three steps of the optimizer on fixed gradients."""
+    """Sums of parameters, and of their averages, after three steps on fixed gradients."""
     torch.manual_seed(0)
     model = torch.nn.ModuleDict(
         {
@@ -103,14 +107,46 @@ def trained(cfg: Any) -> object:
             "heads": torch.nn.Linear(2, 2),
         }
     )
-    optimizer, _ = build_optimizer(cfg, model)
     generator = torch.Generator().manual_seed(1)
-    for _ in range(3):
-        optimizer.zero_grad()
-        for parameter in model.parameters():
-            parameter.grad += 10 * torch.randn(parameter.shape, generator=generator)
-        optimizer.step()
-    return [parameter.double().sum().item() for parameter in model.parameters()]
+    factors = [
+        [10 * torch.randn(parameter.shape, generator=generator) for parameter in model.parameters()]
+        for _ in range(3 * cfg.SOLVER.ACCUMULATE)
+    ]
+
+    def losses(batch: Any) -> dict[str, torch.Tensor]:
+        fixed = sum((p * f).sum() for p, f in zip(model.parameters(), batch, strict=True))
+        return {"fixed": fixed, "product": model["heads"](torch.full((1, 2), 0.3)).float().sum()}
+
+    model.forward = losses
+    optimizer, frozen, freeze_iters = build_optimizer(cfg, model)
+    update = build_update(cfg, model, optimizer)
+    step = TrainingStep(
+        model,
+        factors,
+        update,
+        frozen=frozen,
+        freeze_iters=freeze_iters,
+        dtype=half_type(cfg),
+        parts=cfg.SOLVER.ACCUMULATE,
+    )
+    for step.iter in range(3):
+        step.run_step()
+    averages = {} if update.averages is None else update.averages.state_dict()["model"]
+    return [tensor.double().sum().item() for tensor in (*model.parameters(), *averages.values())]
+
+
+def memory(cfg: Any) -> object:
+    """How many tensors a training keeps for its backward pass, and how a filter lies in memory."""
+    model, kept = build_model(cfg).train(), []
+    with EventStorage(1), saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        model(
+            {
+                "images": 255 * torch.rand(4, 3, 32, 16),
+                "modalities": torch.tensor([0, 1, 0, 1]),
+                "targets": torch.tensor([0, 0, 1, 1]),
+            }
+        )
+    return len(kept), model.backbone.stems[0][0].weight.stride()
 
 
 def rates(cfg: Any) -> object:
@@ -202,6 +238,8 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "MODEL.BACKBONE.WITH_IBN": (True, network, {}),
     "MODEL.BACKBONE.WITH_SE": (True, network, WIDER),
     "MODEL.BACKBONE.WITH_NL": (True, network, DEEP),
+    "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS": (True, memory, {}),
+    "MODEL.CHANNELS_LAST": (True, memory, {}),
     "MODEL.HEADS.NAME": ("OwnHead", network, {}),
     "MODEL.HEADS.NORM": ("FrozenBN", network, {}),
     "MODEL.HEADS.NUM_CLASSES": (7, network, {}),
@@ -288,6 +326,10 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "SOLVER.WARMUP_ITERS": (8, rates, WARM),
     "SOLVER.WARMUP_METHOD": ("exp", rates, WARM),
     "SOLVER.FREEZE_ITERS": (2, trained, {**SGD, "MODEL.FREEZE_LAYERS": ["backbone"]}),
+    "SOLVER.AMP.ENABLED": (True, trained, SGD),
+    "SOLVER.AMP.DTYPE": ("float16", trained, {**SGD, "SOLVER.AMP.ENABLED": True}),
+    "SOLVER.ACCUMULATE": (2, first_batch, {}),
+    "SOLVER.EMA.DECAY": (0.9, trained, SGD),
     "SOLVER.IMS_PER_BATCH": (20, first_batch, {}),
     "SOLVER.CLIP_GRADIENTS.ENABLED": (True, trained, SGD),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", trained, CLIPPED),
@@ -333,7 +375,6 @@ REFUSED_ALONE: dict[str, tuple[object, str]] = {
     "DATASETS.REGDB.FOLDER": ("nothing", "no such folder"),
     "DATASETS.LLCM.FOLDER": ("nothing", "no such folder"),
     "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "CrossModalitySampler"),
-    "SOLVER.AMP.ENABLED": (True, "needs CUDA"),
     "TEST.PRECISE_BN.DATASET": ("RegDB", "as in DATASETS.NAMES"),
 }
 CONTEXTS = {

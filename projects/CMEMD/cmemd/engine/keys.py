@@ -287,6 +287,8 @@ KEYS: dict[str, Row] = {
         _on("MODEL.BACKBONE.PRETRAIN"),
     ),
     "MODEL.BACKBONE.WIDTH": _ours(_POSITIVE, _OUR_BACKBONE),
+    "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS": _ours(_FLAG, _OUR_BACKBONE),
+    "MODEL.CHANNELS_LAST": _ours(_FLAG),
     "MODEL.HEADS.NAME": _other(
         _NAME, f"{OUR_HEAD}, or one of your own; fast-reid's take one feature map"
     ),
@@ -429,7 +431,8 @@ KEYS: dict[str, Row] = {
     "DATALOADER.SET_WEIGHT": _refused("for fast-reid's SetReWeightSampler"),
     "DATALOADER.NUM_VISIBLE": _ours(_whole(1)),
     "DATALOADER.NUM_THERMAL": _ours(_whole(1)),
-    "SOLVER.AMP.ENABLED": _other(_FLAG, "refused in a training on the CPU"),
+    "SOLVER.AMP.ENABLED": _other(_FLAG, "refused where the device cannot; works on a CPU too"),
+    "SOLVER.AMP.DTYPE": _ours(_choice("bfloat16", "float16"), _on("SOLVER.AMP.ENABLED")),
     "SOLVER.OPT": _other(_choice(*OPTIMIZERS), "others of torch.optim cannot be built"),
     "SOLVER.MAX_EPOCH": _same(_whole(1, 10**6)),
     "SOLVER.BASE_LR": _same(_POSITIVE),
@@ -455,7 +458,10 @@ KEYS: dict[str, Row] = {
     "SOLVER.FREEZE_ITERS": _same(_whole(0)),
     "SOLVER.CHECKPOINT_PERIOD": _same(_whole(1)),
     "SOLVER.IMS_PER_BATCH": _other(_whole(2), "a multiple of NUM_VISIBLE + NUM_THERMAL"),
-    "SOLVER.CLIP_GRADIENTS.ENABLED": _same(_FLAG),
+    "SOLVER.ACCUMULATE": _ours(_whole(1)),
+    "SOLVER.CLIP_GRADIENTS.ENABLED": _other(
+        _FLAG, "a norm is that of all gradients together; fast-reid takes one for each buffer"
+    ),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": _same(
         _choice("norm", "value"), _on("SOLVER.CLIP_GRADIENTS.ENABLED")
     ),
@@ -469,6 +475,7 @@ KEYS: dict[str, Row] = {
             ),
         ),
     ),
+    "SOLVER.EMA.DECAY": _ours(_BELOW_1),
     "SOLVER.SELECTION": _ours(_choice(*SELECTIONS)),
     "SOLVER.CHECKPOINT_MINUTES": _ours(_at_least(0)),
     "TEST.EVAL_PERIOD": _other(_whole(1), "the last epoch is always evaluated"),

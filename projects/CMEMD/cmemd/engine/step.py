@@ -10,18 +10,21 @@ It stands in for fast-reid's SimpleTrainer and AMPTrainer, which
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import cmemd.compat  # noqa: F401  before fastreid
 
+import torch
 from fastreid.utils import comm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from cmemd.data.loader import shut_down
 from cmemd.engine.compilation import compiled
 from cmemd.engine.pending import PendingScalars
+from cmemd.engine.precision import autocast
+from cmemd.engine.update import Update
 from cmemd.errors import InputError
 from cmemd.losses.distributed import check_split, repeated_identities
 
@@ -46,12 +49,17 @@ def distribute(network: nn.Module) -> nn.Module:
 class TrainingStep:
     """Train a network on one batch after the other.
 
+    A step is one change of the parameters. It may read its batch in several parts, whose gradients
+    add up to their mean: every loss is the mean of the parts' losses.
+
     Args:
         model: returns name -> loss for a batch, in training mode; DistributedDataParallel or not.
-        data_loader: endless batches.
-        optimizer: of the model's parameters.
+        data_loader: endless batches, or their parts.
+        update: changes the model's parameters by their gradients.
         frozen: parameters that the first iterations leave alone.
         freeze_iters: number of those iterations.
+        dtype: the half precision of the forward pass; None for float32.
+        parts: number of the loader's batches that a step reads.
         backend: of ``torch.compile``, one of ``cmemd.engine.compilation.BACKENDS``.
 
     Attributes:
@@ -64,21 +72,26 @@ class TrainingStep:
         self,
         model: nn.Module,
         data_loader: DataLoader,
-        optimizer: Optimizer,
+        update: Update,
         *,
         frozen: Sequence[nn.Parameter] = (),
         freeze_iters: int = 0,
+        dtype: torch.dtype | None = None,
+        parts: int = 1,
         backend: str = "none",
     ) -> None:
         self.model = model.train()
         self.data_loader = data_loader
-        self.optimizer = optimizer
+        self.optimizer = update.optimizer
         self.grad_scaler = None
         self.iter = 0
         self.pending = PendingScalars()
         self._call = compiled(model, backend)
         self._frozen = list(frozen)
         self._freeze_iters = freeze_iters
+        self._update = update
+        self._dtype = dtype
+        self._parts = parts
         self._split: tuple[int, ...] | None = None  # of the first batch: P, K_v, K_t
         self._batches: Iterator[Mapping[str, object]] | None = None
 
@@ -90,16 +103,23 @@ class TrainingStep:
 
     def run_step(self) -> None:
         """Train on the next batch. Nothing here reads a value from the device."""
-        start = time.perf_counter()
-        self.open()
-        batch = next(self._batches)
-        data_time = time.perf_counter() - start
-        repeated = self._check_split(batch)
-        losses = self.forward(batch)
         self.optimizer.zero_grad()
-        self.backward(losses)
-        watched = getattr(self.network, "watched", {})
-        self.pending.add(self.iter, losses, watched, data_time, repeated)
+        self.open()
+        data_time, losses, watched, repeated = 0.0, [], [], []
+        for part in range(1, self._parts + 1):
+            start = time.perf_counter()
+            batch = next(self._batches)
+            data_time += time.perf_counter() - start
+            repeated.append(self._check_split(batch))
+            with self._last_alone_averages(part):
+                terms = self.forward(batch)
+                self.backward(terms)
+            losses.append({name: term.detach() for name, term in terms.items()})
+            watched.append(getattr(self.network, "watched", {}))
+        counted = [count for count in repeated if count is not None]
+        self.pending.add(
+            self.iter, _means(losses), _means(watched), data_time, sum(counted) if counted else None
+        )
         self.update()
 
     def _check_split(self, batch: Mapping[str, object]) -> Tensor | None:
@@ -133,18 +153,25 @@ class TrainingStep:
 
     def forward(self, batch: Mapping[str, object]) -> Mapping[str, Tensor]:
         """Return name -> weighted loss of a batch."""
-        return self._call(batch)
+        with autocast(next(self.network.parameters()).device.type, self._dtype):
+            return self._call(batch)
 
     def backward(self, losses: Mapping[str, Tensor]) -> None:
-        """Add the gradient of the total loss to the parameters' gradients."""
-        sum(losses.values()).backward()
+        """Add the gradient of the total loss of a part to the parameters' gradients."""
+        total = sum(losses.values())
+        self._update.backward(total if self._parts == 1 else total / self._parts)
 
     def update(self) -> None:
         """Change the parameters by their gradients, but for those that are frozen."""
         if self.iter < self._freeze_iters:
             for parameter in self._frozen:
                 parameter.grad = None  # an optimiser skips it, with its decay and momentum
-        self.optimizer.step()
+        self._update.step()
+
+    def _last_alone_averages(self, part: int) -> AbstractContextManager:
+        """Let processes meet once a step: they average the gradients of all parts together."""
+        wrapped = isinstance(self.model, DistributedDataParallel)
+        return self.model.no_sync() if wrapped and part < self._parts else nullcontext()
 
     def open(self) -> None:
         """Start the loader, if it has not been started; the first step does it otherwise."""
@@ -155,3 +182,10 @@ class TrainingStep:
         """End the loader's worker processes; the next step starts new ones."""
         shut_down(self._batches)
         self._batches = None
+
+
+def _means(parts: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
+    """Return name -> mean over the parts of a batch."""
+    if len(parts) == 1:
+        return parts[0]
+    return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}

@@ -4,6 +4,7 @@ import logging
 import math
 import signal
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from cmemd.data.loader import build_loader, collate
 from cmemd.data.places import PlacedSampler
 from cmemd.data.random_state import kept_random_state, load_random_state, random_state
 from cmemd.data.sampler import CrossModalitySampler
+from cmemd.engine.averaging import EMA
 from cmemd.engine.checkpoint import (
     BEST,
     FINAL,
@@ -48,6 +50,7 @@ from cmemd.engine.hooks import (
 from cmemd.engine.identity import IDENTITY, RunLog
 from cmemd.engine.log_state import EMPTY_LOG, load_log_state, log_state
 from cmemd.engine.optimizer import Optimization, build_optimizer
+from cmemd.engine.precision import half_type
 from cmemd.engine.provenance import SELECTED_BY, UNTRAINED, Weights, training_record
 from cmemd.engine.record import RECORD
 from cmemd.engine.schedule import Schedule
@@ -55,6 +58,7 @@ from cmemd.engine.setup import Start, draw_seed, run_identity, with_seed
 from cmemd.engine.step import TrainingStep, distribute
 from cmemd.engine.stopping import Stop, stop_at_signals
 from cmemd.engine.testing import build_evaluator, build_test_loader, score_network
+from cmemd.engine.update import build_update
 from cmemd.errors import InputError, Stopped
 
 __all__ = ["Trainer", "train"]
@@ -110,12 +114,16 @@ class Trainer(DefaultTrainer):
         self.cfg = cfg = self.auto_scale_hyperparams(cfg, data_loader.dataset.num_classes)
         network = self.build_model(cfg)
         optimizer, frozen, freeze_iters = self.build_optimizer(cfg, network)
+        update = build_update(cfg, network, optimizer)
+        self._averages = update.averages
         self._trainer = TrainingStep(
             distribute(network),
             data_loader,
-            optimizer,
+            update,
             frozen=frozen,
             freeze_iters=freeze_iters,
+            dtype=half_type(cfg),
+            parts=cfg.SOLVER.ACCUMULATE,
             backend=cfg.MODEL.COMPILE,
         )
         self.iters_per_epoch = len(data_loader.dataset) // cfg.SOLVER.IMS_PER_BATCH
@@ -133,7 +141,8 @@ class Trainer(DefaultTrainer):
             save_to_disk=comm.is_main_process(),
             optimizer=optimizer,
             **self.scheduler,
-            **({} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}),
+            **({} if update.scaler is None else {"grad_scaler": update.scaler}),
+            **({} if self._averages is None else {EMA: self._averages}),
             **{RECORD: self.record, IDENTITY: self._run.identity},
         )
         self.register_hooks(self.build_hooks())
@@ -181,7 +190,8 @@ class Trainer(DefaultTrainer):
         transforms = build_transforms(cfg, is_train=True)
         return build_loader(
             VisibleThermalDataset(items, transforms, relabel=True, seed=seed),
-            BatchSampler(stream, size, drop_last=True),
+            # A part of a step's batch holds whole identities, since the batch lists them in turn.
+            BatchSampler(stream, size // cfg.SOLVER.ACCUMULATE, drop_last=True),
             cfg.DATALOADER.NUM_WORKERS,
             collate_fn=partial(collate_with_rows, collate=collate),
         )
@@ -256,6 +266,8 @@ class Trainer(DefaultTrainer):
         elif self._weights.checkpoint is not None:
             load_weights(self.checkpointer.model, self._weights.checkpoint)
             self.record.start_from(self._weights.record)
+        if checkpoint is None and self._averages is not None:
+            self._averages.start()
         if self.start_iter < self.max_iter:
             changes = {**changes, **self._run.changes}
             self._run.add_start(self.start_iter, comm.get_world_size(), changes)
@@ -279,7 +291,7 @@ class Trainer(DefaultTrainer):
                 "a run cannot become shorter: raise it, or train anew in another OUTPUT_DIR",
             )
         entries = checkpoint.entries
-        load_weights(self.checkpointer.model, checkpoint)
+        load_weights(self.checkpointer.model, checkpoint, trained=True)
         if checkpoint.record is None:
             self.record.start_from(None)
         for name, kept in self.checkpointer.checkpointables.items():
@@ -432,8 +444,10 @@ class Trainer(DefaultTrainer):
             rule=self._rule,
             epoch=epoch,
             final=final,
+            ema=None if self._averages is None else self._averages.decay,
         )
-        results = self._test(weights, "validation" if self._rule == "validation" else "test")
+        with nullcontext() if self._averages is None else self._averages.in_network():
+            results = self._test(weights, "validation" if self._rule == "validation" else "test")
         self._last_eval_results = results
         if self._rule != "last" and comm.is_main_process() and results["metric"] > self._best:
             self._best = float(results["metric"])

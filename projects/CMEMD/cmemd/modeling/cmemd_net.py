@@ -21,6 +21,7 @@ from cmemd.errors import InputError
 from cmemd.losses.build import WeightedLoss, build_losses
 from cmemd.losses.distributed import check_split
 from cmemd.losses.interface import LossInputs
+from cmemd.losses.precision import at_least_float32, without_autocast
 from cmemd.modeling.multi_granularity import GranularityOutput, MultiGranularityHead
 from cmemd.modeling.two_stream_resnet import TwoStreamResNet
 
@@ -42,6 +43,8 @@ class CMEMDNet(nn.Module):
         align_neck: whether metric losses compare features after the BNNeck instead of before it.
         pixel_mean: per channel, in grey levels 0..255.
         pixel_std: per channel, in grey levels.
+        channels_last: whether filters and activations lie in memory channel by channel of each
+            pixel.
 
     Attributes:
         watched: name -> scalar of the last training batch, on the device, for a log line.
@@ -57,6 +60,7 @@ class CMEMDNet(nn.Module):
         align_neck: bool,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -70,6 +74,9 @@ class CMEMDNet(nn.Module):
             heads.weigh.requires_grad_(False)  # the holistic feature alone trains local weights
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+        self._channels_last = channels_last
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, cfg) -> dict[str, object]:
@@ -87,6 +94,7 @@ class CMEMDNet(nn.Module):
             "align_neck": cfg.MODEL.HEADS.NECK_FEAT == "after",
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "channels_last": cfg.MODEL.CHANNELS_LAST,
         }
 
     @property
@@ -117,10 +125,23 @@ class CMEMDNet(nn.Module):
                 "use a data set of this plugin",
             )
         images = (batch["images"].to(self.device) - self.pixel_mean) / self.pixel_std
+        if self._channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
         rows = batch.get("rows")
         if rows is not None:
             rows = rows.to(self.device)
-        outputs = self.heads(*self.backbone(images, batch["modalities"], *self._routing(rows)))
+        maps = self.backbone(images, batch["modalities"], *self._routing(rows))
+        with without_autocast(images.device):  # half precision ends with the backbone
+            return self._after_backbone(maps, rows, batch)
+
+    def _after_backbone(
+        self,
+        maps: tuple[Tensor, Tensor | None],
+        rows: IdentityRows | None,
+        batch: Mapping[str, Tensor],
+    ) -> dict[str, Tensor] | Tensor:
+        """Return what ``forward`` does, in float32."""
+        outputs = self.heads(*(None if one is None else at_least_float32(one) for one in maps))
         if not self.training:
             return self.heads.embed(outputs)
         targets = batch["targets"].to(self.device)

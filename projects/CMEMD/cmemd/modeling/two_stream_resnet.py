@@ -16,6 +16,7 @@ from cmemd.data.grouping import IdentityRows
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.modeling.pretrained import load_imagenet_weights
+from cmemd.modeling.recomputation import run_stages
 
 __all__ = ["NarrowResNet", "TwoStreamResNet", "build_two_stream_resnet_backbone"]
 
@@ -61,10 +62,13 @@ class TwoStreamResNet(nn.Module):
         resnet: fast-reid's ResNet. Its layer3 and layer4 become the global stream; the other
             stages are copies.
         local: whether to build the local stream.
+        recompute: whether a training keeps the input of each stage alone; see
+            ``cmemd.modeling.recomputation``.
     """
 
-    def __init__(self, *, resnet: ResNet, local: bool = True) -> None:
+    def __init__(self, *, resnet: ResNet, local: bool = True, recompute: bool = False) -> None:
         super().__init__()
+        self._recompute = recompute
         self.stems = nn.ModuleList(copy.deepcopy(_stem(resnet)) for _ in Modality)
         self.global_stream = _stream(resnet)
         self.local_stream = copy.deepcopy(self.global_stream) if local else None
@@ -99,16 +103,19 @@ class TwoStreamResNet(nn.Module):
                 raise _wrong_modalities(len(images), [len(x) for x in own])
         shallow = torch.cat(
             [
-                stem(images.index_select(0, rows_of_one))
+                self._run(stem, _take(images, rows_of_one))
                 for stem, rows_of_one in zip(self.stems, own, strict=True)
                 if len(rows_of_one)
             ]
         )
-        shallow = shallow.index_select(0, torch.cat(own).argsort())
+        shallow = _take(shallow, torch.cat(own).argsort())
         return (
-            self.global_stream(shallow),
-            None if self.local_stream is None else self.local_stream(shallow),
+            self._run(self.global_stream, shallow),
+            None if self.local_stream is None else self._run(self.local_stream, shallow),
         )
+
+    def _run(self, stages: nn.Sequential, x: Tensor) -> Tensor:
+        return run_stages(stages, x, recompute=self._recompute)
 
     def _rows(self, modalities: Tensor, images: int) -> list[Tensor]:
         """Return the row numbers of each modality, and check them."""
@@ -132,6 +139,16 @@ def _wrong_modalities(images: int, got: object) -> InputError:
         got,
         "use the values of cmemd.data.modality.Modality",
     )
+
+
+def _take(maps: Tensor, rows: Tensor) -> Tensor:
+    """Return some of the maps (N, C, h, w); they and their gradients keep the memory format.
+
+    ``index_select`` alone would return both as (N, C, h, w) in memory.
+    """
+    if not maps.is_contiguous(memory_format=torch.channels_last):
+        return maps.index_select(0, rows)
+    return maps.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
 
 
 def _stem(resnet: ResNet) -> nn.Sequential:
@@ -201,4 +218,8 @@ def build_two_stream_resnet_backbone(cfg) -> TwoStreamResNet:
         )
     if backbone.PRETRAIN:
         load_imagenet_weights(resnet, backbone.PRETRAIN_PATH, backbone.DEPTH)
-    return TwoStreamResNet(resnet=resnet, local="local" in cfg.MODEL.HEADS.GRANULARITIES)
+    return TwoStreamResNet(
+        resnet=resnet,
+        local="local" in cfg.MODEL.HEADS.GRANULARITIES,
+        recompute=backbone.CHECKPOINT_ACTIVATIONS,
+    )
