@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,12 @@ from fastreid.modeling import build_model
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
-from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
 from tests.cases import cases
 from tests.conftest import CONFIGS, REPOSITORY, TINY
 from tests.engine.replay import replayed
+from torch._dynamo.utils import counters
+from torch.autograd.graph import saved_tensors_hooks
 
 import cmemd
 from cmemd.cli import main as command_line
@@ -25,11 +27,16 @@ from cmemd.config import default_config
 from cmemd.data.build import build_dataset
 from cmemd.data.random_state import Draws
 from cmemd.data.transform import build_transform
-from cmemd.engine.keys import KEYS, OPTIMIZERS, Status, check_keys, flat_values
+from cmemd.engine.compilation import compiled
+from cmemd.engine.keys import KEYS, OPTIMIZERS, Condition, Status, check_keys, flat_values
+from cmemd.engine.optimizer import build_optimizer
+from cmemd.engine.precision import half_type
 from cmemd.engine.preflight import check_config
 from cmemd.engine.provenance import UNTRAINED, Weights, guard, training_record
+from cmemd.engine.step import TrainingStep
 from cmemd.engine.testing import build_evaluator, score_network
 from cmemd.engine.trainer import Trainer
+from cmemd.engine.update import build_update
 from cmemd.errors import InputError
 from cmemd.modeling.cmemd_net import CMEMDNet
 from cmemd.modeling.multi_granularity import MultiGranularityHead
@@ -95,7 +102,7 @@ def network(cfg: Any) -> object:
 
 
 def trained(cfg: Any) -> object:
-    """Sums of parameters after three steps of the optimizer on fixed gradients."""
+    """Sums of parameters, and of their averages, after three steps on fixed gradients."""
     torch.manual_seed(0)
     model = torch.nn.ModuleDict(
         {
@@ -103,14 +110,54 @@ def trained(cfg: Any) -> object:
             "heads": torch.nn.Linear(2, 2),
         }
     )
-    optimizer, _ = build_optimizer(cfg, model)
     generator = torch.Generator().manual_seed(1)
-    for _ in range(3):
-        optimizer.zero_grad()
-        for parameter in model.parameters():
-            parameter.grad += 10 * torch.randn(parameter.shape, generator=generator)
-        optimizer.step()
-    return [parameter.double().sum().item() for parameter in model.parameters()]
+    factors = [
+        [10 * torch.randn(parameter.shape, generator=generator) for parameter in model.parameters()]
+        for _ in range(3 * cfg.SOLVER.ACCUMULATE)
+    ]
+
+    def losses(batch: Any) -> dict[str, torch.Tensor]:
+        fixed = sum((p * f).sum() for p, f in zip(model.parameters(), batch, strict=True))
+        return {"fixed": fixed, "product": model["heads"](torch.full((1, 2), 0.3)).float().sum()}
+
+    model.forward = losses
+    optimizer, frozen, freeze_iters = build_optimizer(cfg, model)
+    update = build_update(cfg, model, optimizer)
+    step = TrainingStep(
+        model,
+        factors,
+        update,
+        frozen=frozen,
+        freeze_iters=freeze_iters,
+        dtype=half_type(cfg),
+        parts=cfg.SOLVER.ACCUMULATE,
+    )
+    for step.iter in range(3):
+        step.run_step()
+    averages = {} if update.averages is None else update.averages.state_dict()["model"]
+    return [tensor.double().sum().item() for tensor in (*model.parameters(), *averages.values())]
+
+
+def graphs(cfg: Any) -> object:
+    """Number of graphs that a training step's call was compiled to."""
+    torch._dynamo.reset()
+    counters.clear()
+    compiled(torch.nn.Linear(2, 2), cfg.MODEL.COMPILE)(torch.ones(1, 2))
+    return counters["stats"]["unique_graphs"]
+
+
+def memory(cfg: Any) -> object:
+    """How many tensors a training keeps for its backward pass, and how a filter lies in memory."""
+    model, kept = build_model(cfg).train(), []
+    with EventStorage(1), saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        model(
+            {
+                "images": 255 * torch.rand(4, 3, 32, 16),
+                "modalities": torch.tensor([0, 1, 0, 1]),
+                "targets": torch.tensor([0, 0, 1, 1]),
+            }
+        )
+    return len(kept), model.backbone.stems[0][0].weight.stride()
 
 
 def rates(cfg: Any) -> object:
@@ -206,6 +253,9 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "MODEL.BACKBONE.WITH_IBN": (True, network, {}),
     "MODEL.BACKBONE.WITH_SE": (True, network, WIDER),
     "MODEL.BACKBONE.WITH_NL": (True, network, DEEP),
+    "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS": (True, memory, {}),
+    "MODEL.CHANNELS_LAST": (True, memory, {}),
+    "MODEL.COMPILE": ("aot_eager", graphs, {}),
     "MODEL.HEADS.NAME": ("OwnHead", network, {}),
     "MODEL.HEADS.NORM": ("FrozenBN", network, {}),
     "MODEL.HEADS.NUM_CLASSES": (7, network, {}),
@@ -296,6 +346,10 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "SOLVER.WARMUP_ITERS": (8, rates, WARM),
     "SOLVER.WARMUP_METHOD": ("exp", rates, WARM),
     "SOLVER.FREEZE_ITERS": (2, trained, {**SGD, "MODEL.FREEZE_LAYERS": ["backbone"]}),
+    "SOLVER.AMP.ENABLED": (True, trained, SGD),
+    "SOLVER.AMP.DTYPE": ("float16", trained, {**SGD, "SOLVER.AMP.ENABLED": True}),
+    "SOLVER.ACCUMULATE": (2, first_batch, {}),
+    "SOLVER.EMA.DECAY": (0.9, trained, SGD),
     "SOLVER.IMS_PER_BATCH": (20, first_batch, {}),
     "SOLVER.CLIP_GRADIENTS.ENABLED": (True, trained, SGD),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", trained, CLIPPED),
@@ -341,7 +395,6 @@ REFUSED_ALONE: dict[str, tuple[object, str]] = {
     "DATASETS.REGDB.FOLDER": ("nothing", "no such folder"),
     "DATASETS.LLCM.FOLDER": ("nothing", "no such folder"),
     "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "CrossModalitySampler"),
-    "SOLVER.AMP.ENABLED": (True, "needs CUDA"),
     "TEST.PRECISE_BN.DATASET": ("RegDB", "as in DATASETS.NAMES"),
 }
 CONTEXTS = {
@@ -477,6 +530,7 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "MODEL.META_ARCHITECTURE": (("Baseline", "MGN", "Nowhere", ""), {}),
     "MODEL.BACKBONE.NAME": (("build_resnet_backbone", "build_vit_backbone", "nowhere"), {}),
     "MODEL.HEADS.NAME": (("EmbeddingHead", "nowhere"), {}),
+    "MODEL.COMPILE": (("yes", "", True), {}),
     "MODEL.FREEZE_LAYERS": ((["nose"], ["("], [""], [3]), {"SOLVER.FREEZE_ITERS": 1}),
     "INPUT.AUGMIX.ENABLED": ((True,), {}),
     "MODEL.BACKBONE.LAST_STRIDE": ((0, -1, 3), {}),
@@ -603,6 +657,25 @@ def test_an_option_of_a_feature_that_is_off_is_not_checked():
     assert "SOLVER.MOMENTUM" in refusal({"SOLVER.OPT": "SGD"} | off)
 
 
+def test_a_number_of_an_option_that_is_off_is_finite_all_the_same():
+    for key, row in KEYS.items():
+        default = DEFAULTS[key]
+        if row.when is None or not isinstance(default, float | tuple | list):
+            continue
+        if not isinstance(default, float) and not all(type(x) in (int, float) for x in default):
+            continue
+        for bad in (float("nan"), float("-inf")):
+            value = bad if isinstance(default, float) else type(default)([bad] * len(default))
+            off = replace(row, when=Condition("never", lambda cfg: False))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setitem(KEYS, key, off)
+                problems = check_keys({key: value}, DEFAULTS, default_config())
+            assert len(problems) == 1, (key, bad)
+            assert key in str(problems[0]), key
+    assert "SOLVER.MOMENTUM finite" in refusal({"SOLVER.OPT": "Adam", "SOLVER.MOMENTUM": "nan"})
+    assert "INPUT.CROP.RATIO finite" in refusal({"INPUT.CROP.RATIO": "[1.0, 1e999]"})
+
+
 def test_a_start_names_all_bad_keys_at_once():
     message = refusal({"SOLVER.BASE_LR": -1, "KD.EMA.ENABLED": True, "OUTPUT_DIR": ""})
     assert "without problems, got 3: (1) expected KD.EMA.ENABLED False" in message
@@ -612,9 +685,10 @@ def test_a_start_names_all_bad_keys_at_once():
 def test_every_optimizer_of_the_table_trains_and_keeps_as_many_numbers_as_it_says():
     for name, numbers in OPTIMIZERS.items():
         model = torch.nn.Linear(50, 40)
-        optimizer, _ = build_optimizer(load({"SOLVER.OPT": name, "SOLVER.NESTEROV": False}), model)
+        cfg = load({"SOLVER.OPT": name, "SOLVER.NESTEROV": False})
+        optimizer = build_optimizer(cfg, model).optimizer
         for parameter in model.parameters():
-            parameter.grad += 1
+            parameter.grad = torch.ones_like(parameter)
         before = model.weight.sum().item()
         optimizer.step()
         assert model.weight.sum().item() != before, name

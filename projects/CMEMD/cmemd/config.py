@@ -29,9 +29,20 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # numbers of processes or threads see the same batches, but add up in another order.
     cfg.SEED = -1
 
+    # Backend of torch.compile for the training pass: "inductor", which makes kernels for the card;
+    # "aot_eager", which only traces; "none" [C]. The first step takes minutes then. Results are
+    # equal within rounding; evaluation, checkpoints and export use the plain network.
+    cfg.MODEL.COMPILE = "none"
+
     # ---- Backbone -------------------------------------------------------------------------
     # Factor on all channel counts; 1 is ResNet [P]. Less is for CPUs and small data [C].
     cfg.MODEL.BACKBONE.WIDTH = 1.0
+    # Whether a training keeps the input of each stage alone and computes the rest again for the
+    # backward pass: a fraction of the memory, about a third more work, equal gradients [C].
+    cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS = False
+    # Whether images, activations and filters lie in memory channel by channel of each pixel, as
+    # tensor cores read them. Results are equal within rounding [C].
+    cfg.MODEL.CHANNELS_LAST = False
 
     # ---- Heads ----------------------------------------------------------------------------
     # Kinds of features, coarse to fine [P]; for ablations the last one or two can be left out [C].
@@ -121,6 +132,17 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # Minutes between checkpoints, beside those of CHECKPOINT_PERIOD; 0 for none. The next
     # checkpoint replaces such a one [C].
     cfg.SOLVER.CHECKPOINT_MINUTES = 10.0
+
+    # Half precision of fast-reid's SOLVER.AMP: "bfloat16" or "float16". The backbone computes in
+    # it, the head and the losses in float32, and evaluations all in float32 [C].
+    cfg.SOLVER.AMP.DTYPE = "bfloat16"
+    # Parts in which a step reads its batch, one after the other: IMS_PER_BATCH stays the images of
+    # a step, and memory is that of IMS_PER_BATCH / ACCUMULATE [C].
+    cfg.SOLVER.ACCUMULATE = 1
+    # EMA weights: an average over about the last 1 / (1 - DECAY) steps, which evaluation, export
+    # and MODEL.WEIGHTS use; 0 for none [C].
+    cfg.SOLVER.EMA = CfgNode()
+    cfg.SOLVER.EMA.DECAY = 0.0
 
     # ---- Test -----------------------------------------------------------------------------
     # What is reported; SOLVER.SELECTION compares (Rank-1 + mAP) / 2 under the first [C].

@@ -11,14 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-__all__ = ["collate", "collate_images"]
+from cmemd.data.grouping import group_by_identity
+
+__all__ = ["collate", "collate_images", "collate_with_rows"]
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the batch of some samples of ``VisibleThermalDataset``.
-
-    What a training batch has beside its samples, such as the rows of each identity, is added by a
-    function around this one: see ``build_loader``.
 
     Args:
         samples: with the same keys.
@@ -36,6 +35,22 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         else column
         for name, column in columns.items()
     }
+
+
+def collate_with_rows(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a training batch: ``collate``'s, and "rows", its rows by identity and modality.
+
+    A loader calls this in its workers. So the device, which would have to be waited for, need not
+    search for the rows.
+
+    Args:
+        samples: of one batch.
+
+    Raises:
+        InputError: see ``group_by_identity``.
+    """
+    batch = collate(samples)
+    return {**batch, "rows": group_by_identity(batch["targets"], batch["modalities"])}
 
 
 def collate_images(images: Sequence[np.ndarray | Tensor]) -> Tensor:

@@ -33,7 +33,9 @@ from cmemd.data.sampler import check_identities
 from cmemd.data.transform import build_transform
 from cmemd.engine.caching import plan_cache
 from cmemd.engine.checkpoint import check_weights
+from cmemd.engine.compilation import check_compilation
 from cmemd.engine.keys import KEYS, OUR_BACKBONE, check_keys, flat_values
+from cmemd.engine.precision import check_precision
 from cmemd.engine.provenance import Weights, training_record
 from cmemd.engine.rehearsal import outline, rehearse
 from cmemd.engine.room import check_disk, check_memory, check_shared_memory
@@ -130,6 +132,11 @@ def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) ->
         problems.found += _bad_pairs(cfg, training, world_size)
         with problems.caught():
             _check_device(cfg)
+            if training:
+                check_precision(cfg)  # on a device that is there
+        if training:
+            with problems.caught():
+                check_compilation(cfg.MODEL.COMPILE, cfg.MODEL.DEVICE)
         with problems.caught():
             check_resize(cfg.INPUT.RESIZE)
         with problems.caught():
@@ -200,10 +207,6 @@ def _bad_pairs(cfg: CfgNode, training: bool, world_size: int) -> Iterator[InputE
     cpu = model.DEVICE == "cpu"
     if training:
         yield from _bad_batch(cfg, world_size)
-        if solver.AMP.ENABLED and cpu:
-            yield InputError(
-                "SOLVER.AMP.ENABLED False on a CPU", True, "fast-reid's mixed precision needs CUDA"
-            )
         norms = [model.BACKBONE.NORM, model.HEADS.NORM if model.HEADS.WITH_BNNECK else ""]
         if cpu and "syncBN" in norms:
             yield InputError(
@@ -226,6 +229,12 @@ def _bad_pairs(cfg: CfgNode, training: bool, world_size: int) -> Iterator[InputE
             f"TEST.PRECISE_BN.DATASET as in DATASETS.NAMES, {list(cfg.DATASETS.NAMES)}",
             repr(cfg.TEST.PRECISE_BN.DATASET),
             "the network learns its statistics on the training data",
+        )
+    if training and cfg.TEST.PRECISE_BN.ENABLED and solver.EMA.DECAY > 0:
+        yield InputError(
+            "TEST.PRECISE_BN.ENABLED False with SOLVER.EMA.DECAY above 0",
+            True,
+            "it measures the statistics of the trained weights, not of their average",
         )
     if bool(model.FREEZE_LAYERS) != (solver.FREEZE_ITERS > 0):
         yield InputError(
@@ -255,13 +264,14 @@ def _bad_pairs(cfg: CfgNode, training: bool, world_size: int) -> Iterator[InputE
 
 def _bad_batch(cfg: CfgNode, world_size: int) -> Iterator[InputError]:
     visible, thermal = cfg.DATALOADER.NUM_VISIBLE, cfg.DATALOADER.NUM_THERMAL
-    each, batch = visible + thermal, cfg.SOLVER.IMS_PER_BATCH
-    if batch % (each * world_size):
+    each, batch, parts = visible + thermal, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE
+    if batch % (each * world_size * parts):
+        accumulated = f", in {parts} parts (SOLVER.ACCUMULATE)" if parts > 1 else ""
         yield InputError(
             f"SOLVER.IMS_PER_BATCH as P identities x ({visible} visible + {thermal} thermal) "
-            f"images on each of {world_size} process(es)",
+            f"images on each of {world_size} process(es){accumulated}",
             batch,
-            f"use a multiple of {each * world_size}",
+            f"use a multiple of {each * world_size * parts}",
         )
 
 

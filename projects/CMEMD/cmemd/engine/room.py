@@ -49,7 +49,8 @@ def check_disk(
     folder = Path(cfg.OUTPUT_DIR)
     need, what = _LOGS, "results"
     if training:
-        count, each = kept_checkpoints(cfg), checkpoint_bytes(network, cfg.SOLVER.OPT)
+        averaged = cfg.SOLVER.EMA.DECAY > 0
+        count, each = kept_checkpoints(cfg), checkpoint_bytes(network, cfg.SOLVER.OPT, averaged)
         old = folder.glob("model_*.pth") if resumed else ()
         there = sum(path.stat().st_size for path in old)
         need += max(count * each - there, 0)
@@ -66,14 +67,21 @@ def check_disk(
         )
 
 
-def checkpoint_bytes(network: nn.Module, optimizer: str) -> int:
-    """Return about how many bytes a checkpoint of a training takes."""
+def checkpoint_bytes(network: nn.Module, optimizer: str, averaged: bool = False) -> int:
+    """Return about how many bytes a checkpoint of a training takes.
+
+    Args:
+        network: an outline of it.
+        optimizer: its ``SOLVER.OPT``.
+        averaged: whether it holds EMA weights too.
+    """
 
     def size(tensors: Iterable[torch.Tensor]) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     trained = size(p for p in network.parameters() if p.requires_grad)
-    return size(network.state_dict().values()) + OPTIMIZERS[optimizer] * trained
+    whole = size(network.state_dict().values())
+    return (1 + averaged) * whole + OPTIMIZERS[optimizer] * trained
 
 
 def kept_checkpoints(cfg: "CfgNode") -> int:
@@ -100,7 +108,7 @@ def check_memory(cfg: "CfgNode", network: nn.Module, *, training: bool) -> None:
     """
     copies = 1
     if training and cfg.MODEL.DEVICE == "cpu":
-        copies += 1 + OPTIMIZERS[cfg.SOLVER.OPT]
+        copies += 1 + OPTIMIZERS[cfg.SOLVER.OPT] + (cfg.SOLVER.EMA.DECAY > 0)
     need = copies * sum(parameter.numel() for parameter in network.parameters()) * 4
     free = available_memory()
     if free is not None and need > free:

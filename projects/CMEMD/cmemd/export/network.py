@@ -61,6 +61,7 @@ def inference_config(cfg: CfgNode) -> CfgNode:
     cfg.MODEL.WEIGHTS = cfg.OUTPUT_DIR = cfg.MODEL.BACKBONE.PRETRAIN_PATH = ""
     cfg.MODEL.BACKBONE.PRETRAIN = False  # a checkpoint overwrites it
     cfg.MODEL.HEADS.NUM_CLASSES = 0
+    cfg.MODEL.CHANNELS_LAST = False  # safetensors stores dense tensors alone
     cfg.freeze()
     return cfg
 
