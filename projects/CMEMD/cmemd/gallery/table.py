@@ -31,6 +31,7 @@ import numpy as np
 
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError, MissingDependencyError
+from cmemd.gallery.quick_lancedb import lancedb
 from cmemd.gallery.rows import (
     MODEL,
     check_rows,
@@ -154,8 +155,8 @@ def row_filter(
         since: taken at this time or later; rows without a time do not fit.
         until: taken before this time; rows without a time do not fit.
     """
-    from lancedb.expr import col, lit
-
+    expr = lancedb("expr")
+    col, lit = expr.col, expr.lit
     named = {"path": paths, "identity": identities, "camera": cameras}
     terms = [col(name).isin(list(values)) for name, values in named.items() if values]
     if modality is not None:
@@ -259,11 +260,10 @@ class Gallery:
         Returns:
             Whether the gallery has an index now.
         """
-        from lancedb.index import IvfRq
-
         with _readable("write", self.address):
             if len(self) >= INDEX_FROM:
-                self._table.create_index("vector", config=IvfRq(distance_type="dot"), replace=True)
+                config = lancedb("index").IvfRq(distance_type="dot")
+                self._table.create_index("vector", config=config, replace=True)
             elif self.indexed:
                 self._table.drop_index(_INDEX)
             return self.indexed
@@ -551,13 +551,11 @@ def _check_packages() -> None:
 
 
 def _connect(address: str) -> "DBConnection":
-    import lancedb
-
     # LanceDB's own limits are larger: each commit then costs 0.2 MB more than the last [measured].
-    session = lancedb.Session(
+    session = lancedb().Session(
         index_cache_size_bytes=_INDEX_CACHE, metadata_cache_size_bytes=_METADATA_CACHE
     )
-    return lancedb.connect(address, session=session)
+    return lancedb().connect(address, session=session)
 
 
 def _table(database: "DBConnection", address: str) -> "Table | None":
