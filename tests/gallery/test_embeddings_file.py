@@ -24,7 +24,7 @@ MAY = datetime(2024, 5, 1, tzinfo=timezone.utc)
 @pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
 def test_what_is_written_is_read(tmp_path, name):
     chunks = [rows_of(["ü", "b"], identity="1", time=MAY), rows_of(["c"], Modality.THERMAL)]
-    assert write_embeddings(iter(chunks), tmp_path / name) == 3
+    assert write_embeddings(iter(chunks), tmp_path / name, 3) == 3
     columns = read_embeddings(tmp_path / name)
     np.testing.assert_array_equal(columns["vector"], np.stack([vector_of(p) for p in "übc"]))
     assert columns["path"].tolist() == ["ü", "b", "c"]
@@ -125,7 +125,7 @@ def test_memory_does_not_grow_with_rows(tmp_path, name):
 
     for number in (2, 24):
         tracemalloc.start()
-        assert write_embeddings(chunks(number), tmp_path / name) == 512 * number
+        assert write_embeddings(chunks(number), tmp_path / name, 512 * number) == 512 * number
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 22 * 2**20 / 2  # half of the vectors that came after
