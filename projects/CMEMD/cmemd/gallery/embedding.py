@@ -7,9 +7,9 @@ run does not give stays as the gallery has it.
 import dataclasses
 import time
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -24,7 +24,10 @@ from cmemd.gallery.table import Gallery
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from cmemd.gallery.on_ray import RayEmbedder
     from cmemd.inference import Predictor
+
+    Embed = Callable[[Any, Sequence[Source], Modality], Iterator[pa.Table]]
 
 __all__ = [
     "CHUNK",
@@ -82,10 +85,11 @@ class Done:
 
 def update_gallery(
     gallery: Gallery,
-    predictor: "Predictor",
+    predictor: "Predictor | RayEmbedder",
     sources: Sequence[Source],
     modality: Modality,
     given: Collection[str] = LABELS,
+    embed: "Embed | None" = None,
 ) -> Done:
     """Bring a gallery up to date with images, in commits as ``in_commits`` makes them.
 
@@ -96,6 +100,7 @@ def update_gallery(
         sources: the images, each once.
         modality: of all of them.
         given: the labels that the sources give, out of ``LABELS``.
+        embed: turns images into rows; ``embed_chunks`` by default.
 
     Raises:
         InputError: the gallery holds an image in the other modality, or cannot be written.
@@ -104,9 +109,10 @@ def update_gallery(
     relabelled = sum(
         map(gallery.replace, in_commits(_relabel(gallery, plan.relabelled, modality), gallery))
     )
-    changed = embed_chunks(predictor, plan.changed, modality)
+    embed = embed or embed_chunks
+    changed = embed(predictor, plan.changed, modality)
     replaced = sum(map(gallery.replace, in_commits(changed, gallery)))
-    new = embed_chunks(predictor, plan.new, modality)
+    new = embed(predictor, plan.new, modality)
     added = sum(gallery.add(rows, plan.version) for rows in in_commits(new, gallery))
     return Done(added, replaced, relabelled, plan.unchanged)
 

@@ -58,9 +58,7 @@ def check_suffix(path: Path) -> None:
         raise InputError("a file .npz or .parquet", path, "change the file's suffix")
 
 
-def write_embeddings(
-    chunks: "Iterable[pa.Table]", path: Path, rows: int | None = None
-) -> int:
+def write_embeddings(chunks: "Iterable[pa.Table]", path: Path, rows: int | None = None) -> int:
     """Write rows to a file, whole or not at all, and return their number.
 
     Args:
@@ -167,9 +165,7 @@ def read_rows(path: Path) -> "Iterator[pa.Table]":
         yield rows
 
 
-def _write_parquet(
-    chunks: "Iterable[pa.Table]", schema: "pa.Schema", path: Path, rows: int
-) -> int:
+def _write_parquet(chunks: "Iterable[pa.Table]", schema: "pa.Schema", path: Path, rows: int) -> int:
     import pyarrow.parquet as pq
 
     written = 0
