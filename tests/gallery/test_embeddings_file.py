@@ -1,5 +1,6 @@
 import io
 import os
+import tempfile
 import tracemalloc
 import zipfile
 from datetime import datetime, timezone
@@ -216,3 +217,17 @@ def test_a_pickle_is_never_loaded(tmp_path):
         for name in whole.namelist():
             archive.writestr(name, content.getvalue() if name == "path.npy" else whole.read(name))
     assert "an array of Python objects" in refusal(read_embeddings, path)
+
+
+@pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
+def test_fewer_rows_than_announced_write_no_file(tmp_path, name):
+    with pytest.raises(InputError, match="expected 3 rows to write, got 2"):
+        write_embeddings([rows_of(["a", "b"])], tmp_path / name, 3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_npz_file_needs_no_second_copy_on_disk(tmp_path, monkeypatch):
+    """Also a nameless one: Python's own temporary files."""
+    monkeypatch.setattr(tempfile, "TemporaryFile", None)
+    write_embeddings([rows_of(["a"])], tmp_path / "f.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]
