@@ -12,6 +12,7 @@ Lance, which need not be LanceDB's.
 Model and images must have the same path on every machine, and ``cmemd[serve,ray]`` be installed.
 """
 
+import contextlib
 import dataclasses
 import json
 import logging
@@ -252,7 +253,8 @@ def _join_cluster() -> None:
         paths = [package, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
         environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(dict.fromkeys(paths))}}
         try:
-            ray.init(log_to_driver=False, logging_level="ERROR", runtime_env=environment)
+            with _hushed():
+                ray.init(log_to_driver=False, logging_level="ERROR", runtime_env=environment)
         except Exception as error:
             raise InputError(
                 "a Ray cluster that answers",
@@ -263,6 +265,24 @@ def _join_cluster() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # ours counts images
     context.print_on_execution_start = False
+
+
+@contextlib.contextmanager
+def _hushed() -> Iterator[None]:
+    """Drop what Ray's C++ part writes to stderr while it starts, its log level among it."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # the process has none
+        yield
+        return
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(null)
+        os.close(stderr)
 
 
 def _workers(device: str, blocks: int) -> dict[str, Any]:
