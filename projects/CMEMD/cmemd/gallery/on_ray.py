@@ -135,8 +135,8 @@ def embed_on_ray(
             for table in done.iter_batches(batch_size=None, batch_format="pyarrow"):
                 for block in table.to_pylist():
                     report = json.loads(block["report"])
-                    if "failure" in report:
-                        raise InputError(report["failure"])
+                    if (error := report.get("error")) is not None:
+                        raise InputError(error)
                     embedder.skipped += map(tuple, report["skipped"])
                     embedder.suspects += report["suspects"]
                     for reason, names in report["noted"].items():
@@ -189,7 +189,7 @@ class _Worker:
         import pyarrow as pa
 
         if self.failure is not None:
-            return {"rows": b"", "report": json.dumps({"failure": self.failure})}
+            return {"rows": b"", "report": json.dumps({"error": self.failure})}
         predictor = self.predictor
         predictor.skipped, predictor.noted, suspects = [], Tally(), predictor.suspects
         with warnings.catch_warnings():
@@ -197,7 +197,7 @@ class _Worker:
             try:
                 chunks = list(embedding.embed_chunks(predictor, sources, self.modality))
             except InputError as error:  # of --strict or --on-corrupt raise
-                return {"rows": b"", "report": json.dumps({"failure": str(error)})}
+                return {"rows": b"", "report": json.dumps({"error": str(error)})}
         stream = pa.BufferOutputStream()
         if chunks:
             with pa.ipc.new_stream(stream, chunks[0].schema) as writer:
@@ -261,6 +261,8 @@ def _join_cluster() -> None:
                 f"{os.environ.get('RAY_ADDRESS', 'none here')} ({_line(error)})",
                 "start it with ray start --head, or unset RAY_ADDRESS to start one here",
             ) from error
+    # Ray copies its own settings, the old ones among them, and warns of that.
+    warnings.filterwarnings("ignore", message=r"`\w+` is deprecated")
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False  # ours counts images
