@@ -10,6 +10,7 @@ of them fails. What it leaves to the processes is here:
   with that status, and the line is shown once.
 """
 
+import gc
 import json
 import os
 import signal
@@ -127,9 +128,14 @@ class _Team:
             threading.Thread(target=task, daemon=True).start()
 
     def leave(self) -> None:
-        """End well; the others do not miss this process."""
+        """End well; the others do not miss this process, and the main one goes last."""
         self._left.set()
         self._store.add(self._life(self.rank), _LEFT)
+        others = range(1, self.size) if self.rank == 0 else ()
+        deadline = time.monotonic() + _TICK * _SILENT
+        for rank in others:  # the store may live in the main process
+            while self._store.add(self._life(rank), 0) < _LEFT and time.monotonic() < deadline:
+                time.sleep(0.02)
 
     def wait_for_main(self) -> None:
         """Wait until the main process has called this as often as this one."""
@@ -152,6 +158,7 @@ class _Team:
         if threading.current_thread() is threading.main_thread():
             for number in _SIGNALS:  # this process is ending; torchrun repeats signals
                 signal.signal(number, signal.SIG_IGN)
+        gc.freeze()  # Python's last collection of so many objects takes seconds
         first = self._agree(
             {"rank": self.rank, "status": status, "line": line, "lost": is_lost_process(error)}
         )
@@ -166,6 +173,10 @@ class _Team:
             while self._end() is None and time.monotonic() < deadline:
                 time.sleep(0.1)
             first = json.loads(self._store.compare_set(_END, "", json.dumps(end)))
+            told, deadline = self._store.add("told", 1), time.monotonic() + _TICK
+            while self.rank == 0 and told < self.size and time.monotonic() < deadline:
+                told = self._store.add("told", 0)  # the store may live in the main process
+                time.sleep(0.02)
         except RuntimeError:
             pass  # torchrun has ended
         if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
