@@ -59,7 +59,6 @@ bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bm_transport.py
 	$(BIN)/python tests/benchmarks/bm_step.py
 	$(BIN)/python tests/benchmarks/bm_processes.py
-	$(BIN)/python tests/benchmarks/bm_evaluator.py
 	$(BIN)/python tests/benchmarks/bm_export.py
 	$(BIN)/python tests/benchmarks/bm_search.py
 

@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from tests.conftest import CONFIGS, REPOSITORY, TINY
 
 from cmemd.standin import draw_sysu
-from tests.conftest import CONFIGS, REPOSITORY, TINY
 
 ADDRESSES = ("10.211.7.1", "10.211.7.2")
 PORT = "29517"
@@ -42,7 +42,9 @@ def main() -> int:
             "OMP_NUM_THREADS": "1",
         }
         alone = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", *_training(root / "alone")]
-        subprocess.run(alone, cwd=REPOSITORY, env=environment, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            alone, cwd=REPOSITORY, env=environment, check=True, stdout=subprocess.DEVNULL
+        )
         for name, machine in (("torchrun", _torchrun), ("dist-url", _dist_url)):
             runs = _start(names, machine, root / name, environment)
             statuses = [run.wait(300) for run in runs]
@@ -57,7 +59,8 @@ def main() -> int:
 
 def _cut(names: Sequence[str], output: Path, environment: dict[str, str]) -> None:
     """Take the cable away from a running training; both machines must end by themselves."""
-    words = ("SOLVER.MAX_EPOCH", "100000", "TEST.EVAL_PERIOD", "100000")
+    words = ("SOLVER.MAX_EPOCH", "9999", "TEST.EVAL_PERIOD", "9999")
+    words += ("SOLVER.CHECKPOINT_PERIOD", "9999")
     runs = _start(names, _dist_url, output, environment, *words)
     while not (output / "metrics.json").is_file():
         assert all(run.poll() is None for run in runs), "it ended too early"

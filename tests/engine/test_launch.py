@@ -49,6 +49,7 @@ def test_the_line_is_the_first_cause():
 def test_num_gpus_ends_with_one_line_and_no_process_is_left(datasets, tmp_path):
     environment = os.environ | {"FASTREID_DATASETS": str(datasets)}
     options = TINY | {"SOLVER.MAX_EPOCH": "9999", "TEST.EVAL_PERIOD": "9999"}
+    options["SOLVER.CHECKPOINT_PERIOD"] = "9999"
     for case, number, target, status, words in (
         ("Ctrl-C", signal.SIGINT, None, 130, "stopped by SIGINT: saved after iteration"),
         ("a signal to one", signal.SIGTERM, 1, 143, "stopped by SIGTERM: saved after iteration"),
