@@ -31,7 +31,7 @@ def main() -> int:
     """Run all checks; return the exit status."""
     reason = _obstacle()
     if reason:
-        print(f"skipped: two machines need {reason}")
+        sys.stdout.write(f"skipped: two machines need {reason}\n")
         return 0
     with tempfile.TemporaryDirectory() as folder, _machines() as names:
         root = Path(folder)
@@ -52,7 +52,7 @@ def main() -> int:
             ends = [torch.load(root / f / "model_final.pth")["model"] for f in ("alone", name)]
             worst = max(float((ends[0][key] - ends[1][key]).abs().max()) for key in ends[0])
             assert worst <= 1e-6, (name, worst)
-            print(f"{name}: largest difference of a parameter from one machine's run: {worst:.1g}")
+            sys.stdout.write(f"{name}: largest difference from one machine's run: {worst:.1g}\n")
         _cut(names, root / "cut", environment)
     return 0
 
@@ -72,7 +72,7 @@ def _cut(names: Sequence[str], output: Path, environment: dict[str, str]) -> Non
     seconds = time.monotonic() - begun
     assert 0 not in statuses, statuses
     assert seconds < MOST_SECONDS, seconds
-    print(f"cut cable: both machines ended after {seconds:.0f} s with statuses {statuses}")
+    sys.stdout.write(f"cut cable: both ended after {seconds:.0f} s, statuses {statuses}\n")
 
 
 def _training(output: Path, *words: str) -> list[str]:

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import torch
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from cmemd.config import load_config
@@ -95,7 +96,7 @@ def _start_torchrun(args: Namespace) -> None:
         words += ["--log-dir", folder]
         try:
             run.run(run.parse_args([*words, *sys.argv]))
-        except Exception as error:
+        except (ChildFailedError, SignalException) as error:
             status, line = _explain(error, _ends(Path(folder)))
         else:
             return
@@ -108,21 +109,20 @@ def _ends(folder: Path) -> list[Mapping[str, object]]:
     return [json.loads(file.read_text())["message"]["end"] for file in files]
 
 
-def _explain(error: Exception, ends: list[Mapping[str, object]]) -> tuple[int, str]:
+def _explain(
+    error: ChildFailedError | SignalException, ends: list[Mapping[str, object]]
+) -> tuple[int, str]:
     """Return the status and the line of a run that torchrun has ended.
 
     What a process said is shown before what torchrun saw, but for the processes that torchrun
     stopped after another one was killed.
     """
-    number = getattr(error, "sigval", None)  # of torchrun's SignalException
     said = [end for end in ends if not end["lost"]]
-    if number is not None:
-        stopped = Stopped(number)
+    if isinstance(error, SignalException):
+        stopped = Stopped(error.sigval)
         return stopped.status, next(
             (end["line"] for end in said if end["status"] == stopped.status), str(stopped)
         )
-    if not isinstance(error, ChildFailedError):
-        raise error
     failures = sorted(error.failures.items())
     killed = [(rank, failure) for rank, failure in failures if _was_killed(failure)]
     failed = [end for end in said if end["status"] < 128]

@@ -179,13 +179,17 @@ class _Team:
                 time.sleep(0.02)
         except RuntimeError:
             pass  # torchrun has ended
-        if file := os.environ.get("TORCHELASTIC_ERROR_FILE"):
+        self._record(first)
+        return first
+
+    def _record(self, first: Mapping[str, object]) -> None:
+        """Leave how the first process ended to torchrun, or to our launcher."""
+        file = Path(os.environ.get("TORCHELASTIC_ERROR_FILE", ""))
+        if file.name and file.parent.is_dir():
             text = first["line"] if first["rank"] == self.rank else f"as process {first['rank']}"
             told = {"message": text, "errorCode": first["status"], "end": first}
             told["extraInfo"] = {"timestamp": str(int(time.time()))}
-            if Path(file).parent.is_dir():
-                Path(file).write_text(json.dumps({"message": told}))
-        return first
+            file.write_text(json.dumps({"message": told}))
 
     def _end(self) -> Mapping[str, object] | None:
         return json.loads(self._store.get(_END)) if self._store.check([_END]) else None
@@ -226,7 +230,10 @@ class _Team:
             before = self._ticks
             if silent > _SILENT:
                 line = "error: torchrun, or the machine of its first process, does not answer"
-                self._show(line)
+                end = {"rank": self.rank, "status": EXIT_FAILED, "line": line, "lost": False}
+                self._record(end)
+                if LAUNCHED not in os.environ:
+                    self._show(line)
                 os._exit(EXIT_FAILED)
 
     def _end_now(self, status: int, line: str) -> None:
