@@ -151,8 +151,7 @@ def errors(tmp_path: Path) -> list[str]:
     return [line for line in lines if line.startswith(("error: ", "stopped by ", "Traceback"))]
 
 
-def test_an_error_of_one_process_is_one_line_and_the_status_of_all(start, tmp_path, datasets):
-    """Of all processes, and of the one that reads a damaged image."""
+def test_an_error_of_all_processes_is_one_line(start, tmp_path):
     processes = start(2, tmp_path / "batch", SOLVER__IMS_PER_BATCH=42)
     assert end(processes) == [2, 2]
     (line,) = errors(tmp_path)
