@@ -181,6 +181,7 @@ def _silence_known_warnings() -> None:
     for message in (
         r".*torch\.cuda\.amp\.(GradScaler|autocast)\(.*\)` is deprecated",
         r".*TypedStorage is deprecated",
+        r"`broadcast_buffers` is deprecated",
         r"Cython rank evaluation \(very fast so highly recommended\)",
         r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\)`",  # steps are in the right order
         r".*'pin_memory' argument is set as true but no accelerator",
