@@ -131,7 +131,7 @@ class CMEMDNet(nn.Module):
         if rows is not None:
             rows = rows.to(self.device)
         maps = self.backbone(images, batch["modalities"], *self._routing(rows))
-        with without_autocast(images.device):  # half precision ends with the backbone
+        with without_autocast(images.device.type):  # half precision ends with the backbone
             return self._after_backbone(maps, rows, batch)
 
     def _after_backbone(
