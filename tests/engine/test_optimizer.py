@@ -49,11 +49,11 @@ def configured(**keys: str):
 )
 def test_steps_are_those_of_fastreids_optimiser(keys):
     cfg = configured(**keys)
-    ours, theirs = Network(), Network()
+    ours, theirs = (Network().double() for _ in range(2))
     optimizer = build_optimizer(cfg, ours).optimizer
     flat, buffers = flat_optimizer(cfg, theirs)
     for seed in range(4):
-        x = torch.randn(6, 4, generator=torch.Generator().manual_seed(seed))
+        x = torch.randn(6, 4, generator=torch.Generator().manual_seed(seed)).double()
         optimizer.zero_grad()
         ours(x).backward()
         optimizer.step()
@@ -63,7 +63,7 @@ def test_steps_are_those_of_fastreids_optimiser(keys):
         buffers.assert_buffer_is_valid()
     for name, parameter in ours.named_parameters():
         assert_close(parameter, theirs.get_parameter(name), msg=f"{keys} {name}")
-    assert not torch.equal(ours.heads.weight, Network().heads.weight)
+    assert not torch.equal(ours.heads.weight, Network().double().heads.weight)
 
 
 def test_each_parameter_has_its_rate_and_decay():
@@ -103,7 +103,7 @@ def test_frozen_parameters_are_those_of_the_patterns():
 def test_a_fused_optimiser_takes_the_steps_of_the_plain_one():
     for name in ("SGD", "Adam", "AdamW", "Adagrad"):
         assert kernel(name, torch.device("cpu")) == {"fused": True}
-        plain, fused = Network(), Network()
+        plain, fused = (Network().double() for _ in range(2))
         optimizers = [
             (network, getattr(torch.optim, name)(network.parameters(), lr=0.1, **options))
             for network, options in ((plain, {"foreach": False}), (fused, {"fused": True}))
@@ -111,6 +111,6 @@ def test_a_fused_optimiser_takes_the_steps_of_the_plain_one():
         for _ in range(3):
             for network, optimizer in optimizers:
                 optimizer.zero_grad()
-                network(torch.arange(24.0).view(6, 4)).backward()
+                network(torch.arange(24.0).view(6, 4).double()).backward()
                 optimizer.step()
         assert_close(dict(fused.named_parameters()), dict(plain.named_parameters()), msg=name)

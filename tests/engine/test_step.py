@@ -105,7 +105,9 @@ def test_no_optimiser_waits_for_the_device(monkeypatch):
 
 
 def test_what_is_read_late_is_what_fastreids_trainer_reads_at_once(tmp_path):
-    trainer = trainer_of(tmp_path / "ours", MODEL__LOSSES__ALIGN__WARMUP_ITERS=3)
+    trainer = trainer_of(
+        tmp_path / "ours", MODEL__LOSSES__ALIGN__WARMUP_ITERS=3, SOLVER__WARMUP_ITERS=0
+    )
     network = copy.deepcopy(trainer.model)
     batches = list(itertools.islice(trainer.data_loader, 5))
     trainer._trainer._batches = iter(batches)
