@@ -25,6 +25,7 @@ import cmemd
 from cmemd.cli import main as command_line
 from cmemd.config import default_config
 from cmemd.data.build import build_dataset
+from cmemd.engine.compilation import compiled
 from cmemd.engine.keys import KEYS, OPTIMIZERS, Status, check_keys, flat_values
 from cmemd.engine.optimizer import build_optimizer
 from cmemd.engine.precision import half_type
@@ -109,12 +110,15 @@ def trained(cfg: Any) -> object:
     )
     generator = torch.Generator().manual_seed(1)
     factors = [
-        [10 * torch.randn(parameter.shape, generator=generator) for parameter in model.parameters()]
+        {
+            name: 10 * torch.randn(parameter.shape, generator=generator)
+            for name, parameter in model.named_parameters()
+        }
         for _ in range(3 * cfg.SOLVER.ACCUMULATE)
     ]
 
     def losses(batch: Any) -> dict[str, torch.Tensor]:
-        fixed = sum((p * f).sum() for p, f in zip(model.parameters(), batch, strict=True))
+        fixed = sum((p * batch[name]).sum() for name, p in model.named_parameters())
         return {"fixed": fixed, "product": model["heads"](torch.full((1, 2), 0.3)).float().sum()}
 
     model.forward = losses
@@ -147,6 +151,11 @@ def memory(cfg: Any) -> object:
             }
         )
     return len(kept), model.backbone.stems[0][0].weight.stride()
+
+
+def callable_of(cfg: Any) -> object:
+    """What kind of function a training step calls for its losses."""
+    return type(compiled(torch.nn.Linear(1, 1), cfg.MODEL.COMPILE)).__name__
 
 
 def rates(cfg: Any) -> object:
@@ -240,6 +249,7 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "MODEL.BACKBONE.WITH_NL": (True, network, DEEP),
     "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS": (True, memory, {}),
     "MODEL.CHANNELS_LAST": (True, memory, {}),
+    "MODEL.COMPILE": ("aot_eager", callable_of, {}),
     "MODEL.HEADS.NAME": ("OwnHead", network, {}),
     "MODEL.HEADS.NORM": ("FrozenBN", network, {}),
     "MODEL.HEADS.NUM_CLASSES": (7, network, {}),
@@ -641,9 +651,10 @@ def test_a_start_names_all_bad_keys_at_once():
 def test_every_optimizer_of_the_table_trains_and_keeps_as_many_numbers_as_it_says():
     for name, numbers in OPTIMIZERS.items():
         model = torch.nn.Linear(50, 40)
-        optimizer, _ = build_optimizer(load({"SOLVER.OPT": name, "SOLVER.NESTEROV": False}), model)
+        cfg = load({"SOLVER.OPT": name, "SOLVER.NESTEROV": False})
+        optimizer = build_optimizer(cfg, model).optimizer
         for parameter in model.parameters():
-            parameter.grad += 1
+            parameter.grad = torch.ones_like(parameter)
         before = model.weight.sum().item()
         optimizer.step()
         assert model.weight.sum().item() != before, name
