@@ -3,6 +3,7 @@
 import random
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -19,6 +20,7 @@ from PIL import Image
 from tests.cases import cases
 from tests.conftest import CONFIGS, REPOSITORY, TINY
 from tests.engine.replay import replayed
+from torch._dynamo.utils import counters
 from torch.autograd.graph import saved_tensors_hooks
 
 import cmemd
@@ -26,7 +28,7 @@ from cmemd.cli import main as command_line
 from cmemd.config import default_config
 from cmemd.data.build import build_dataset
 from cmemd.engine.compilation import compiled
-from cmemd.engine.keys import KEYS, OPTIMIZERS, Status, check_keys, flat_values
+from cmemd.engine.keys import KEYS, OPTIMIZERS, Condition, Status, check_keys, flat_values
 from cmemd.engine.optimizer import build_optimizer
 from cmemd.engine.precision import half_type
 from cmemd.engine.preflight import check_config
@@ -139,6 +141,14 @@ def trained(cfg: Any) -> object:
     return [tensor.double().sum().item() for tensor in (*model.parameters(), *averages.values())]
 
 
+def graphs(cfg: Any) -> object:
+    """Number of graphs that a training step's call was compiled to."""
+    torch._dynamo.reset()
+    counters.clear()
+    compiled(torch.nn.Linear(2, 2), cfg.MODEL.COMPILE)(torch.ones(1, 2))
+    return counters["stats"]["unique_graphs"]
+
+
 def memory(cfg: Any) -> object:
     """How many tensors a training keeps for its backward pass, and how a filter lies in memory."""
     model, kept = build_model(cfg).train(), []
@@ -151,11 +161,6 @@ def memory(cfg: Any) -> object:
             }
         )
     return len(kept), model.backbone.stems[0][0].weight.stride()
-
-
-def callable_of(cfg: Any) -> object:
-    """What kind of function a training step calls for its losses."""
-    return type(compiled(torch.nn.Linear(1, 1), cfg.MODEL.COMPILE)).__name__
 
 
 def rates(cfg: Any) -> object:
@@ -249,7 +254,7 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "MODEL.BACKBONE.WITH_NL": (True, network, DEEP),
     "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS": (True, memory, {}),
     "MODEL.CHANNELS_LAST": (True, memory, {}),
-    "MODEL.COMPILE": ("aot_eager", callable_of, {}),
+    "MODEL.COMPILE": ("aot_eager", graphs, {}),
     "MODEL.HEADS.NAME": ("OwnHead", network, {}),
     "MODEL.HEADS.NORM": ("FrozenBN", network, {}),
     "MODEL.HEADS.NUM_CLASSES": (7, network, {}),
@@ -520,6 +525,7 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "MODEL.META_ARCHITECTURE": (("Baseline", "MGN", "Nowhere", ""), {}),
     "MODEL.BACKBONE.NAME": (("build_resnet_backbone", "build_vit_backbone", "nowhere"), {}),
     "MODEL.HEADS.NAME": (("EmbeddingHead", "nowhere"), {}),
+    "MODEL.COMPILE": (("yes", "", True), {}),
     "MODEL.FREEZE_LAYERS": ((["nose"], ["("], [""], [3]), {"SOLVER.FREEZE_ITERS": 1}),
     "INPUT.AUGMIX.ENABLED": ((True,), {}),
     "MODEL.BACKBONE.LAST_STRIDE": ((0, -1, 3), {}),
@@ -640,6 +646,25 @@ def test_an_option_of_a_feature_that_is_off_is_not_checked():
     }
     assert not refusal({"SOLVER.NESTEROV": False} | off)
     assert "SOLVER.MOMENTUM" in refusal({"SOLVER.OPT": "SGD"} | off)
+
+
+def test_a_number_of_an_option_that_is_off_is_finite_all_the_same():
+    for key, row in KEYS.items():
+        default = DEFAULTS[key]
+        if row.when is None or not isinstance(default, float | tuple | list):
+            continue
+        if not isinstance(default, float) and not all(type(x) in (int, float) for x in default):
+            continue
+        for bad in (float("nan"), float("-inf")):
+            value = bad if isinstance(default, float) else type(default)([bad] * len(default))
+            off = replace(row, when=Condition("never", lambda cfg: False))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setitem(KEYS, key, off)
+                problems = check_keys({key: value}, DEFAULTS, default_config())
+            assert len(problems) == 1, (key, bad)
+            assert key in str(problems[0]), key
+    assert "SOLVER.MOMENTUM finite" in refusal({"SOLVER.OPT": "Adam", "SOLVER.MOMENTUM": "nan"})
+    assert "INPUT.CROP.RATIO finite" in refusal({"INPUT.CROP.RATIO": [1.0, float("inf")]})
 
 
 def test_a_start_names_all_bad_keys_at_once():

@@ -1,6 +1,7 @@
 """The same images again: changed files are embedded again, labels follow, the rest stays."""
 
 import argparse
+import itertools
 import os
 import re
 import tracemalloc
@@ -19,6 +20,7 @@ from cmemd.gallery.embeddings_file import read_embeddings, read_rows
 from cmemd.gallery.facts import file_facts, many_file_facts
 from cmemd.gallery.sources import Source
 from cmemd.gallery.table import create_gallery, open_gallery
+from cmemd.gallery.unfinished import unfinished_gallery, write_in_order
 
 PLACES = {"gallery": "g", "npz": "f.npz", "parquet": "f.parquet"}
 
@@ -323,6 +325,47 @@ def test_a_users_file_in_our_folder_keeps_the_folder(kind, tmp_path, monkeypatch
     run(kind)
     assert [path.name for path in place.iterdir()] == ["notes.txt"]
     assert len(rows_at(kind)) == 4
+
+
+class Killed(BaseException):
+    """Ends a run before one of its file operations, as a kill does."""
+
+
+def test_a_run_killed_at_any_step_of_its_end_is_no_obstacle_to_the_next(tmp_path, monkeypatch):
+    paths, steps = make_images(tmp_path / "images", 4), []
+
+    def end(number, file):
+        """Let a run do so many file operations of its end; return whether that was its end."""
+
+        def counted(change):
+            def step(*args, **kwargs):
+                steps.append(change.__name__)
+                if len(steps) > number:
+                    raise Killed
+                return change(*args, **kwargs)
+
+            return step
+
+        with monkeypatch.context() as patch, unfinished_gallery(file, DIGEST, SIZE) as gallery:
+            gallery.add(rows_of(paths))
+            write_in_order(gallery, paths, file)
+            steps.clear()
+            for name in ("rename", "unlink", "rmdir", "mkdir"):
+                patch.setattr(os, name, counted(getattr(os, name)))
+
+    for number in itertools.count():
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        try:
+            end(number, folder / "f.npz")
+        except Killed:
+            end(1000, folder / "f.npz")
+        left = {path.name for path in folder.iterdir()} - {"f.npz"}
+        assert all(name.startswith(".f.npz.unfinished.") for name in left), (number, steps, left)
+        assert [row["path"] for part in read_rows(folder / "f.npz") for row in part.to_pylist()]
+        if len(steps) <= number:
+            break
+    assert number > 5
 
 
 @pytest.mark.parametrize("kind", ["npz", "parquet"])

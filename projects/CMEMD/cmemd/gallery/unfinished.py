@@ -7,6 +7,7 @@ mark is not ours and is left alone, and only the gallery and the mark are remove
 import contextlib
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -106,13 +107,20 @@ def _check_mark(folder: Path) -> None:
 
 
 def _remove(folder: Path) -> None:
-    """Remove what we wrote; a file of the user's in the folder keeps the folder."""
+    """Remove what we wrote; a file of the user's in the folder keeps the folder.
+
+    A kill at any moment leaves a marked folder with a whole table or none, or only hidden files: so
+    the table and the folder move to other names before they are removed.
+    """
     table, discarded = folder / TABLE_FILES, folder / _DISCARDED
     shutil.rmtree(discarded, ignore_errors=True)  # of a run that was killed here
     with contextlib.suppress(OSError):  # there is no table
-        table.rename(discarded)  # at once: a kill while it is removed would leave half a table
+        table.rename(discarded)
     shutil.rmtree(discarded, ignore_errors=True)
-    for name in ("creation.lock", _MARK):
-        (folder / name).unlink(missing_ok=True)
+    (folder / "creation.lock").unlink(missing_ok=True)
+    if [path.name for path in folder.iterdir()] == [_MARK]:
+        prefix = f".{folder.name}.{os.getpid()}."
+        folder = folder.rename(tempfile.mkdtemp(".tmp", prefix, folder.parent))
+    (folder / _MARK).unlink(missing_ok=True)
     with contextlib.suppress(OSError):  # it is not empty
         folder.rmdir()
