@@ -54,6 +54,7 @@ bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bm_doctor.py
 	$(BIN)/python tests/benchmarks/bm_transport.py
 	$(BIN)/python tests/benchmarks/bm_step.py
+	$(BIN)/python tests/benchmarks/bm_memory.py
 	$(BIN)/python tests/benchmarks/bm_export.py
 	$(BIN)/python tests/benchmarks/bm_search.py
 
