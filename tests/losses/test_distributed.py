@@ -17,6 +17,7 @@ from torch.testing import assert_close
 from cmemd.config import load_config
 from cmemd.data.grouping import group_by_identity
 from cmemd.engine.step import TrainingStep
+from cmemd.engine.update import Update
 from cmemd.errors import InputError
 from cmemd.losses.alignment import ALIGNMENTS
 from cmemd.losses.build import build_losses
@@ -126,7 +127,8 @@ def later(rank, case):
         rows = group_by_identity(targets, torch.tensor(modalities))
         batches.append({"targets": targets, "rows": rows})
     network = Stub()
-    step = TrainingStep(network, batches, torch.optim.SGD(network.parameters(), lr=0.1))
+    update = Update(torch.optim.SGD(network.parameters(), lr=0.1))
+    step = TrainingStep(network, batches, update)
     for step.iter in range(2):
         step.run_step()
     step.pending.write_to(EventStorage(0))

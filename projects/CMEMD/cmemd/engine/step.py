@@ -134,9 +134,11 @@ class TrainingStep:
         Raises:
             InputError: see ``cmemd.losses.distributed.check_split``.
         """
+        if comm.get_world_size() == 1:
+            return None
         rows = batch.get("rows")
-        if rows is None or comm.get_world_size() == 1:
-            return None  # the network itself checks a batch without rows
+        if rows is None:
+            return None  # the network itself checks such a batch
         shape = (*rows.visible.shape, rows.thermal.shape[1])
         if self._split is None:
             check_split(batch["targets"], rows)
