@@ -1,22 +1,20 @@
 """Every key of the configuration has an effect, or is refused before any work."""
 
-import random
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from fastreid.data.transforms import build_transforms
 from fastreid.modeling import build_model
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils.events import EventStorage
-from PIL import Image
 from tests.cases import cases
 from tests.conftest import CONFIGS, REPOSITORY, TINY
 from tests.engine.replay import replayed
@@ -27,6 +25,8 @@ import cmemd
 from cmemd.cli import main as command_line
 from cmemd.config import default_config
 from cmemd.data.build import build_dataset
+from cmemd.data.random_state import Draws
+from cmemd.data.transform import build_transform
 from cmemd.engine.compilation import compiled
 from cmemd.engine.keys import KEYS, OPTIMIZERS, Condition, Status, check_keys, flat_values
 from cmemd.engine.optimizer import build_optimizer
@@ -171,13 +171,9 @@ def rates(cfg: Any) -> object:
 def pictures(cfg: Any) -> object:
     """Sums of an image after the transforms, a few times with one seed."""
     noise = np.random.default_rng(0).integers(0, 256, (48, 24, 3), np.uint8)
-    image = Image.fromarray(noise)
-    random.seed(0)
-    np.random.seed(0)  # noqa: NPY002  fast-reid draws from it
-    torch.manual_seed(0)
-    seen = [build_transforms(cfg, is_train=True)(image) for _ in range(12)]
-    seen.append(build_transforms(cfg, is_train=False)(image))
-    return [(tuple(x.shape), x.double().sum().item(), x[:, 0].tolist()) for x in seen]
+    seen = [build_transform(cfg, training=True)(noise, Draws(0, place)) for place in range(12)]
+    seen.append(build_transform(cfg, training=False)(noise))
+    return [(x.shape, int(x.sum(dtype=np.int64)), x[0].tolist()) for x in seen]
 
 
 def listed(cfg: Any) -> object:
@@ -189,17 +185,25 @@ def listed(cfg: Any) -> object:
 def first_batch(cfg: Any) -> object:
     """The images of a training's first batch, and the loader's workers."""
     loader = Trainer.build_train_loader(cfg)
-    return next(iter(loader.batch_sampler)), loader.num_workers
+    return next(iter(loader.batch_sampler)), loader.num_workers, loader.prefetch_factor
+
+
+def cached(cfg: Any) -> object:
+    """How many new caches of images a training's loader leaves."""
+    before = set(Path().glob("cache/cmemd-pixels-*/cache.json"))
+    Trainer.build_train_loader(cfg)
+    return len(set(Path().glob("cache/cmemd-pixels-*/cache.json")) - before)
 
 
 class Identities(torch.nn.Module):
     """Embeds an image by its numbers; flipped images differ."""
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        ramp = torch.linspace(0, 1, batch["images"].shape[-1])
-        return torch.stack(
-            [batch["images"].mean((1, 2, 3)), (batch["images"] * ramp).mean((1, 2, 3))], 1
-        ).add(batch["targets"][:, None] * 5)
+        images = batch["images"].float()
+        ramp = torch.linspace(0, 1, images.shape[-1])
+        return torch.stack([images.mean((1, 2, 3)), (images * ramp).mean((1, 2, 3))], 1).add(
+            batch["targets"][:, None] * 5
+        )
 
 
 def scored(cfg: Any) -> object:
@@ -291,6 +295,7 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "MODEL.PIXEL_STD": ([9, 9, 9], network, {}),
     "INPUT.SIZE_TRAIN": ([40, 20], pictures, {}),
     "INPUT.SIZE_TEST": ([40, 20], pictures, {}),
+    "INPUT.RESIZE": ("opencv", pictures, {}),
     "INPUT.CROP.ENABLED": (True, pictures, {}),
     "INPUT.CROP.SIZE": ([40, 20], pictures, {"INPUT.CROP.ENABLED": True}),
     "INPUT.CROP.SCALE": ([0.9, 1], pictures, {"INPUT.CROP.ENABLED": True}),
@@ -306,6 +311,7 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "INPUT.CJ.CONTRAST": (1, pictures, on("CJ")),
     "INPUT.CJ.SATURATION": (1, pictures, on("CJ")),
     "INPUT.CJ.HUE": (0.5, pictures, on("CJ")),
+    "INPUT.AFFINE.ENABLED": (True, pictures, {}),
     "INPUT.AUTOAUG.ENABLED": (True, pictures, {"INPUT.AUTOAUG.PROB": 1.0}),
     "INPUT.AUTOAUG.PROB": (1, pictures, on("AUTOAUG")),
     "INPUT.AUGMIX.ENABLED": (True, pictures, {"INPUT.AUGMIX.PROB": 1.0}),
@@ -320,6 +326,8 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "DATASETS.REGDB.VALIDATION_SHARE": (0.3, listed, REGDB),
     "DATASETS.LLCM.VALIDATION_SHARE": (0.3, listed, LLCM),
     "DATALOADER.NUM_WORKERS": (1, first_batch, {}),
+    "DATALOADER.PREFETCH": (3, first_batch, {"DATALOADER.NUM_WORKERS": 1}),
+    "DATALOADER.CACHE": ("cache", cached, {}),
     "DATALOADER.NUM_VISIBLE": (3, first_batch, {"DATALOADER.NUM_THERMAL": 1}),
     "DATALOADER.NUM_THERMAL": (3, first_batch, {"DATALOADER.NUM_VISIBLE": 1}),
     "SOLVER.OPT": ("SGD", trained, {}),
@@ -563,7 +571,7 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "INPUT.CJ.BRIGHTNESS": ((-1,), on("CJ")),
     "INPUT.CJ.HUE": ((0.6,), on("CJ")),
     "INPUT.REA.PROB": ((1.5,), on("REA")),
-    "INPUT.REA.VALUE": (([1], [1, 2, 3, 4]), on("REA")),
+    "INPUT.REA.VALUE": (([1], [1, 2, 3, 4], [0, 0, 256], [-1, 0, 0]), on("REA")),
     "INPUT.AUTOAUG.PROB": ((-1, 0), on("AUTOAUG")),
     "INPUT.AUGMIX.PROB": ((2,), on("AUGMIX")),
     "DATASETS.NAMES": (([1],), {}),
@@ -571,6 +579,10 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "DATASETS.REGDB.VALIDATION_SHARE": ((1, -0.1, "nan"), REGDB),
     "DATALOADER.SAMPLER_TRAIN": (("BalancedIdentitySampler", ""), {}),
     "DATALOADER.NUM_WORKERS": ((-1, 10**6), {}),
+    "DATALOADER.PREFETCH": ((0, 10**6), {}),
+    "INPUT.RESIZE": (("", "nearest"), {}),
+    "DATALOADER.CACHE": (("~/cache", " ", "a\nb"), {}),
+    "INPUT.AUTOAUG.ENABLED": ((True,), {"DATALOADER.CACHE": "c", "INPUT.AUTOAUG.PROB": 0.5}),
     "DATALOADER.NUM_VISIBLE": ((0, -2), {}),
     "DATALOADER.NUM_THERMAL": ((0,), {}),
     "SOLVER.OPT": (("LBFGS", "SparseAdam", "Muon", "Optimizer", "adam", "lr_scheduler", ""), {}),

@@ -16,6 +16,7 @@ from fastreid.config import CfgNode, get_cfg
 
 from cmemd.config_file import read_config_file
 from cmemd.data.layouts import llcm, regdb, sysu
+from cmemd.data.resizing import DEFAULT_RESIZE
 from cmemd.errors import InputError
 
 __all__ = ["add_cmemd_config", "default_config", "load_config"]
@@ -97,6 +98,14 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # P = SOLVER.IMS_PER_BATCH / (K_v + K_t). fast-reid's NUM_INSTANCE is not read. 8 + 8 [S].
     cfg.DATALOADER.NUM_VISIBLE = 8
     cfg.DATALOADER.NUM_THERMAL = 8
+    # Number of batches that each loader worker reads ahead [C]. All lie in shared memory, /dev/shm.
+    cfg.DATALOADER.PREFETCH = 2
+    # Folder of caches of resized training images; "" for none [C]. Pixels are the same. The first
+    # run writes height x width x 3 bytes an image, the next ones read them.
+    cfg.DATALOADER.CACHE = ""
+    # What resizes images, in training, evaluation and the exported model [C]: "pillow" gives
+    # fast-reid's pixels; "opencv" is faster, and gives others.
+    cfg.INPUT.RESIZE = DEFAULT_RESIZE
     cfg.DATASETS.SYSUMM01 = CfgNode()
     # Folder of the data set below fast-reid's root ($FASTREID_DATASETS, default "datasets") [C].
     cfg.DATASETS.SYSUMM01.FOLDER = sysu.LAYOUT.folder

@@ -3,8 +3,7 @@
 Shape legend: N images, P identities, K_v visible and K_t thermal images of each.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from torch import Tensor
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 
-__all__ = ["IdentityRows", "collate_with_rows", "group_by_identity"]
+__all__ = ["IdentityRows", "group_by_identity"]
 
 
 class IdentityRows(NamedTuple):
@@ -29,27 +28,6 @@ class IdentityRows(NamedTuple):
     def to(self, device: torch.device) -> "IdentityRows":
         """Return the row numbers on a device."""
         return IdentityRows(self.visible.to(device), self.thermal.to(device))
-
-
-def collate_with_rows(
-    samples: Sequence[Mapping[str, Any]],
-    *,
-    collate: Callable[[Sequence[Mapping[str, Any]]], dict[str, Any]],
-) -> dict[str, Any]:
-    """Return a training batch with "rows", its rows by identity and modality.
-
-    A loader calls this in its workers. So the device, which would have to be waited for, need not
-    search for the rows.
-
-    Args:
-        samples: of one batch.
-        collate: makes a batch of them, with "targets" and "modalities" on the host.
-
-    Raises:
-        InputError: see ``group_by_identity``.
-    """
-    batch = collate(samples)
-    return {**batch, "rows": group_by_identity(batch["targets"], batch["modalities"])}
 
 
 def group_by_identity(targets: Tensor, modalities: Tensor) -> IdentityRows:

@@ -13,6 +13,7 @@ from typing import Any
 
 from cmemd.data.layouts import llcm, regdb, sysu
 from cmemd.data.layouts.layout import Layout
+from cmemd.data.resizing import RESIZES
 from cmemd.engine.compilation import BACKENDS
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import DISTANCES
@@ -142,6 +143,10 @@ _POSITIVE_SHARE = Rule("above 0, at most 1", lambda v: _is_number(v) and 0 < v <
 _BELOW_1 = Rule("in [0, 1)", lambda v: _is_number(v) and 0 <= v < 1)
 _TEXT = Rule("text", lambda v: type(v) is str)
 _NAME = Rule("a name", lambda v: type(v) is str and bool(v.strip()) and v.isprintable())
+
+
+def _is_folder(value: Any) -> bool:
+    return _NAME.holds(value) and not value.startswith("~")
 
 
 def _choice(*names: str) -> Rule:
@@ -373,6 +378,7 @@ KEYS: dict[str, Row] = {
     **{f"KD.EMA.{name}": _refused(_KD) for name in ("ENABLED", "MOMENTUM")},
     "INPUT.SIZE_TRAIN": _other(_SIZE, "always resizes to both"),
     "INPUT.SIZE_TEST": _other(_SIZE, "always resizes to both"),
+    "INPUT.RESIZE": _ours(_choice(*RESIZES)),
     "INPUT.CROP.ENABLED": _same(_FLAG),
     "INPUT.CROP.SIZE": _other(_SIZE, "two numbers only", _on("INPUT.CROP.ENABLED")),
     "INPUT.CROP.SCALE": _same(
@@ -397,14 +403,18 @@ KEYS: dict[str, Row] = {
     "INPUT.CJ.HUE": _same(
         Rule("in [0, 0.5]", lambda v: _is_number(v) and 0 <= v <= 0.5), _on("INPUT.CJ.ENABLED")
     ),
-    "INPUT.AFFINE.ENABLED": _refused("fast-reid's call fails with torchvision 0.17 and later"),
+    "INPUT.AFFINE.ENABLED": _other(_FLAG, "fast-reid's own call fails with today's torchvision"),
     "INPUT.AUTOAUG.ENABLED": _same(_FLAG),
     "INPUT.AUTOAUG.PROB": _same(_SHARE, _on("INPUT.AUTOAUG.ENABLED")),
     "INPUT.AUGMIX.ENABLED": _same(_FLAG),
     "INPUT.AUGMIX.PROB": _same(_SHARE, _on("INPUT.AUGMIX.ENABLED")),
     "INPUT.REA.ENABLED": _same(_FLAG),
     "INPUT.REA.PROB": _same(_SHARE, _on("INPUT.REA.ENABLED")),
-    "INPUT.REA.VALUE": _same(_COLOUR, _on("INPUT.REA.ENABLED")),
+    "INPUT.REA.VALUE": _other(
+        _list("three grey levels from 0 to 255", lambda v: _is_number(v) and 0 <= v <= 255, 3),
+        "rounded to whole grey levels: a batch holds bytes",
+        _on("INPUT.REA.ENABLED"),
+    ),
     "INPUT.RPT.ENABLED": _refused(
         "it pastes from images that a worker saw before, so that a resumed run would differ"
     ),
@@ -429,6 +439,10 @@ KEYS: dict[str, Row] = {
     "DATALOADER.NUM_INSTANCE": _refused("DATALOADER.NUM_VISIBLE and NUM_THERMAL take its place"),
     "DATALOADER.NUM_WORKERS": _other(_whole(0, 256), "evaluation takes as many; fast-reid's 4"),
     "DATALOADER.SET_WEIGHT": _refused("for fast-reid's SetReWeightSampler"),
+    "DATALOADER.PREFETCH": _ours(_whole(1, 64)),
+    "DATALOADER.CACHE": _ours(
+        Rule('a folder not starting with "~", or empty', lambda v: v == "" or _is_folder(v))
+    ),
     "DATALOADER.NUM_VISIBLE": _ours(_whole(1)),
     "DATALOADER.NUM_THERMAL": _ours(_whole(1)),
     "SOLVER.AMP.ENABLED": _other(_FLAG, "refused where the device cannot; works on a CPU too"),
@@ -501,7 +515,7 @@ KEYS: dict[str, Row] = {
     "OUTPUT_DIR": _other(
         Rule(
             'a folder, not empty and not starting with "~"',
-            lambda v: _NAME.holds(v) and not v.startswith("~"),
+            _is_folder,
         ),
         "a folder that holds another run is refused",
     ),

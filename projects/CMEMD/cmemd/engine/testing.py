@@ -9,7 +9,6 @@ import cmemd.compat  # noqa: F401  before fastreid
 import torch
 from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
-from fastreid.data.transforms import build_transforms
 from fastreid.evaluation import inference_on_dataset, print_csv_format
 from fastreid.modeling import build_model
 from fastreid.utils import comm
@@ -20,6 +19,7 @@ from cmemd.data.build import items_under_test
 from cmemd.data.dataset import VisibleThermalDataset
 from cmemd.data.items import ImageItem
 from cmemd.data.loader import build_loader
+from cmemd.data.transform import build_transform
 from cmemd.engine.checkpoint import load_weights
 from cmemd.engine.evaluator import VisibleThermalEvaluator
 from cmemd.engine.provenance import Weights, describe_run, guard
@@ -150,9 +150,17 @@ def build_test_loader(
     """
     size = cfg.TEST.IMS_PER_BATCH
     batches = [range(i, min(i + size, len(items))) for i in range(0, len(items), size)]
-    images = VisibleThermalDataset(items, build_transforms(cfg, is_train=False), relabel=False)
+    transform = build_transform(cfg, training=False)
+    images = VisibleThermalDataset(items, transform, relabel=False)
     own = batches[comm.get_rank() :: comm.get_world_size()]
-    return build_loader(images, own, cfg.DATALOADER.NUM_WORKERS), num_query
+    loader = build_loader(
+        images,
+        own,
+        cfg.DATALOADER.NUM_WORKERS,
+        device=cfg.MODEL.DEVICE,
+        prefetch=cfg.DATALOADER.PREFETCH,
+    )
+    return loader, num_query
 
 
 def _items_and_guard(

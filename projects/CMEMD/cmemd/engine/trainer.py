@@ -12,7 +12,6 @@ import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
-from fastreid.data.transforms import build_transforms
 from fastreid.engine import DefaultTrainer, TrainerBase, hooks
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
@@ -21,13 +20,15 @@ from torch import nn
 from torch.utils.data import BatchSampler, DataLoader
 
 from cmemd.data.build import RunData, build_dataset, read_data, test_dataset, train_dataset
+from cmemd.data.collate import collate_with_rows
 from cmemd.data.dataset import VisibleThermalDataset
-from cmemd.data.grouping import collate_with_rows
-from cmemd.data.loader import build_loader, collate
+from cmemd.data.loader import build_loader
 from cmemd.data.places import PlacedSampler
 from cmemd.data.random_state import kept_random_state, load_random_state, random_state
 from cmemd.data.sampler import CrossModalitySampler
+from cmemd.data.transform import build_transform
 from cmemd.engine.averaging import EMA
+from cmemd.engine.caching import open_cache
 from cmemd.engine.checkpoint import (
     BEST,
     FINAL,
@@ -187,13 +188,18 @@ class Trainer(DefaultTrainer):
         stream = PlacedSampler(
             sampler, batch=size, rank=comm.get_rank(), world_size=comm.get_world_size()
         )
-        transforms = build_transforms(cfg, is_train=True)
+        transform = build_transform(cfg, training=True)
         return build_loader(
-            VisibleThermalDataset(items, transforms, relabel=True, seed=seed),
+            VisibleThermalDataset(
+                items, transform, relabel=True, seed=seed, cache=open_cache(cfg, items)
+            ),
             # A part of a step's batch holds whole identities, since the batch lists them in turn.
             BatchSampler(stream, size // cfg.SOLVER.ACCUMULATE, drop_last=True),
             cfg.DATALOADER.NUM_WORKERS,
-            collate_fn=partial(collate_with_rows, collate=collate),
+            device=cfg.MODEL.DEVICE,
+            on_device=("images", "targets", "rows"),
+            prefetch=cfg.DATALOADER.PREFETCH,
+            collate_fn=collate_with_rows,
         )
 
     @classmethod

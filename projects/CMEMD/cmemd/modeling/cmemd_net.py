@@ -124,9 +124,10 @@ class CMEMDNet(nn.Module):
                 "no 'modalities'",
                 "use a data set of this plugin",
             )
-        images = (batch["images"].to(self.device) - self.pixel_mean) / self.pixel_std
-        if self._channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+        # A loader's batch is channels last in memory; sums in that order would round differently.
+        memory = torch.channels_last if self._channels_last else torch.contiguous_format
+        images = batch["images"].to(self.device).contiguous(memory_format=memory)
+        images = (images - self.pixel_mean) / self.pixel_std
         rows = batch.get("rows")
         if rows is not None:
             rows = rows.to(self.device)
