@@ -64,6 +64,7 @@ bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bm_transport.py
 	$(BIN)/python tests/benchmarks/bm_step.py
 	$(BIN)/python tests/benchmarks/bm_processes.py
+	$(BIN)/python tests/benchmarks/bm_memory.py
 	$(BIN)/python tests/benchmarks/bm_export.py
 	$(BIN)/python tests/benchmarks/bm_search.py
 	$(BIN)/python tests/benchmarks/bm_serving.py
