@@ -62,7 +62,8 @@ def _cut(names: Sequence[str], output: Path, environment: dict[str, str]) -> Non
     words = ("SOLVER.MAX_EPOCH", "9999", "TEST.EVAL_PERIOD", "9999")
     words += ("SOLVER.CHECKPOINT_PERIOD", "9999")
     runs = _start(names, _dist_url, output, environment, *words)
-    while not (output / "metrics.json").is_file():
+    log = output / "metrics.json"
+    while not log.is_file() or not log.stat().st_size:  # it is made before the first step
         assert all(run.poll() is None for run in runs), "it ended too early"
         time.sleep(0.1)
     time.sleep(3)

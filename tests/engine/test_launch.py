@@ -68,7 +68,8 @@ def test_num_gpus_ends_with_one_line_and_no_process_is_left(datasets, tmp_path):
             stderr=subprocess.PIPE,
             text=True,
         ) as run:
-            while not (folder / "metrics.json").is_file():
+            log = folder / "metrics.json"
+            while not log.is_file() or not log.stat().st_size:  # it is made before the first step
                 assert run.poll() is None, run.stderr.read()
                 time.sleep(0.1)
             children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
