@@ -65,7 +65,7 @@ def build_dataset(cfg, name: str):
             reason(error),
             "complete the copy, or set FASTREID_DATASETS",
         ) from None
-    if not data.train or not hasattr(data.train[0], "modality"):
+    if any(not hasattr(part[0], "modality") for part in (data.train, data.query) if part):
         raise _without_modality(name)
     return data
 

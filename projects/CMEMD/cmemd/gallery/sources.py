@@ -7,11 +7,12 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from cmemd.data.image_files import Reason, Tally, find_images
+from cmemd.data.times import parse_time
 from cmemd.errors import InputError
 
 __all__ = ["LABELS", "Source", "find_sources", "given_labels", "parse_time"]
@@ -77,21 +78,6 @@ def find_sources(what: str, pattern: str | None = None, tally: Tally | None = No
             "name an image, a folder, a list (.txt, .csv) or a glob",
         )
     return sources
-
-
-def parse_time(text: str) -> datetime:
-    """Return the time of an ISO 8601 text; without a zone it means UTC.
-
-    Raises:
-        InputError: the text is not ISO 8601.
-    """
-    try:
-        time = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 cannot read Z
-    except ValueError:
-        raise InputError(
-            "a time such as 2024-05-31T14:00:00", repr(text), "write it as ISO 8601"
-        ) from None
-    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
 
 
 class _Named(NamedTuple):

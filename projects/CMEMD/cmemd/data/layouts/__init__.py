@@ -3,11 +3,11 @@
 A data set is one file here. Nothing in this package needs PyTorch or fast-reid.
 """
 
-from cmemd.data.layouts import llcm, regdb, sysu
+from cmemd.data.layouts import llcm, own, regdb, sysu
 from cmemd.data.layouts.layout import Layout
 
 __all__ = ["LAYOUTS", "Layout"]
 
 LAYOUTS: dict[str, Layout] = {
-    layout.name: layout for layout in (sysu.LAYOUT, regdb.LAYOUT, llcm.LAYOUT)
+    layout.name: layout for layout in (sysu.LAYOUT, regdb.LAYOUT, llcm.LAYOUT, own.LAYOUT)
 }
