@@ -1,6 +1,7 @@
 """Build the data sets that a configuration names."""
 
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import cmemd.compat  # noqa: F401  before fastreid
@@ -10,12 +11,15 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
 from cmemd.data.items import ImageItem
+from cmemd.data.joined import JoinedData
 from cmemd.data.layouts import LAYOUTS
+from cmemd.data.naming import title_of
 from cmemd.errors import InputError, reason
 
 __all__ = [
     "RunData",
     "build_dataset",
+    "build_training",
     "held_out",
     "items_under_test",
     "read_data",
@@ -28,11 +32,12 @@ class RunData(NamedTuple):
     """The data sets of a run; each is listed once.
 
     Attributes:
-        train: the data set of ``DATASETS.NAMES``; None for an evaluation.
+        train: the data set of ``DATASETS.NAMES``, joined if there are several; None for an
+            evaluation.
         test: the data set of ``DATASETS.TESTS``.
     """
 
-    train: ImageDataset | None
+    train: ImageDataset | JoinedData | None
     test: ImageDataset
 
 
@@ -79,12 +84,41 @@ def _without_modality(name: str) -> InputError:
 
 
 def train_dataset(cfg) -> str:
-    """Return the name of the data set to train on.
+    """Return the name of the only data set to train on.
 
     Raises:
         InputError: more or fewer than one.
     """
-    return _only(cfg, "NAMES", "train on one: identities of several would share their numbers")
+    return _only(cfg, "NAMES", "identities are held out of one data set: name it alone")
+
+
+def build_training(
+    cfg, known: Mapping[str, ImageDataset] | None = None
+) -> ImageDataset | JoinedData:
+    """Return the data set to train on; several names are joined.
+
+    Args:
+        cfg: the configuration.
+        known: data sets that are built already, by name.
+
+    Raises:
+        InputError: no data set, one twice, one without training images, or what one raises.
+    """
+    names = list(cfg.DATASETS.NAMES)
+    if not names or len(set(names)) < len(names):
+        raise InputError(
+            "different data sets in DATASETS.NAMES, at least one", names, "name each once"
+        )
+    known = known or {}
+    parts = [known.get(name) or build_dataset(cfg, name) for name in names]
+    for part in parts:
+        if not part.train:
+            raise InputError(
+                f"training images of {title_of(part)}",
+                "none",
+                "add rows with split train, or leave the column out",
+            )
+    return parts[0] if len(parts) == 1 else JoinedData(parts)
 
 
 def test_dataset(cfg) -> str:
@@ -100,14 +134,11 @@ def read_data(cfg: CfgNode, training: bool = True) -> RunData:
     """List the data sets of a configuration; one that has both uses is listed once.
 
     Raises:
-        InputError: more or fewer than one data set for a use, or what the data set raises.
+        InputError: not one data set to test on, none to train on, or what a data set raises.
     """
     test = test_dataset(cfg)
-    if not training:
-        return RunData(None, build_dataset(cfg, test))
-    train = train_dataset(cfg)
-    data = build_dataset(cfg, train)
-    return RunData(data, data if test == train else build_dataset(cfg, test))
+    data = build_dataset(cfg, test)
+    return RunData(build_training(cfg, {test: data}) if training else None, data)
 
 
 def held_out(cfg, name: str) -> tuple[str, str]:
@@ -125,6 +156,12 @@ def items_under_test(cfg, data, split: str) -> list[ImageItem]:
         InputError: a validation split without identities.
     """
     if split == "test":
+        if not data.query and not data.gallery:
+            raise InputError(
+                f"test images of {title_of(data)}",
+                "none",
+                "add rows with split query, gallery or test, or raise DATASETS.OWN.TEST_SHARE",
+            )
         return data.query + data.gallery
     if not data.validation:
         raise InputError(

@@ -12,7 +12,18 @@ from typing import Any
 from cmemd.data.items import ImageItem
 from cmemd.data.layouts import LAYOUTS
 
-__all__ = ["licence_of", "people_of", "person_of", "place_of", "title_of"]
+__all__ = [
+    "UNKNOWN",
+    "licences_of",
+    "parts_of",
+    "people_of",
+    "person_of",
+    "place_of",
+    "published_licence",
+    "record_name",
+    "title_of",
+]
+UNKNOWN = "unknown"  # as a licence
 
 
 def person_of(data: Any, pid: int) -> tuple[str, object]:
@@ -39,7 +50,25 @@ def title_of(data: Any) -> str:
     return getattr(data, "title", type(data).__name__)
 
 
-def licence_of(data: Any) -> str | None:
-    """Return the licence of a data set; None where it is not known."""
+def record_name(data: Any) -> str:
+    """Return the name of a data set in training records: published ones never change theirs."""
+    return getattr(data, "record_name", data.dataset_name)
+
+
+def parts_of(data: Any) -> tuple[Any, ...]:
+    """Return the data sets that were joined, or the data set itself."""
+    return getattr(data, "parts", (data,))
+
+
+def licences_of(data: Any) -> dict[str, str]:
+    """Return the licence of each joined data set, by the name in training records."""
+    return {
+        record_name(part): getattr(part, "licence", published_licence(part.dataset_name))
+        for part in parts_of(data)
+    }
+
+
+def published_licence(name: str) -> str:
+    """Return the licence of a data set by its name in training records; "unknown" of others."""
     known = {layout.dataset_name: layout.licence for layout in LAYOUTS.values()}
-    return getattr(data, "licence", known.get(data.dataset_name))
+    return known.get(name, UNKNOWN)

@@ -74,7 +74,7 @@ class Own(ImageDataset):
         combineall: bool = False,
         **kwargs: object,
     ) -> None:
-        self.title = name
+        self.title = self.record_name = name
         self.licence = licence or _LAYOUT.licence
         self.folder, lists = _read(root, tuple(list), folder, combineall)
         self.lists = _named(lists, tuple(naming), name)

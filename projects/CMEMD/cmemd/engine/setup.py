@@ -22,7 +22,7 @@ from cmemd.data.build import RunData, read_data
 from cmemd.engine.archive import archive_run, holds_results, holds_run
 from cmemd.engine.identity import RunIdentity, RunLog, read_run
 from cmemd.engine.preflight import Forecast, check_config, check_data
-from cmemd.engine.provenance import UNTRAINED, Weights, files_sha256
+from cmemd.engine.provenance import UNTRAINED, Weights, files_sha256, labels_sha256
 from cmemd.errors import InputError
 from cmemd.files import one_writer
 
@@ -138,6 +138,7 @@ def run_identity(cfg: CfgNode, data: RunData, weights: Weights) -> RunIdentity:
     digests = None
     if comm.is_main_process():
         digests = {"training images": files_sha256(data.train.train, data.train)}
+        digests["training labels"] = labels_sha256(data.train.train, data.train)
         if data.train.validation:
             digests["validation images"] = files_sha256(data.train.validation, data.train)
         if weights.checkpoint is not None:

@@ -7,7 +7,7 @@ metric is therefore written here and nowhere else.
 import difflib
 from dataclasses import dataclass
 
-from cmemd.data.layouts import LAYOUTS, llcm, regdb, sysu
+from cmemd.data.layouts import LAYOUTS, llcm, own, regdb, sysu
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
@@ -116,6 +116,20 @@ def _regdb(query: Modality) -> Protocol:
     )
 
 
+def _own(query: Modality) -> Protocol:
+    return Protocol(
+        name=f"{own.LAYOUT.name}-{_direction(query)}",
+        dataset=own.LAYOUT.name,
+        description=f"{own.LAYOUT.title}: {_words(query)}",
+        query=Side(query),
+        gallery=Side(_other(query)),
+        cmc=IDENTITIES,
+        trials=own.LAYOUT.trials,
+        samplings=(EVERYTHING,),
+        source="chosen by this project: all against all",
+    )
+
+
 # Repositories that all say "LLCM" differ in these rules.
 _LLCM = {
     # variant: (what it is, query shots, gallery shots, source)
@@ -182,6 +196,7 @@ PROTOCOLS: dict[str, Protocol] = {
         _sysu("sysu-indoor-10shot", "indoor-search, 10-shot", _SYSU_INDOOR_CAMERAS, 10),
         *(_regdb(query) for query in Modality),
         *(_llcm(query, variant) for variant in _LLCM for query in Modality),
+        *(_own(query) for query in Modality),
     )
 }
 
