@@ -12,8 +12,8 @@ from fastreid.data.datasets.bases import ImageDataset
 
 from cmemd.data.items import ImageItem
 from cmemd.data.joined import JoinedData
-from cmemd.data.layouts import LAYOUTS
-from cmemd.data.naming import title_of
+from cmemd.data.layouts import ALL_LAYOUTS
+from cmemd.data.naming import parts_of, title_of
 from cmemd.errors import InputError, reason
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "held_out",
     "items_under_test",
     "read_data",
+    "split_files",
     "test_dataset",
     "train_dataset",
 ]
@@ -54,7 +55,7 @@ def build_dataset(cfg, name: str):
         raise InputError(
             "a data set registered with fast-reid",
             repr(name),
-            f"name one in DATASETS, such as {', '.join(x.dataset for x in LAYOUTS.values())}",
+            f"name one in DATASETS, such as {', '.join(x.dataset for x in ALL_LAYOUTS.values())}",
         ) from None
     if builder.__module__.split(".")[0] == "fastreid":
         raise _without_modality(name)
@@ -79,7 +80,7 @@ def _without_modality(name: str) -> InputError:
     return InputError(
         f"the modality of each image of {name!r}",
         "images without one",
-        f"use a visible-thermal data set: {', '.join(x.dataset for x in LAYOUTS.values())}",
+        f"use a visible-thermal data set: {', '.join(x.dataset for x in ALL_LAYOUTS.values())}",
     )
 
 
@@ -139,6 +140,15 @@ def read_data(cfg: CfgNode, training: bool = True) -> RunData:
     test = test_dataset(cfg)
     data = build_dataset(cfg, test)
     return RunData(build_training(cfg, {test: data}) if training else None, data)
+
+
+def split_files(data: RunData) -> dict[str, str]:
+    """Return the text of each file that writes down how images of one's own are split, by name."""
+    parts = [*(() if data.train is None else parts_of(data.train)), data.test]
+    files: dict[str, str] = {}
+    for part in parts:
+        files |= getattr(part, "split_files", dict)()
+    return files
 
 
 def held_out(cfg, name: str) -> tuple[str, str]:

@@ -109,6 +109,18 @@ class Own(ImageDataset):
         """Return an image's key below the folder; the whole key where it is elsewhere."""
         return item.key.removeprefix(f"{self.folder}{os.sep}")
 
+    def split_files(self) -> dict[str, str]:
+        """Return the lists as they are used, by the names of files for them.
+
+        Each is a list itself, with absolute paths and a split in every row.
+        """
+        name, _, suffix = own.SPLIT_FILE.partition(".")
+        numbers = [""] if len(self.lists) == 1 else [f"-{n}" for n in range(1, 1 + len(self.lists))]
+        return {
+            f"{name}{number}.{suffix}": own.write_list(listed)
+            for number, (_, listed) in zip(numbers, self.lists, strict=True)
+        }
+
     def _split(self, test_share: float, validation_share: float, seed: int) -> None:
         """Give each row a split where the lists have none, and hold out validation identities."""
         splits: dict[own.Person, str] = {}

@@ -18,7 +18,7 @@ from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
 
 from cmemd.data.items import TEST, ImageItem
-from cmemd.data.layouts import LAYOUTS
+from cmemd.data.layouts import ALL_LAYOUTS
 from cmemd.data.layouts.permutations import read_rand_perm_cam
 from cmemd.engine.room import check_reranking
 from cmemd.errors import InputError
@@ -107,9 +107,9 @@ class VisibleThermalEvaluator(DatasetEvaluator):
             "modalities": np.array([int(item.modality) for item in items]),
             "paths": np.array([item.key for item in items]),
         }
-        samples = _samples([batch], LAYOUTS[self._protocols[0].dataset].numbered, _roles(items))[
-            False
-        ]
+        samples = _samples(
+            [batch], ALL_LAYOUTS[self._protocols[0].dataset].numbered, _roles(items)
+        )[False]
         for protocol in self._protocols:
             trials = sample_trials(samples, protocol, self._draw, self._perm)
             check_scorable(samples, protocol, trials)
@@ -155,7 +155,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         if not comm.is_main_process():
             return {}
         batches = list(itertools.chain.from_iterable(gathered))
-        numbered = LAYOUTS[self._protocols[0].dataset].numbered
+        numbered = ALL_LAYOUTS[self._protocols[0].dataset].numbered
         by_flip = _samples(batches, numbered, self._roles)
         columns = [
             Column(score, flip)

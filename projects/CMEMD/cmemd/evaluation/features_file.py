@@ -43,7 +43,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cmemd.data.items import GALLERY, QUERY, TEST
-from cmemd.data.layouts import LAYOUTS, llcm, own, regdb, sysu
+from cmemd.data.layouts import ALL_LAYOUTS, llcm, own, regdb, sysu
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError, reason
 from cmemd.evaluation.distances import DISTANCES
@@ -64,7 +64,7 @@ class SavedFeatures(NamedTuple):
 
     Attributes:
         samples: features and labels.
-        layout: their data set, a key of ``LAYOUTS``.
+        layout: their data set, a key of ``ALL_LAYOUTS``.
         flip: whether features are means over an image and its mirror image.
         mirrored: such means of the same images, where ``samples`` are of the image alone.
         metric: the distance that an evaluation used.
@@ -97,7 +97,7 @@ def read_saved(path: Path | str, layout: str) -> SavedFeatures:
 
     Args:
         path: the file.
-        layout: name of one of ``LAYOUTS``: ``sysu``, ``regdb`` or ``llcm``.
+        layout: name of one of ``ALL_LAYOUTS``: ``sysu``, ``regdb`` or ``llcm``.
 
     Returns:
         The samples, in the file's order.
@@ -125,7 +125,7 @@ def read_saved(path: Path | str, layout: str) -> SavedFeatures:
         flip, mirrored = False, Samples(**{"features": arrays["feats_flip"]} | labels)
     return SavedFeatures(
         samples,
-        layout=_scalar(arrays, "layout", tuple(LAYOUTS), path),
+        layout=_scalar(arrays, "layout", tuple(ALL_LAYOUTS), path),
         flip=flip,
         mirrored=mirrored,
         metric=_scalar(arrays, "metric", DISTANCES, path),
@@ -185,10 +185,11 @@ def _load(path: Path, layout: str) -> dict[str, np.ndarray]:
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("a single array")
         with file:
-            missing = [name for name in LAYOUTS[layout].arrays if name not in file]
+            missing = [name for name in ALL_LAYOUTS[layout].arrays if name not in file]
             if missing:
+                needed = ", ".join(ALL_LAYOUTS[layout].arrays)
                 raise InputError(
-                    f"arrays {', '.join(LAYOUTS[layout].arrays)} in {path} for a {layout} protocol",
+                    f"arrays {needed} in {path} for a {layout} protocol",
                     ", ".join(file) or "none",
                     f"add {', '.join(missing)}",
                 )
@@ -207,15 +208,15 @@ def _load(path: Path, layout: str) -> dict[str, np.ndarray]:
 
 def _check_data_set(arrays: Mapping[str, np.ndarray], layout: str, path: Path | str) -> None:
     """Raise for features that say, or whose paths say, that they are of another data set."""
-    said = _scalar(arrays, "layout", tuple(LAYOUTS), path)
+    said = _scalar(arrays, "layout", tuple(ALL_LAYOUTS), path)
     paths = arrays.get("paths")
     if said is None and paths is not None and paths.dtype.kind == "U" and paths.size:
         seen = {_path_labels(image)[0] for image in paths.ravel()[:_LOOKED_AT].tolist()}
         said = seen.pop() if len(seen) == 1 else None
     if said not in (None, layout):
         raise InputError(
-            f"features of {LAYOUTS[layout].title} for its protocols in {path}",
-            f"features of {LAYOUTS[said].title}",
+            f"features of {ALL_LAYOUTS[layout].title} for its protocols in {path}",
+            f"features of {ALL_LAYOUTS[said].title}",
             "name protocols of that data set, or another file",
         )
 

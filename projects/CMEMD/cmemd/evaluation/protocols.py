@@ -7,7 +7,7 @@ metric is therefore written here and nowhere else.
 import difflib
 from dataclasses import dataclass
 
-from cmemd.data.layouts import LAYOUTS, llcm, own, regdb, sysu
+from cmemd.data.layouts import ALL_LAYOUTS, llcm, own, regdb, sysu
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
@@ -55,7 +55,7 @@ class Protocol:
 
     Attributes:
         name: the name in commands, configs and results; a direction says the query first.
-        dataset: the test set: a key of ``cmemd.data.layouts.LAYOUTS``.
+        dataset: the test set: a key of ``cmemd.data.layouts.ALL_LAYOUTS``.
         description: one line for tables and captions.
         query: the queries.
         gallery: the gallery.
@@ -267,7 +267,7 @@ def choose_sampling(protocol: Protocol, sampling: str, perm: RandPermCam | None)
         )
     chosen = sampling
     if sampling == AUTO:
-        official = LAYOUTS[protocol.dataset].official_permutations
+        official = ALL_LAYOUTS[protocol.dataset].official_permutations
         chosen = PYTHON if official and perm is None else protocol.samplings[0]
     # An evaluation looks into the data set's exp folder, `cmemd score` into that of --splits.
     remedy = "put rand_perm_cam.mat into the exp folder (--splits)"
