@@ -218,8 +218,11 @@ class Trainer(DefaultTrainer):
         if checkpoint is not None:
             changes = self._resume(checkpoint)
         elif self._weights.checkpoint is not None:
-            load_weights(self.checkpointer.model, self._weights.checkpoint)
-            self.record.start_from(self._weights.record)
+            record = self._weights.record
+            # As many other people have classifiers of the same size, which mean nothing here.
+            same = record is None or record.identities == self.record.identities
+            load_weights(self.checkpointer.model, self._weights.checkpoint, classifiers=same)
+            self.record.start_from(record)
         if self.start_iter < self.max_iter:
             changes = {**changes, **self._run.changes}
             self._run.add_start(self.start_iter, comm.get_world_size(), changes)
