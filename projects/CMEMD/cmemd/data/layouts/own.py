@@ -23,7 +23,7 @@ from cmemd.data.image_files import Tally, find_images, why_left_out
 from cmemd.data.layouts.layout import Layout
 from cmemd.data.modality import Modality
 from cmemd.data.times import parse_seconds
-from cmemd.errors import InputError, printable, reason
+from cmemd.errors import InputError, MissingDependencyError, printable, reason
 from cmemd.paths import check_input
 
 __all__ = [
@@ -42,6 +42,7 @@ __all__ = [
     "check_lists",
     "held_people",
     "raise_faults",
+    "use_of",
     "read_folder",
     "read_list",
     "write_list",
@@ -316,7 +317,7 @@ def check_lists(lists: Sequence[tuple[str, OwnList]], report: OnFault) -> None:
                     f"a split in {where}, as in other rows",
                     "none",
                 )
-            uses[naming, row.identity].setdefault(_use(row.split), where)
+            uses[naming, row.identity].setdefault(use_of(row.split), where)
     for (_, identity), found in uses.items():
         if len(found) > 1:
             places = " and ".join(f"{use or 'no split'} ({where})" for use, where in found.items())
@@ -471,8 +472,12 @@ def _read_csv(file: Path, report: OnFault) -> tuple[int, list[str], list[list[st
 
 
 def _read_parquet(file: Path, report: OnFault) -> tuple[int, list[str], list[list[str]]]:
-    from pyarrow import ArrowException, parquet  # slow to import
-
+    try:
+        from pyarrow import ArrowException, parquet  # slow to import
+    except ImportError:
+        raise MissingDependencyError(
+            f"pyarrow is needed to read {file}: pip install pyarrow, or save the list as CSV"
+        ) from None
     try:
         table = parquet.read_table(file)
     except (ArrowException, OSError, ValueError) as error:
@@ -649,7 +654,7 @@ def _compile(pattern: str, words: Mapping[Modality, str]) -> re.Pattern[str]:
     return re.compile("".join(parts))
 
 
-def _use(split: str) -> str:
+def use_of(split: str) -> str:
     """Return the use that an identity may have once: query, gallery and test are one."""
     return split if split in (TRAIN, VALIDATION, "") else "test"
 
