@@ -3,10 +3,11 @@
 Nothing here needs Pillow, NumPy or PyTorch.
 """
 
+import os
 import re
 from typing import NamedTuple
 
-__all__ = ["Box", "ImageKey", "image_key", "outside", "split_key"]
+__all__ = ["Box", "ImageKey", "image_key", "located", "outside", "split_key"]
 
 # A media fragment (W3C, Media Fragments URI 1.0) at the end of a path; "frame" is ours [C].
 _FRAGMENT = re.compile(r"#(?:frame=(\d+))?(?:&|(?<=#))?(?:xywh=(\d+),(\d+),(\d+),(\d+))?$")
@@ -56,6 +57,13 @@ def split_key(key: str) -> ImageKey:
     frame, *numbers = found.groups()
     box = Box(*map(int, numbers)) if numbers[0] is not None else None
     return ImageKey(key[: found.start()], box, None if frame is None else int(frame))
+
+
+def located(name: str) -> ImageKey:
+    """Return what a name stands for: the file of that name if there is one, else a key."""
+    if "#" not in name or os.path.lexists(name):
+        return ImageKey(name)
+    return split_key(name)
 
 
 def outside(box: Box, width: int, height: int) -> bool:

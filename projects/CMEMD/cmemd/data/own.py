@@ -88,7 +88,6 @@ class Own(ImageDataset):
             check_both_modalities(train, "training", self.folder)
         self.validation = items[own.VALIDATION]
         test = [item for role in (QUERY, GALLERY, TEST) for item in items[role]]
-        _check_roles(items, self.lists)
         query = {QUERY: Modality, TEST: (Modality.THERMAL,), GALLERY: ()}
         super().__init__(
             train,
@@ -240,21 +239,6 @@ def _with_split(naming: str, row: own.Row, splits: dict[own.Person, str]) -> own
     """Return a row with its split; query and gallery of one person stay as they are."""
     chosen = splits[naming, row.identity]
     return row._replace(split=chosen) if not row.split or chosen == own.VALIDATION else row
-
-
-def _check_roles(
-    items: dict[str, list[ImageItem]], lists: Sequence[tuple[str, own.OwnList]]
-) -> None:
-    """Raise where there are queries without a gallery, or a gallery without queries."""
-    if items[TEST] or bool(items[QUERY]) == bool(items[GALLERY]):
-        return
-    there, missing = (QUERY, GALLERY) if items[QUERY] else (GALLERY, QUERY)
-    raise InputError(
-        f"rows with split {missing} or test beside those with split {there} in "
-        + ", ".join(str(listed.file) for _, listed in lists),
-        "none",
-        "add them, or write test, which is both",
-    )
 
 
 def _camera(row: own.Row) -> str:

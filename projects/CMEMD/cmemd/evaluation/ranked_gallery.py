@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 from PIL import Image
 
-from cmemd.data.boxes import split_key
+from cmemd.data.boxes import located
 from cmemd.data.images import crop, read_rgb
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
@@ -255,7 +255,7 @@ def _draw_tile(axes: Axes, tile: _Tile) -> None:
 
 def _pixels(key: str) -> np.ndarray:
     """Return the pixels of one tile, ``(height, width, 3)`` bytes."""
-    path, box, _ = split_key(key)
+    path, box, _ = located(key)
     size = tuple(round(_DPI * length) for length in _TILE)
     try:
         return np.asarray(crop(read_rgb(path), box).resize(size, Image.Resampling.LANCZOS))

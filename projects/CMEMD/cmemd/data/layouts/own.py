@@ -40,6 +40,7 @@ __all__ = [
     "Person",
     "Row",
     "check_lists",
+    "is_list",
     "held_people",
     "raise_faults",
     "use_of",
@@ -94,6 +95,7 @@ class FaultKind(Enum):
     BOX = "boxes that are not in a frame", "give x, y, w, h in pixels, clipped to the frame"
     IMAGE = "listed images that are missing, or no images", "restore them, or remove the rows"
     REPEATED = "images listed twice", "remove one row of each"
+    ROLES = "queries without gallery images, or the reverse", "add them, or write test for both"
     TWO_SPLITS = "identities in two splits", "put all images of a person into one split"
 
     def __init__(self, words: str, remedy: str) -> None:
@@ -165,6 +167,21 @@ class OwnList(NamedTuple):
 
 OnFault = Callable[[ListFault], None]
 Person = tuple[str, str]  # naming and identity
+
+
+def is_list(file: Path) -> bool:
+    """Return whether a file is a table with all the columns that a list needs."""
+    if file.suffix.lower() not in _SUFFIXES or not file.is_file():
+        return False
+    try:
+        _read_table(file, _ignore)
+    except (_Unreadable, InputError):
+        return False
+    return True
+
+
+def _ignore(fault: ListFault) -> None:
+    """Take a mistake, and do nothing."""
 
 
 def raise_faults(faults: Sequence[ListFault], lists: Iterable[Path]) -> None:
@@ -288,7 +305,7 @@ def read_folder(
 
 
 def check_lists(lists: Sequence[tuple[str, OwnList]], report: OnFault) -> None:
-    """Find what is wrong between rows: images twice, identities in two splits, missing splits.
+    """Find what is wrong between rows: images and identities twice, missing splits and roles.
 
     Args:
         lists: the naming of each list's identities, and the list.
@@ -318,6 +335,13 @@ def check_lists(lists: Sequence[tuple[str, OwnList]], report: OnFault) -> None:
                     "none",
                 )
             uses[naming, row.identity].setdefault(use_of(row.split), where)
+    roles = {row.split for _, listed in lists for row in listed.rows} & {"query", "gallery", "test"}
+    if roles in ({"query"}, {"gallery"}):
+        (there,) = roles
+        missing = "gallery" if there == "query" else "query"
+        names = ", ".join(str(listed.file) for _, listed in lists)
+        expected = f"rows with split {missing} or test beside those with split {there} in {names}"
+        _fault(report, FaultKind.ROLES, f"{names}: {there} alone", expected, "none")
     for (_, identity), found in uses.items():
         if len(found) > 1:
             places = " and ".join(f"{use or 'no split'} ({where})" for use, where in found.items())
