@@ -406,7 +406,8 @@ KEYS: dict[str, Row] = {
     ),
     "INPUT.RPT.PROB": _refused("INPUT.RPT.ENABLED is refused"),
     "DATASETS.NAMES": _other(
-        _list("one data set of visible-thermal images", _NAME.allows), "one only"
+        _list("data sets of visible-thermal images", _NAME.allows),
+        "several are joined, and their identities and cameras kept apart",
     ),
     "DATASETS.TESTS": _other(
         _list("one data set of visible-thermal images", _NAME.allows), "one only"
