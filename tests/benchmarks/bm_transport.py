@@ -1,12 +1,13 @@
-"""Time of the transport solvers, against loops over POT and SciPy, and of the alignment term.
+"""Time of the transport solvers, against loops over POT, SciPy and lapx, and of the alignment term.
 
     python tests/benchmarks/bm_transport.py [--rounds 15]
 
-Random float32 costs, K x K. A loop takes the same tensor and gives the same plans, one problem at a
-time; "calls" are SciPy's bare calls on NumPy arrays, without their results; "tensors" is the
-solver of accelerators, which the CPU uses up to K = 4. All are timed by turns of a few calls and
-compared by their medians, so that other work on the machine slows all of them. On a GPU the loops
-bring the costs to the CPU and the plans back.
+Random costs. A loop takes the same tensor and gives the same plans, one problem at a time; "calls"
+are SciPy's bare calls on NumPy arrays, without their results; "tensors" is the solver of
+accelerators. Sinkhorn is compared with POT's batch and, where it is installed (`pip install
+ott-jax`), with OTT-JAX. All are timed by turns of a few calls and compared by their medians, so
+that other work on the machine slows all of them. On a GPU the loops bring the costs to the CPU and
+the plans back.
 """
 
 import argparse
@@ -17,14 +18,15 @@ import time
 from collections.abc import Callable
 from functools import partial
 
+import lap
 import numpy as np
 import ot
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from cmemd.data.grouping import IdentityRows
 from cmemd.losses.alignment import PairAlignment
-from cmemd.losses.grouping import IdentityRows
 from cmemd.losses.transport import exact_plan, sinkhorn_plan
 from cmemd.losses.transport.assignment import LARGEST, assignment_plan
 
@@ -35,7 +37,7 @@ BATCHES = {"64 images, 8 x (4 + 4)": (8, 4), "96 images, 6 x (8 + 8), sysu.yml":
 
 
 def main() -> None:
-    """Print the machine and four tables."""
+    """Print the machine and five tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=15, help="measurements of each, in turn")
     rounds = parser.parse_args().rounds
@@ -46,44 +48,62 @@ def main() -> None:
         f"{torch.get_num_threads()} threads, POT {ot.__version__}"
     )
 
-    print(f"\n{PROBLEMS} problems, ms (times faster exact_plan is)")
-    others = {
-        "ot.emd": lambda cost: loop(cost, pot_plan),
+    loops = {
+        "calls": lambda cost: list(map(linear_sum_assignment, cost.cpu().numpy())),
         "SciPy": lambda cost: loop(cost, scipy_plan),
-        "calls": lambda cost: [linear_sum_assignment(problem) for problem in cost.numpy()],
+        "lapx": lambda cost: loop(cost, lapx_plan),
+        "POT": lambda cost: loop(cost, pot_plan),
         "tensors": assignment_plan,
     }
-    print(f"{'K':>3} {'exact_plan':>11}" + "".join(f"{name:>16}" for name in others))
-    for k in (*range(1, 9), 16):
-        names = [name for name in others if k <= LARGEST or name != "tensors"]
-        cost = torch.rand(PROBLEMS, k, k)
-        works = [partial(exact_plan, cost.to(device))]
-        works += [partial(others[name], cost) for name in names]
-        ours, *theirs = medians(works, rounds)
-        columns = "".join(f"{other:8.3f} ({other / ours:5.1f})" for other in theirs)
-        print(f"{k:>3} {ours:11.3f} {columns}")
+    for dtype in (torch.float32, torch.float64):
+        print(f"\nsquares, {dtype}: exact_plan in ms, and how many times faster it is than")
+        print(f"{'K':>4}{'problems':>10}{'exact_plan':>12}" + "".join(f"{x:>9}" for x in loops))
+        for k in (1, 2, 4, 8, 16, 32, 64, 128):
+            for batch in (1, 24, PROBLEMS, 768) if k <= 8 else (1, PROBLEMS if k < 128 else 24):
+                cost = torch.rand(batch, k, k, dtype=dtype, device=device)
+                names = [name for name in loops if k <= LARGEST or name != "tensors"]
+                print(f"{k:>4}{batch:>10}" + ratios(exact_plan, names, loops, cost, rounds, 12))
 
-    print("\nby the number of problems, ms (times faster than the SciPy loop)")
-    for k in (4, 8):
-        for batch in (1, 24, 96, 384, 1536):
-            cost = torch.rand(batch, k, k, device=device)
-            solvers = (exact_plan, assignment_plan, others["SciPy"])
-            ours, tensors, scipy = medians([partial(solve, cost) for solve in solvers], rounds)
-            print(
-                f"K = {k}, {batch:4d} problems: exact_plan {ours:7.3f} ({scipy / ours:.1f}), "
-                f"tensors {tensors:7.3f} ({scipy / tensors:.1f})"
-            )
+    print(f"\nrectangles, 24 problems, {device}: the same")
+    print(f"{'n x m':>10}{'exact_plan':>12}{'POT':>9}")
+    for n, m in ((2, 4), (3, 4), (7, 8), (8, 24), (16, 24), (16, 64), (15, 16), (32, 96), (48, 64)):
+        cost = torch.rand(24, n, m, device=device)
+        print(f"{f'{n} x {m}':>10}" + ratios(exact_plan, ["POT"], loops, cost, rounds, 12))
 
-    print(f"\nsinkhorn_plan, 200 iterations, {PROBLEMS} problems, ms")
-    for k in (4, 8):
-        cost = torch.rand(PROBLEMS, k, k, device=device)
-        (ours,) = medians([partial(sinkhorn_plan, cost, 0.05)], max(3, rounds // 5))
-        print(f"K = {k} {ours:8.1f}")
+    print("\nsinkhorn_plan, epsilon 0.05, 200 iterations: ms, and how many times faster it is than")
+    others = {"POT": pot_batch, **ott_solvers()}
+    print(f"{'K':>4}{'problems':>10}{'ours':>12}" + "".join(f"{name:>12}" for name in others))
+    for k, batch in ((4, PROBLEMS), (8, PROBLEMS), (16, PROBLEMS), (32, PROBLEMS), (8, 768)):
+        cost = torch.rand(batch, k, k, device=device)
+        works = ratios(
+            partial(sinkhorn_plan, epsilon=0.05),
+            list(others),
+            others,
+            cost,
+            max(3, rounds // 3),
+            12,
+        )
+        print(f"{k:>4}{batch:>10}{works}")
 
     print("\nalignment term of 12 features, forward and backward, ms")
     for name, (identities, k) in BATCHES.items():
         (ours,) = medians([alignment_step(identities, k, device)], rounds)
         print(f"{name} {ours:8.2f}")
+
+
+def ratios(
+    ours: Callable,
+    names: list[str],
+    others: dict[str, Callable],
+    cost: Tensor,
+    rounds: int,
+    width: int,
+) -> str:
+    """Return our time in ms and the others' by ours, as columns of a table."""
+    works = [partial(ours, cost), *(partial(others[name], cost) for name in names)]
+    time_of_ours, *times = medians(works, rounds)
+    columns = "".join(f"{other / time_of_ours:8.1f}x" for other in times)
+    return f"{time_of_ours:{width}.3f}{columns}"
 
 
 def loop(cost: Tensor, plan: Callable[[np.ndarray], np.ndarray]) -> Tensor:
@@ -101,6 +121,38 @@ def scipy_plan(cost: np.ndarray) -> np.ndarray:
     plan = np.zeros_like(cost)
     plan[linear_sum_assignment(cost)] = 1 / len(cost)
     return plan
+
+
+def lapx_plan(cost: np.ndarray) -> np.ndarray:
+    """Return the plan (K, K) by lapx's solver of one problem."""
+    plan = np.zeros_like(cost)
+    plan[lap.lapjvr(cost, return_cost=False)] = 1 / len(cost)
+    return plan
+
+
+def pot_batch(cost: Tensor) -> Tensor:
+    """Return POT's entropic plans of a batch, by as many iterations."""
+    return ot.solve_batch(cost, 0.05, max_iter=200, tol=0, method="log_sinkhorn").plan
+
+
+def ott_solvers() -> dict[str, Callable[[Tensor], object]]:
+    """Return OTT-JAX's compiled solvers, where it is installed: in the log domain, and kernels."""
+    try:
+        import jax
+        from ott.geometry.geometry import Geometry
+        from ott.problems.linear.linear_problem import LinearProblem
+        from ott.solvers.linear.sinkhorn import Sinkhorn
+    except ImportError:
+        return {}
+
+    def solver(log_domain: bool) -> Callable[[Tensor], object]:
+        solve = Sinkhorn(threshold=-1, min_iterations=200, max_iterations=200, lse_mode=log_domain)
+        plans = jax.jit(
+            jax.vmap(lambda cost: solve(LinearProblem(Geometry(cost, epsilon=0.05))).matrix)
+        )
+        return lambda cost: plans(cost.cpu().numpy()).block_until_ready()
+
+    return {"OTT-JAX": solver(True), "its kernels": solver(False)}
 
 
 def alignment_step(identities: int, k: int, device: str) -> Callable[[], None]:

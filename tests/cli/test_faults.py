@@ -82,7 +82,7 @@ TABLE = {
     "score": command(
         "--protocol sysu-all-1shot --features {features} --splits {splits} --json {out}.json",
         "features splits",
-        middle="cmemd.evaluation.scoring.distance_matrix",
+        middle="cmemd.evaluation.scoring.score_blocks",
     ),
     "compare": command(
         "{results} {other}",

@@ -256,4 +256,4 @@ def test_a_box_is_cut_out_where_it_is(tmp_path):
         with pytest.raises(InputError, match=rf"30 x 40 pixels of {re.escape(path)} \(row 2\)"):
             check_items([items[0], items[0]._replace(box=box)])
         with pytest.raises(InputError, match="a box in"):
-            crop(Image.fromarray(pixels), box)
+            crop(pixels, box)

@@ -1,6 +1,7 @@
 """The same images again: changed files are embedded again, labels follow, the rest stays."""
 
 import argparse
+import itertools
 import os
 import re
 import tracemalloc
@@ -14,11 +15,13 @@ from tests.inference.refusal import refusal
 
 from cmemd.cli import embed
 from cmemd.data.modality import Modality
+from cmemd.gallery import embedding
 from cmemd.gallery.embedding import update_gallery
 from cmemd.gallery.embeddings_file import read_embeddings, read_rows
 from cmemd.gallery.facts import file_facts, many_file_facts
 from cmemd.gallery.sources import Source
 from cmemd.gallery.table import create_gallery, open_gallery
+from cmemd.gallery.unfinished import unfinished_gallery, write_in_order
 
 PLACES = {"gallery": "g", "npz": "f.npz", "parquet": "f.parquet"}
 
@@ -325,6 +328,47 @@ def test_a_users_file_in_our_folder_keeps_the_folder(kind, tmp_path, monkeypatch
     assert len(rows_at(kind)) == 4
 
 
+class Killed(BaseException):
+    """Ends a run before one of its file operations, as a kill does."""
+
+
+def test_a_run_killed_at_any_step_of_its_end_is_no_obstacle_to_the_next(tmp_path, monkeypatch):
+    paths, steps = make_images(tmp_path / "images", 4), []
+
+    def end(number, file):
+        """Let a run do so many file operations of its end; return whether that was its end."""
+
+        def counted(change):
+            def step(*args, **kwargs):
+                steps.append(change.__name__)
+                if len(steps) > number:
+                    raise Killed
+                return change(*args, **kwargs)
+
+            return step
+
+        with monkeypatch.context() as patch, unfinished_gallery(file, DIGEST, SIZE) as gallery:
+            gallery.add(rows_of(paths))
+            write_in_order(gallery, paths, file)
+            steps.clear()
+            for name in ("rename", "unlink", "rmdir", "mkdir"):
+                patch.setattr(os, name, counted(getattr(os, name)))
+
+    for number in itertools.count():
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        try:
+            end(number, folder / "f.npz")
+        except Killed:
+            end(1000, folder / "f.npz")
+        left = {path.name for path in folder.iterdir()} - {"f.npz"}
+        assert all(name.startswith(".f.npz.unfinished.") for name in left), (number, steps, left)
+        assert [row["path"] for part in read_rows(folder / "f.npz") for row in part.to_pylist()]
+        if len(steps) <= number:
+            break
+    assert number > 5
+
+
 @pytest.mark.parametrize("kind", ["npz", "parquet"])
 def test_a_second_writer_gets_one_line(kind, tmp_path):
     make_images(tmp_path / "images", 2)
@@ -398,3 +442,65 @@ def test_descriptors_and_memory_do_not_grow_with_commits(monkeypatch):
         counts.append(descriptors())
     assert counts[-1] <= counts[0] + 2, counts
     assert peaks[-1] < 1.5 * peaks[1], peaks
+
+
+class Sized:
+    """A gallery of which only the number of rows counts."""
+
+    size = SIZE
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return self.rows
+
+
+def test_commits_grow_with_the_gallery_and_lose_no_row(monkeypatch):
+    chunk = rows_of([f"/{n}" for n in range(4)])
+    for before, chunks, commits in (
+        (0, 3, [4, 4, 4]),
+        (4 * 32 * 2, 5, [8, 12]),  # of 256 rows a share of 8, of 264 one of 8.25
+        (10**9, 3, [12]),  # the rest at the end
+        (0, 0, []),
+    ):
+        found = list(embedding.in_commits([chunk] * chunks, Sized(before)))
+        assert [len(rows) for rows in found] == commits, before
+    monkeypatch.setattr(embedding, "_COMMIT_BYTES", 4 * SIZE * 8)
+    found = embedding.in_commits([chunk] * 5, Sized(10**9))
+    assert [len(rows) for rows in found] == [8, 8, 4]
+    clock = iter(range(0, 10**6, embedding._COMMIT_SECONDS))
+    monkeypatch.setattr(embedding.time, "monotonic", lambda: next(clock))
+    found = embedding.in_commits([chunk] * 3, Sized(10**9))
+    assert [len(rows) for rows in found] == [4, 4, 4]
+
+
+def test_an_error_comes_after_the_rows_before_it():
+    def chunks():
+        yield rows_of(["/a"])
+        raise KeyboardInterrupt
+
+    commits = embedding.in_commits(chunks(), Sized(10**9))
+    assert next(commits)["path"].to_pylist() == ["/a"]
+    with pytest.raises(KeyboardInterrupt):
+        next(commits)
+
+
+def test_a_process_alone_adds_without_a_search_and_another_ones_rows_are_found(
+    tmp_path, monkeypatch
+):
+    with create_gallery(tmp_path / "g", DIGEST, SIZE) as ours:
+        version = ours.version
+        with monkeypatch.context() as patch:
+            patch.setattr(type(ours._table), "merge_insert", None)
+            assert ours.add(rows_of(["/a"]), version) == 1
+            assert ours.add(rows_of(["/b"]), version) == 1
+        assert ours.replace(rows_of(["/b"], camera="2")) == 1
+        with open_gallery(tmp_path / "g") as theirs:
+            assert theirs.add(rows_of(["/c", "/a"])) == 1
+        assert ours.add(rows_of(["/c", "/d"]), version) == 1
+        found = sorted(path for path in ours.modalities())
+        assert found == ["/a", "/b", "/c", "/d"]
+        # What is known after the other's commit needs no search either.
+        monkeypatch.setattr(type(ours._table), "merge_insert", None)
+        assert ours.add(rows_of(["/e"]), ours.version) == 1

@@ -149,6 +149,40 @@ def test_nothing_waits_for_an_accelerator():
     assert plan.shape == (3, 4, 5)
 
 
+def test_stages_are_the_plain_iterations_in_the_log_domain():
+    # With an epsilon above the costs' range it does not fall, and each iteration is Sinkhorn's.
+    cost = generators.random_costs(3, 6, 5)
+    a, b = generators.random_marginals(3, 6, 5)
+    for iterations in (1, 2, 9, 10, 25, 200, 321):
+        columns = torch.zeros(3, 1, 5, dtype=torch.float64)
+        for _ in range(iterations):
+            rows = a.log()[:, :, None] - (columns - cost).logsumexp(2, keepdim=True)
+            columns = b.log()[:, None] - (rows - cost).logsumexp(1, keepdim=True)
+        expected = (rows + columns - cost).exp()
+        plan = sinkhorn_plan(cost, 1.0, a, b, iterations=iterations)
+        # The plan's rows are then cut and filled to their masses.
+        tolerance = (expected.sum(2) - a).abs().max().item() + 1e-14
+        assert_close(plan, expected, rtol=0, atol=tolerance, msg=f"{iterations} iterations")
+
+
+def test_kernels_that_underflow_still_give_plans_with_the_right_marginals():
+    a, b = generators.random_marginals(3, 4, 9)
+    a = a * torch.tensor([1.0, 0.0, 1.0, 1.0])  # a row without mass
+    b = b * torch.tensor([1e-20, *8 * [1.0]])  # and a column with hardly any
+    sides = (side / side.sum(1, keepdim=True) for side in (a, b))
+    a, b = (side.float() for side in sides)
+    cost = generators.random_costs(3, 4, 9, torch.float32)
+    for scale in (1e-30, 1.0, 1e30):
+        for epsilon in (1e-60, 1e-9, 1e-3, 1.0, 1e60):
+            for iterations in (1, 7, 200):
+                case = f"{scale=} {epsilon=} {iterations=}"
+                plan = sinkhorn_plan(scale * cost, epsilon, a, b, iterations=iterations)
+                assert plan.min() >= 0, case
+                assert plan[:, 1].count_nonzero() == 0, case
+                assert_close(plan.sum(2), a, rtol=0, atol=1e-6, msg=case)
+                assert_close(plan.sum(1), b, rtol=0, atol=1e-6, msg=case)
+
+
 @cases("epsilon", [0.0, -1.0, math.nan, math.inf])
 def test_an_epsilon_that_is_not_positive_and_finite_is_refused(epsilon):
     with pytest.raises(InputError, match="expected a positive, finite epsilon, got "):

@@ -14,9 +14,9 @@ from tests.losses import generators
 from tests.losses.generators import MARGINAL_TOLERANCE, OBJECTIVE_TOLERANCE
 from torch.testing import assert_close
 
+from cmemd.data.grouping import IdentityRows
 from cmemd.errors import InputError
 from cmemd.losses.alignment import PairAlignment
-from cmemd.losses.grouping import IdentityRows
 from cmemd.losses.transport import exact_plan
 from cmemd.losses.transport.assignment import assignment_plan
 
@@ -184,10 +184,10 @@ def test_of_equally_good_last_steps_the_lowest_column_wins():
     # 3 x 3, all costs equal. The last row takes column 0 (lowest of 0, 1, 2), the row before it
     # the lowest left, 1, and the first row column 2.
     expected = torch.tensor([[[0.0, 0, 1], [0, 1, 0], [1, 0, 0]]]) / 3
-    assert torch.equal(exact_plan(torch.ones(1, 3, 3)), expected)
+    assert torch.equal(assignment_plan(torch.ones(1, 3, 3)), expected)
     # 2 x 2 with 0 + 3 = 1 + 2: the last row may take column 1 (cost 3) or 0 (cost 1 after 2).
     cost = torch.tensor([[[0.0, 2.0], [1.0, 3.0]]])
-    assert torch.equal(exact_plan(cost), torch.tensor([[[0.0, 0.5], [0.5, 0.0]]]))
+    assert torch.equal(assignment_plan(cost), torch.tensor([[[0.0, 0.5], [0.5, 0.0]]]))
 
 
 def test_no_problems_give_no_plans():
@@ -364,6 +364,39 @@ def test_a_mask_of_one_side_by_hand():
     cost = torch.tensor([[[5.0, 1.0], [-9.0, -9.0], [2.0, 9.0]]])
     plan = exact_plan(cost, row_mask=torch.tensor([[True, False, True]]))
     assert torch.equal(plan, torch.tensor([[[0.0, 0.5], [0.0, 0.0], [0.5, 0.0]]]))
+
+
+# ---- tracklets: many images of an identity, and another number of each modality
+
+TRACKLETS = [(8, 24), (24, 16), (5, 19), (32, 96), (40, 64), (64, 64), (1, 100), (97, 3)]
+
+
+def test_tracklets_reach_pots_value():
+    for n, m in TRACKLETS:
+        for dtype in (torch.float32, torch.float64):
+            for scale in SCALES:
+                case = f"{n} x {m}, {dtype}, {scale}"
+                cost = scaled_costs(scale, n, m, dtype)
+                plan = exact_plan(cost)
+                assert plan.dtype == dtype, case
+                assert plan.min() >= 0, case
+                tolerance = 2 * MARGINAL_TOLERANCE[dtype]
+                assert (n * plan.sum(2) - 1).abs().max() <= n * tolerance, case
+                assert (m * plan.sum(1) - 1).abs().max() <= m * tolerance, case
+                relative = cost.double() / cost.double().abs().amax()
+                lowest = relative.amin()
+                spread = (relative - lowest).amax()
+                pot = [ot.emd2([], [], c.numpy()) for c in (relative - lowest) / spread]
+                expected = spread * torch.tensor(pot, dtype=torch.float64) + lowest
+                atol = OBJECTIVE_TOLERANCE[dtype]
+                assert_close(objective(plan, relative), expected, rtol=0, atol=atol, msg=case)
+
+
+def test_shares_of_tracklets_move_whole():
+    # Where m = 3 n, each column has one third of a row: it comes from one row.
+    plan = exact_plan(generators.random_costs(3, 8, 24))
+    assert torch.equal((plan > 0).sum(1), torch.ones(3, 24, dtype=torch.long))
+    assert torch.equal((plan > 0).sum(2), torch.full((3, 8), 3))
 
 
 # ---- on the device: no synchronisation, few operations, compiled

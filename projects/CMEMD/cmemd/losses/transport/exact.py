@@ -4,6 +4,8 @@ Shape legend: B problems, n rows, m columns, L = lcm(n, m).
 """
 
 import math
+from collections.abc import Callable
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -14,8 +16,9 @@ from cmemd.losses.transport.problem import checked_cost, marginals
 
 __all__ = ["exact_plan"]
 
-# The largest n = m for which tensor operations beat SciPy's loop on the CPU.
-_FASTER_THAN_A_LOOP = 4
+# The most shares for which the assignment of shares beats the network simplex (measured). Where one
+# side's size divides the other's, L is the larger size, and it does at any.
+_FEW_SHARES = 96
 
 
 def exact_plan(
@@ -34,18 +37,20 @@ def exact_plan(
 
     exactly. Three solvers, chosen by shapes, arguments and device alone, never by values:
 
-    - uniform marginals, L <= 8 (so n = m <= 8): tensor operations on the cost's device, batched,
-      without host synchronisation; they compile (``assignment_plan``);
-    - uniform marginals, n = m > 8, and n = m > 4 on the CPU unless compiled, where it is faster:
-      SciPy's assignment solver, problem by problem in float64. A vertex of the Birkhoff polytope
-      is optimal: 1/n times a permutation;
+    - uniform marginals, L <= 8 (so n = m <= 8), on a GPU or compiled: tensor operations on the
+      cost's device, batched, without host synchronisation (``assignment_plan``);
+    - uniform marginals on the CPU, where L = max(n, m), so all squares, or L <= 96; larger squares
+      of a GPU: lapx's assignment solver on L shares of each side, one call for all problems. A
+      vertex of the Birkhoff polytope is optimal: 1/L times a permutation of shares;
     - anything else: POT's network simplex, problem by problem on the CPU.
 
     Neither adding a constant to the cost nor scaling it by a positive number changes the plan.
 
-    Ties: the same input gives the same plan. The first solver takes the first of equally good ways
-    to deal the columns to the blocks of rows, in an order that gives the last block the lowest
-    columns. Among up to five rows the last takes the lowest column it can, then the one before.
+    Ties: the same input gives the same plan on the same device. ``assignment_plan`` takes the first
+    of equally good ways to deal the columns to the blocks of rows, in an order that gives the last
+    block the lowest columns. Among up to five rows the last takes the lowest column it can, then
+    the one before. lapx and POT follow their own orders.
+
     The plan carries no gradient: by the envelope theorem the gradient of the optimal value with
     respect to the cost is the plan itself, wherever it is unique.
 
@@ -64,33 +69,65 @@ def exact_plan(
             of overflow, or marginals that ``marginals`` refuses. Values are checked where that
             needs no synchronisation; on a GPU, and compiled, an assertion on the device fails
             instead.
-        MissingDependencyError: SciPy or POT is needed and not installed.
+        MissingDependencyError: lapx or POT is needed and not installed.
     """
     cost = checked_cost(cost)
     n, m = cost.shape[1:]
     uniform = a is b is row_mask is column_mask is None
     if cost.shape[0] == 0:
         return cost
-    loops = cost.device.type == "cpu" and not torch.compiler.is_compiling()
-    if uniform and n == m > (_FASTER_THAN_A_LOOP if loops else LARGEST):
-        return _matchings(cost)
-    if uniform and math.lcm(n, m) <= LARGEST:
+    size = math.lcm(n, m)
+    on_host = cost.device.type == "cpu" and not torch.compiler.is_compiling()
+    if uniform and size <= LARGEST and not (on_host and _lapx()):
         return assignment_plan(cost)
+    if uniform and (size == max(n, m) or size <= _FEW_SHARES):
+        return _share_plans(cost)
     return _simplex_plans(cost, *marginals(cost, a, b, row_mask, column_mask))
 
 
-def _matchings(cost: Tensor) -> Tensor:
-    """Return plans of square problems with uniform marginals, by SciPy."""
-    try:  # slow to import, and most sizes need neither
-        import numpy as np
-        from scipy.optimize import linear_sum_assignment
+@cache
+def _lapx() -> Callable[..., tuple[list, list]] | None:
+    """Return lapx's solver of a batch, or None where it is not installed."""
+    try:  # on a GPU the usual sizes do not need it
+        from lap import lapjvr_batch
     except ImportError:
-        raise _missing("SciPy", "scipy") from None
+        return None
+    return lapjvr_batch
 
-    problems = cost.double().cpu().numpy()
-    columns = np.concatenate([linear_sum_assignment(problem)[1] for problem in problems])
-    columns = torch.from_numpy(columns).to(cost.device).view(*cost.shape[:2], 1)
-    return torch.zeros_like(cost).scatter_(2, columns, 1 / cost.shape[1])
+
+def _share_plans(cost: Tensor) -> Tensor:
+    """Return plans for uniform marginals: L shares of each side, matched by lapx.
+
+    Args:
+        cost: (B, n, m).
+
+    Returns:
+        (B, n, m).
+    """
+    solve = _lapx()
+    if solve is None:
+        raise _missing("lapx", "lapx")
+    import numpy as np  # which lapx needs too
+
+    batch, n, m = cost.shape
+    size = math.lcm(n, m)
+    problems = cost.cpu().numpy()
+    if n != size:
+        problems = problems.repeat(size // n, 1)
+    if m != size:
+        problems = problems.repeat(size // m, 2)
+    # More threads were no faster up to 96 problems of 64 x 64.
+    _, columns = solve(problems, return_cost=False, n_threads=1)
+    columns = np.concatenate(columns)
+    if m != size:
+        columns //= size // m
+    # Of each share of each problem's rows, in order: its row among all problems' rows.
+    rows = np.arange(batch * n)
+    if n != size:
+        rows = rows.repeat(size // n)
+    plan = np.zeros(cost.shape, problems.dtype)
+    np.add.at(plan.reshape(-1), rows * m + columns, 1 / size)
+    return torch.from_numpy(plan).to(cost.device)
 
 
 def _simplex_plans(cost: Tensor, a: Tensor, b: Tensor) -> Tensor:
