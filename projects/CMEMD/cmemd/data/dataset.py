@@ -8,7 +8,7 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.data import CommDataset
 from PIL import Image
 
-from cmemd.data.images import read_rgb
+from cmemd.data.images import crop, read_rgb
 from cmemd.data.items import ImageItem
 from cmemd.data.random_state import seeded
 
@@ -47,7 +47,7 @@ class VisibleThermalDataset(CommDataset):
         """
         index, place = key if isinstance(key, tuple) else (key, None)
         item = self.img_items[index]
-        image = read_rgb(item.path)
+        image = crop(read_rgb(item.path), item.box)
         with nullcontext() if place is None else seeded(self._seed, place):
             image = self.transform(image)
         return {
@@ -55,5 +55,5 @@ class VisibleThermalDataset(CommDataset):
             "targets": self.pid_dict[item.pid] if self.relabel else item.pid,
             "camids": self.cam_dict[item.camid] if self.relabel else item.camid,
             "modalities": int(item.modality),
-            "img_paths": item.path,
+            "img_paths": item.key,
         }

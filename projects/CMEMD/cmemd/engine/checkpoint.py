@@ -219,8 +219,13 @@ def check_weights(model: nn.Module, state: Mapping[str, Tensor], path: str | Pat
         )
 
 
-def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+def load_weights(model: nn.Module, checkpoint: Checkpoint, *, classifiers: bool = True) -> None:
     """Copy a checkpoint's tensors into a network; classifiers of another size stay as they are.
+
+    Args:
+        model: the network.
+        checkpoint: of the same architecture, but for the classifiers.
+        classifiers: False to leave all classifiers as they are: theirs are of other people.
 
     Raises:
         InputError: the checkpoint is of another architecture.
@@ -230,14 +235,16 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
     fitting = {
         name: tensor
         for name, tensor in checkpoint.model.items()
-        if name in own and own[name].shape == tensor.shape
+        if name in own
+        and own[name].shape == tensor.shape
+        and (classifiers or not name.endswith(_CLASSIFIER))
     }
     model.load_state_dict(fitting, strict=False)
     kept = len(own) - len(fitting)
     logger.info(
         "Loaded %s%s",
         checkpoint.path,
-        f"; {kept} classifiers of another size start afresh" if kept else "",
+        f"; {kept} classifiers of other identities start afresh" if kept else "",
     )
 
 

@@ -17,8 +17,8 @@ import torch
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
 
-from cmemd.data.items import ImageItem
-from cmemd.data.layouts import LAYOUTS
+from cmemd.data.items import TEST, ImageItem
+from cmemd.data.layouts import ALL_LAYOUTS
 from cmemd.data.layouts.permutations import read_rand_perm_cam
 from cmemd.engine.room import check_reranking
 from cmemd.errors import InputError
@@ -55,6 +55,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         run: facts of the run, for the results file.
         save_features: whether to write ``features.npz`` too, as ``cmemd score`` reads it.
         reranking: score once more with k-reciprocal re-ranking, as a row of its own.
+        items: the images under test, where their roles count; the loader's batches lack them.
 
     Raises:
         InputError: unknown protocol, gallery sampling or metric; protocols of several data sets; a
@@ -74,6 +75,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         run: Mapping[str, Any] | None = None,
         save_features: bool = False,
         reranking: Reranking | None = None,
+        items: Sequence[ImageItem] = (),
     ) -> None:
         self._protocols = get_protocols(protocols)
         self._perm = None if rand_perm_cam is None else read_rand_perm_cam(rand_perm_cam)
@@ -88,6 +90,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._save_features = save_features
         self._rerankings = [None] if reranking is None else [None, reranking]
         self._batches: list[dict[str, Any]] = []
+        self._roles = _roles(items)
 
     def check(self, items: Sequence[ImageItem]) -> None:
         """Find what would stop ``evaluate`` on these images, whatever their features.
@@ -102,9 +105,11 @@ class VisibleThermalEvaluator(DatasetEvaluator):
             "pids": np.array([item.pid for item in items]),
             "camids": np.array([item.camid for item in items]),
             "modalities": np.array([int(item.modality) for item in items]),
-            "paths": np.array([item.path for item in items]),
+            "paths": np.array([item.key for item in items]),
         }
-        samples = _samples([batch], LAYOUTS[self._protocols[0].dataset].numbered)[False]
+        samples = _samples(
+            [batch], ALL_LAYOUTS[self._protocols[0].dataset].numbered, _roles(items)
+        )[False]
         for protocol in self._protocols:
             trials = sample_trials(samples, protocol, self._draw, self._perm)
             check_scorable(samples, protocol, trials)
@@ -150,7 +155,8 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         if not comm.is_main_process():
             return {}
         batches = list(itertools.chain.from_iterable(gathered))
-        by_flip = _samples(batches, numbered=LAYOUTS[self._protocols[0].dataset].numbered)
+        numbered = ALL_LAYOUTS[self._protocols[0].dataset].numbered
+        by_flip = _samples(batches, numbered, self._roles)
         columns = [
             Column(score, flip)
             for flip, samples in by_flip.items()
@@ -226,7 +232,16 @@ def _frame(path: str) -> int:
     return int(stem)
 
 
-def _samples(batches: Sequence[Mapping[str, Any]], numbered: bool) -> dict[bool, Samples]:
+def _roles(items: Sequence[ImageItem]) -> dict[str, str]:
+    """Return the role of each image by its key; empty where every image may have any."""
+    if all(item.role == TEST for item in items):
+        return {}
+    return {item.key: item.role for item in items}
+
+
+def _samples(
+    batches: Sequence[Mapping[str, Any]], numbered: bool, roles: Mapping[str, str]
+) -> dict[bool, Samples]:
     """Return all batches as one, by flip; an image that a padding sampler repeats stays once."""
     if not batches:
         raise InputError("test images", "none", "check that the test set is complete")
@@ -235,6 +250,8 @@ def _samples(batches: Sequence[Mapping[str, Any]], numbered: bool) -> dict[bool,
     columns = {name: column[np.sort(first)] for name, column in columns.items()}
     paths, features = columns["paths"], columns.pop("features")
     frames = np.array([_frame(path) for path in paths]) if numbered else order_by_name(paths)
+    if roles:
+        columns["roles"] = np.array([roles[path] for path in paths.tolist()])
     by_flip = (
         {False: features}
         if features.ndim == 2

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cmemd.data.layouts import llcm, regdb, sysu
+from cmemd.data.layouts import llcm, own, regdb, sysu
 from cmemd.data.layouts.layout import Layout
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import DISTANCES
@@ -419,6 +419,14 @@ KEYS: dict[str, Row] = {
     "DATASETS.REGDB.VALIDATION_SHARE": _ours(_BELOW_1, _used(regdb.LAYOUT)),
     "DATASETS.LLCM.FOLDER": _ours(_NAME, _used(llcm.LAYOUT)),
     "DATASETS.LLCM.VALIDATION_SHARE": _ours(_BELOW_1, _used(llcm.LAYOUT)),
+    "DATASETS.OWN.LIST": _ours(_NAMES, _used(own.LAYOUT)),
+    "DATASETS.OWN.FOLDER": _ours(_TEXT, _used(own.LAYOUT)),
+    "DATASETS.OWN.NAME": _ours(_NAME, _used(own.LAYOUT)),
+    "DATASETS.OWN.NAMING": _ours(_NAMES, _used(own.LAYOUT)),
+    "DATASETS.OWN.LICENCE": _ours(_TEXT, _used(own.LAYOUT)),
+    "DATASETS.OWN.TEST_SHARE": _ours(_BELOW_1, _used(own.LAYOUT)),
+    "DATASETS.OWN.VALIDATION_SHARE": _ours(_BELOW_1, _used(own.LAYOUT)),
+    "DATASETS.OWN.SPLIT_SEED": _ours(_whole(0), _used(own.LAYOUT)),
     "DATALOADER.SAMPLER_TRAIN": _other(
         _choice("CrossModalitySampler"), "batches need both modalities of each identity"
     ),

@@ -25,8 +25,9 @@ from torch import nn
 
 from cmemd.config import default_config
 from cmemd.data.build import RunData
-from cmemd.data.images import check_images
+from cmemd.data.images import check_items
 from cmemd.data.items import ImageItem
+from cmemd.data.naming import parts_of
 from cmemd.data.sampler import check_identities
 from cmemd.engine.checkpoint import check_weights
 from cmemd.engine.keys import KEYS, OUR_BACKBONE, check_keys, flat_values
@@ -373,7 +374,7 @@ def check_data(cfg: CfgNode, data: RunData, weights: Weights, *, resumed: bool =
         forecast = forecast._replace(warnings=[*forecast.warnings, few])
     trained_on = [] if data.train is None else [data.train.train]
     for items in [*trained_on, *tested]:
-        check_images(item.path for item in items)
+        check_items(items)
     return forecast
 
 
@@ -427,7 +428,7 @@ def _small_picture(cfg: CfgNode, tested: Sequence[ImageItem]) -> str | None:
 
 
 def _check_validation(cfg: CfgNode, data: RunData, trained: Weights) -> list[ImageItem]:
-    if data.train is not data.test:
+    if not any(part is data.test for part in parts_of(data.train)):
         raise InputError(
             "the same data set in DATASETS.NAMES and TESTS for SOLVER.SELECTION validation",
             f"{list(cfg.DATASETS.NAMES)} and {list(cfg.DATASETS.TESTS)}",

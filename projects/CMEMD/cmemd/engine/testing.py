@@ -20,6 +20,7 @@ from cmemd.data.build import items_under_test
 from cmemd.data.dataset import VisibleThermalDataset
 from cmemd.data.items import ImageItem
 from cmemd.data.loader import build_loader
+from cmemd.data.naming import title_of
 from cmemd.engine.checkpoint import load_weights
 from cmemd.engine.evaluator import VisibleThermalEvaluator
 from cmemd.engine.provenance import Weights, describe_run, guard
@@ -72,7 +73,8 @@ def score_network(
         model = _Mirrored(model)
     results = inference_on_dataset(model, loader, evaluator)
     if comm.is_main_process():
-        results["dataset"] = cfg.DATASETS.TESTS[0]
+        name = cfg.DATASETS.TESTS[0]
+        results["dataset"] = getattr(cfg.DATASETS, name.upper(), {}).get("NAME", name)
         print_csv_format(results)  # takes the name out again
     return results
 
@@ -106,7 +108,7 @@ def build_evaluator(
         facts |= run or {}
     folder = output_dir or str(Path(cfg.OUTPUT_DIR, *([] if split == "test" else [split])))
     return build_test_loader(cfg, items, len(data.query))[0], _evaluator(
-        cfg, data, split, folder, facts
+        cfg, data, split, folder, facts, items
     )
 
 
@@ -134,7 +136,7 @@ def check_protocols(cfg: CfgNode, data: ImageDataset) -> None:
     if layout and other:
         own = [name for name, protocol in PROTOCOLS.items() if protocol.dataset == layout]
         raise InputError(
-            f"TEST.PROTOCOLS of the data set under test, {type(data).__name__}",
+            f"TEST.PROTOCOLS of the data set under test, {title_of(data)}",
             ", ".join(other),
             f"choose out of {', '.join(own)}",
         )
@@ -164,7 +166,12 @@ def _items_and_guard(
 
 
 def _evaluator(
-    cfg: CfgNode, data: ImageDataset, split: str, folder: str, run: dict | None
+    cfg: CfgNode,
+    data: ImageDataset,
+    split: str,
+    folder: str,
+    run: dict | None,
+    items: Sequence[ImageItem] = (),
 ) -> VisibleThermalEvaluator:
     test, rerank = split == "test", cfg.TEST.RERANK
     return VisibleThermalEvaluator(
@@ -177,6 +184,7 @@ def _evaluator(
         run=run,
         save_features=cfg.TEST.SAVE_FEATURES and test,
         reranking=Reranking(rerank.K1, rerank.K2, rerank.LAMBDA) if rerank.ENABLED else None,
+        items=items,
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from fastreid.config import CfgNode
 from fastreid.data.transforms import build_transforms
 
-from cmemd.data.images import check_images, read_rgb
+from cmemd.data.images import check_items, crop, read_rgb
 from cmemd.data.items import ImageItem
 from cmemd.data.modality import Modality
 
@@ -94,9 +94,10 @@ def read_images(items: Sequence[ImageItem], cfg: CfgNode) -> np.ndarray:
     Raises:
         InputError: a file is truncated, not an image, or one that training refuses.
     """
-    check_images(item.path for item in items)
+    check_items(items)
     transform = build_transforms(cfg, is_train=False)
-    pixels = [transform(read_rgb(item.path)).permute(1, 2, 0).numpy() for item in items]
+    cropped = (crop(read_rgb(item.path), item.box) for item in items)
+    pixels = [transform(image).permute(1, 2, 0).numpy() for image in cropped]
     return np.stack(pixels).astype(np.uint8)  # whole grey levels as floats, so nothing is lost
 
 

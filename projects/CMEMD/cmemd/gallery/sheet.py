@@ -7,7 +7,8 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
-from cmemd.data.images import read_rgb
+from cmemd.data.boxes import located
+from cmemd.data.images import crop, read_rgb
 from cmemd.errors import InputError
 from cmemd.files import write_output
 from cmemd.gallery.search import Match
@@ -83,7 +84,8 @@ def _paste(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, at: tuple[int, int], path: str, caption: str
 ) -> None:
     try:
-        tile = ImageOps.pad(read_rgb(path), _TILE, color=_PAPER)
+        file, box, _ = located(path)
+        tile = ImageOps.pad(crop(read_rgb(file), box), _TILE, color=_PAPER)
     except InputError:
         tile = Image.new("RGB", _TILE, _MISSING)
     sheet.paste(tile, at)
