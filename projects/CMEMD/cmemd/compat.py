@@ -25,12 +25,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch  # noqa: E402
 from torch.distributed import ProcessGroup  # noqa: E402
-from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from cmemd.errors import MissingDependencyError  # noqa: E402
 
-__all__ = ["set_frozen_steps", "set_local_group"]
+__all__ = ["set_local_group"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,20 +48,6 @@ def set_local_group(group: ProcessGroup) -> None:
     from fastreid.utils import comm
 
     comm._LOCAL_PROCESS_GROUP = group
-
-
-def set_frozen_steps(optimizer: torch.optim.Optimizer, steps: int) -> None:
-    """Tell an optimizer that freezes layers how many of its steps are done, when a run is resumed.
-
-    fast-reid counts them from 0 in each process, so that a resumed run would freeze anew. Goes away
-    when fast-reid's optimizers keep the count in their state.
-
-    Args:
-        optimizer: of ``build_optimizer``; others are left alone.
-        steps: number of finished iterations.
-    """
-    if hasattr(optimizer, "frozen_steps"):
-        optimizer.frozen_steps = steps
 
 
 def _require_fastreid() -> None:
@@ -137,81 +122,6 @@ def _load_without_cuda_stream() -> None:
         build.DataLoaderX = _HostDataLoader
 
 
-class _HostDataParallel(DistributedDataParallel):
-    """DistributedDataParallel that ignores the device number it is given."""
-
-    def __init__(self, module: torch.nn.Module, device_ids: object, **kwargs: object) -> None:
-        super().__init__(module, **kwargs)
-
-
-def _distribute_without_cuda() -> None:
-    """DefaultTrainer gives DistributedDataParallel a CUDA device, which a CPU module refuses.
-
-    Goes away when fast-reid does so for CUDA modules only.
-    """
-    if not torch.cuda.is_available():
-        from fastreid.engine import defaults
-
-        defaults.DistributedDataParallel = _HostDataParallel
-
-
-def _zero_gradients_in_place() -> None:
-    """Without this fast-reid's optimizers silently stop updating anything on PyTorch 2.
-
-    ``build_optimizer`` hands the optimizer one flat buffer whose ``.grad`` is a buffer too, into
-    which the parameters' gradients are views. Since PyTorch 2.0 ``zero_grad()`` drops ``.grad``
-    instead of zeroing it: the optimizer then sees no gradient, and the views add up for ever.
-    Goes away when fast-reid calls ``zero_grad(set_to_none=False)``.
-    """
-    from fastreid import solver
-    from fastreid.engine import defaults
-    from fastreid.utils.params import ContiguousParams
-
-    original = solver.build_optimizer
-    if getattr(original, "zeroes_in_place", False):
-        return
-
-    @functools.wraps(original)
-    def build_optimizer(*args: object, **kwargs: object) -> tuple:
-        optimizer, params = original(*args, **kwargs)
-        if isinstance(params, ContiguousParams):
-            optimizer.zero_grad = functools.partial(optimizer.zero_grad, set_to_none=False)
-        return optimizer, params
-
-    build_optimizer.zeroes_in_place = True
-    solver.build_optimizer = defaults.build_optimizer = build_optimizer
-
-
-def _count_frozen_steps() -> None:
-    """fast-reid's optimizers that freeze layers count their steps where nothing can set the count.
-
-    See ``set_frozen_steps``.
-    """
-    from fastreid.solver import build
-
-    def with_freeze_layer(
-        optimizer: type[torch.optim.Optimizer], *, freeze_iters: int = 0
-    ) -> type[torch.optim.Optimizer]:
-        @torch.no_grad()
-        def step(self: torch.optim.Optimizer, closure: Callable | None = None) -> None:
-            hidden = []
-            if self.frozen_steps < freeze_iters:
-                for group in self.param_groups:
-                    if group["freeze_status"] == "freeze":
-                        hidden += [(p, p.grad) for p in group["params"] if p.grad is not None]
-            self.frozen_steps += 1
-            for parameter, _ in hidden:
-                parameter.grad = None
-            optimizer.step(self, closure)
-            for parameter, gradient in hidden:
-                parameter.grad = gradient
-
-        name = f"{optimizer.__name__}WithFreezeLayer"
-        return type(name, (optimizer,), {"step": step, "frozen_steps": 0})
-
-    build._generate_optimizer_class_with_freeze_layer = with_freeze_layer
-
-
 def _survive_failed_compilation() -> None:
     """ReidEvaluator compiles an extension with ``make`` and ends the process where it cannot.
 
@@ -271,6 +181,7 @@ def _silence_known_warnings() -> None:
     for message in (
         r".*torch\.cuda\.amp\.(GradScaler|autocast)\(.*\)` is deprecated",
         r".*TypedStorage is deprecated",
+        r"`broadcast_buffers` is deprecated",
         r"Cython rank evaluation \(very fast so highly recommended\)",
         r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\)`",  # steps are in the right order
         r".*'pin_memory' argument is set as true but no accelerator",
@@ -286,9 +197,6 @@ def _apply() -> None:
     _provide_torch_six()
     _import_torchvision()
     _load_without_cuda_stream()
-    _distribute_without_cuda()
-    _zero_gradients_in_place()
-    _count_frozen_steps()
     _survive_failed_compilation()
     _print_an_iteration_once()
 

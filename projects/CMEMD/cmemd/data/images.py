@@ -51,6 +51,7 @@ __all__ = [
     "open_image",
     "peculiarities",
     "read_bytes",
+    "read_pixels",
     "read_rgb",
 ]
 
@@ -59,7 +60,9 @@ __all__ = [
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _MEGAPIXELS = 50
 _MAX_BYTES = 2**28  # 50 megapixels of 32 bits fit
-_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
+# Colours and subsamplings that a test compares with Pillow.
+_USUAL = {("YCbCr", name) for name in ("444", "422", "420", "440")} | {("Gray", "Gray")}
 _PROGRESSIVE, _SCAN = 0xC2, 0xDA
 _NO_SEGMENT = frozenset((0x00, 0x01, 0xFF, *range(0xD0, 0xDA)))
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -143,13 +146,24 @@ def check_images(
         _logger.warning(line)
 
 
-def read_rgb(path: Path | str, tally: Tally | None = None) -> Image.Image:
-    """Return an image in RGB; a grey or thermal image gets three equal channels.
+def read_rgb(path: Path | str, tally: Tally | None = None, box: Box | None = None) -> Image.Image:
+    """Return an image, or the part of it in a box, in RGB, as ``read_pixels`` and ``crop`` do."""
+    return Image.fromarray(crop(read_pixels(path, tally), box))
+
+
+def read_pixels(path: Path | str, tally: Tally | None = None) -> np.ndarray:
+    """Return the pixels of an image in RGB; a grey or thermal image gets three equal channels.
+
+    The bytes are Pillow's. A JPEG of a usual kind is decoded by simplejpeg, which gives the same
+    ones faster.
 
     Args:
         path: of the file; of several frames, the first is read.
         tally: takes what is peculiar. With a tally, a damaged image raises; without, an image is
             returned wherever Pillow decodes one, because whole data was checked before.
+
+    Returns:
+        (H, W, 3) uint8, which may not be writable.
 
     Raises:
         InputError: names a file that is missing, truncated, no image, or has too many pixels or
@@ -157,26 +171,35 @@ def read_rgb(path: Path | str, tally: Tally | None = None) -> Image.Image:
     """
     with _naming(path):
         data = read_bytes(path)
+        pixels = _usual_jpeg(data)
+        if pixels is not None and tally is None:
+            return pixels
         image = open_image(data, path)
-        rgb = image.convert("RGB")
+        whole = pixels is not None and _has_all_scans(data)
+        if pixels is None:
+            pixels = np.asarray(image.convert("RGB"))
         if tally is not None:
-            _inspect(path, data, image, tally)
-        return rgb
+            _inspect(path, data, image, tally, whole)
+        return pixels
 
 
-def crop(image: Image.Image, box: Box | None) -> Image.Image:
+def crop(pixels: np.ndarray, box: Box | None) -> np.ndarray:
     """Return the part of a frame that a box holds; the frame itself without a box.
+
+    Args:
+        pixels: ``(H, W, 3)``.
+        box: in the frame, or None.
 
     Raises:
         InputError: the box leaves the frame.
     """
     if box is None:
-        return image
-    if outside(box, *image.size):
-        raise InputError(
-            f"a box in {image.width} x {image.height} pixels", f"x, y, w, h {box}", "clip it"
-        )
-    return image.crop((box.x, box.y, box.x + box.width, box.y + box.height))
+        return pixels
+    height, width = pixels.shape[:2]
+    if outside(box, width, height):
+        raise InputError(f"a box in {width} x {height} pixels", f"x, y, w, h {box}", "clip it")
+    part = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
+    return np.ascontiguousarray(part)  # decoders and resizers want whole rows
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -322,11 +345,28 @@ def _naming(path: Path | str) -> Iterator[None]:
         ) from None
 
 
-def _inspect(path: Path | str, data: bytes, image: Image.Image, tally: Tally) -> None:
-    """Count an image's peculiarities; raise if it is damaged."""
+def _usual_jpeg(data: bytes) -> np.ndarray | None:
+    """Return the RGB pixels of a JPEG that simplejpeg decodes as Pillow does; None of any other.
+
+    Other kinds are left to Pillow: CMYK and RGB JPEGs, rare subsamplings, whatever a strict decoder
+    objects to, and images of too many pixels, about which ``open_image`` raises.
+    """
+    if not data.startswith(_JPEG_START):
+        return None
+    try:
+        height, width, colours, subsampling = simplejpeg.decode_jpeg_header(data)
+        if (colours, subsampling) in _USUAL and height * width <= max_pixels():
+            return simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    except ValueError:
+        pass
+    return None
+
+
+def _inspect(path: Path | str, data: bytes, image: Image.Image, tally: Tally, whole: bool) -> None:
+    """Count an image's peculiarities; raise if it is damaged and not known to be whole."""
     for reason in peculiarities(image):
         tally.add(reason, path)
-    problem = damage(data, image.format)
+    problem = None if whole else damage(data, image.format)
     if problem and is_doubtful(problem):
         tally.add(Reason.DOUBTFUL, path)
     elif problem:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from cmemd.data.boxes import Box, image_key, outside
@@ -302,12 +302,9 @@ def _look(job: _Job) -> _Seen:
         if problem and is_doubtful(problem):
             problem, notes = None, (*notes, Reason.DOUBTFUL)
         if not problem:
-            rgb = image.convert("RGB")
-            boxes = tuple(None if b and outside(b, *size) else crop(rgb, b) for b in job.boxes)
-            images = tuple(
-                part and (part.height, part.width, chroma(np.asarray(part)), perceptual_hash(part))
-                for part in boxes
-            )
+            rgb = np.asarray(image.convert("RGB"))
+            boxes = (None if b and outside(b, *size) else crop(rgb, b) for b in job.boxes)
+            images = tuple(None if part is None else _measure(part) for part in boxes)
             return _Seen(None, False, mode, size, notes, digest, images)
     except UnidentifiedImageError:
         problem = "no image"
@@ -317,6 +314,11 @@ def _look(job: _Job) -> _Seen:
         problem = str(error) or type(error).__name__
     deep = problem.startswith("expected 8 bits a channel")
     return _Seen(" ".join(problem.split()), deep, sha256=digest)
+
+
+def _measure(pixels: np.ndarray) -> tuple[int, int, float, bytes]:
+    height, width = pixels.shape[:2]
+    return height, width, chroma(pixels), perceptual_hash(Image.fromarray(pixels))
 
 
 def _report_near(

@@ -45,6 +45,7 @@ class Weights:
         epoch: number of epochs that they were trained for.
         score: what the rule compared, (Rank-1 + mAP) / 2 in percent.
         final: whether this is the evaluation that a training ends with.
+        ema: the decay of EMA weights; None for weights as they were trained.
         checkpoint: the content of the file, where it was read.
     """
 
@@ -55,6 +56,7 @@ class Weights:
     epoch: int | None = None
     score: float | None = None
     final: bool = False
+    ema: float | None = None
     checkpoint: Checkpoint | None = field(default=None, compare=False, repr=False)
 
     @classmethod
@@ -74,6 +76,7 @@ class Weights:
             epoch=checkpoint.epoch,
             score=entries.get("metric") if SELECTED_BY in entries else None,
             final=final,
+            ema=checkpoint.ema,
             checkpoint=checkpoint,
         )
 
@@ -160,7 +163,8 @@ def describe_run(
         ``config`` (its digest), ``checkpoint`` (file and digest, or None), ``dataset`` (name,
         trial, split, counts, ``files_sha256`` over each image's path in the data set and size,
         ``identities_sha256``), ``seed`` of the training (None: from the clock, or unknown),
-        ``selection`` (rule, epoch, score, final) and ``leak_guard``.
+        ``selection`` (rule, epoch, score, final; ema, the decay of EMA weights, where they are
+        tested) and ``leak_guard``.
     """
     record = weights.record
     seed = record.seed if record else -1 if weights.trained else cfg.SEED
@@ -185,6 +189,7 @@ def describe_run(
             "epoch": weights.epoch,
             "score": weights.score,
             "final": weights.final,
+            **({} if weights.ema is None else {"ema": weights.ema}),
         },
         "leak_guard": dict(leak_guard),
     }

@@ -77,7 +77,7 @@ class TrainingRecord:
         earlier: digests of the training identities of the start-up weights, sorted.
         complete: False where the start-up weights had no record, so that ``earlier`` may lack some.
         licences: of each data set that the weights were ever trained on, by its name; empty in
-            records of cmemd before 0.3.
+            older records.
     """
 
     dataset: str

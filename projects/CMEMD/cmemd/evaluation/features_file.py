@@ -21,7 +21,7 @@ An evaluation adds how it scored, so that ``cmemd score`` does the same; other s
 ============== ======== =========================================================================
 array          shape    what it holds
 ============== ======== =========================================================================
-``layout``     ()       the data set, a string: ``sysu``, ``regdb`` or ``llcm``
+``layout``     ()       the data set, a string: ``sysu``, ``regdb``, ``llcm`` or ``own``
 ``metric``     ()       ``euclidean`` or ``cosine``
 ``flip``       ()       whether ``feats`` are means over an image and its mirror image, a boolean
 ``feats_flip`` (N, D)   such means, where ``feats`` are of the image alone

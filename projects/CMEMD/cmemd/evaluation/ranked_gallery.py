@@ -13,7 +13,7 @@ from matplotlib.patches import Circle, FancyBboxPatch
 from PIL import Image
 
 from cmemd.data.boxes import located
-from cmemd.data.images import crop, read_rgb
+from cmemd.data.images import read_rgb
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import distance_matrix
@@ -258,7 +258,7 @@ def _pixels(key: str) -> np.ndarray:
     path, box, _ = located(key)
     size = tuple(round(_DPI * length) for length in _TILE)
     try:
-        return np.asarray(crop(read_rgb(path), box).resize(size, Image.Resampling.LANCZOS))
+        return np.asarray(read_rgb(path, box=box).resize(size, Image.Resampling.LANCZOS))
     except InputError as error:
         raise InputError(f"{error}, or ask for no ranked gallery (TEST.RANKED_GALLERY 0)") from None
 

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from cmemd.data.boxes import located
-from cmemd.data.images import crop, read_rgb
+from cmemd.data.images import read_rgb
 from cmemd.errors import InputError
 from cmemd.files import write_output
 from cmemd.gallery.search import Match
@@ -85,7 +85,7 @@ def _paste(
 ) -> None:
     try:
         file, box, _ = located(path)
-        tile = ImageOps.pad(crop(read_rgb(file), box), _TILE, color=_PAPER)
+        tile = ImageOps.pad(read_rgb(file, box=box), _TILE, color=_PAPER)
     except InputError:
         tile = Image.new("RGB", _TILE, _MISSING)
     sheet.paste(tile, at)

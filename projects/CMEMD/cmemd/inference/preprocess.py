@@ -13,7 +13,7 @@ from PIL import Image
 
 from cmemd.data.boxes import located
 from cmemd.data.image_files import Tally
-from cmemd.data.images import crop, read_rgb
+from cmemd.data.images import read_rgb
 from cmemd.errors import InputError
 
 __all__ = ["UnusableImageError", "from_array", "read_image"]
@@ -42,8 +42,7 @@ def read_image(path: Path | str, height: int, width: int, tally: Tally | None = 
     """
     try:
         file, box, _ = located(os.fspath(path))
-        frame = read_rgb(file, Tally() if tally is None else tally)
-        return _fit(crop(frame, box), height, width)
+        return _fit(read_rgb(file, Tally() if tally is None else tally, box), height, width)
     except InputError as error:
         raise UnusableImageError(str(error)) from None
 

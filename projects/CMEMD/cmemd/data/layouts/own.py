@@ -69,7 +69,6 @@ PATTERN = "{modality}/{identity}/{camera}_*"
 _REQUIRED = ("path", "identity", "modality")
 _BOX = ("x", "y", "w", "h")
 COLUMNS = (*_REQUIRED, "camera", "time", "split", *_BOX, "frame", "tracklet")
-_FREE = ("camera", "time", "split", "frame", "tracklet")
 _IN_PATTERN = ("modality", "identity", "camera", "time", "split", "frame", "tracklet")
 _SUFFIXES = (".csv", ".parquet")
 _SEPARATORS = ",;\t"
@@ -387,20 +386,23 @@ def write_list(listed: OwnList, path_of: Callable[[str], str] = str) -> str:
         path_of: takes an absolute path, returns the one to write.
     """
     rows = listed.rows
-    box = any(row.box is not None for row in rows)
-    filled = {name: any(getattr(row, name) not in ("", None) for row in rows) for name in _FREE}
-    filled |= dict.fromkeys(_BOX, box)
-    names = [name for name in COLUMNS if filled.get(name, True)]
+    columns: dict[str, Sequence[object]] = {
+        "path": [path_of(row.path) for row in rows],
+        "identity": [row.identity for row in rows],
+        "modality": [row.modality.name.lower() for row in rows],
+    }
+    for name in ("camera", "time", "split"):
+        columns[name] = [getattr(row, name) for row in rows]
+    for place, name in enumerate(_BOX):
+        columns[name] = [None if row.box is None else row.box[place] for row in rows]
+    for name in ("frame", "tracklet"):
+        columns[name] = [getattr(row, name) for row in rows]
+    filled = {n: v for n, v in columns.items() if n in _REQUIRED or set(v) - {"", None}}
+    filled |= listed.other
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*names, *listed.other])
-    for number, row in enumerate(rows):
-        cells = row._asdict()
-        cells |= {"path": path_of(row.path), "modality": row.modality.name.lower()}
-        cells |= dict(zip(_BOX, row.box or ("",) * len(_BOX), strict=True))
-        writer.writerow(
-            [cells[name] for name in names] + [values[number] for values in listed.other.values()]
-        )
+    writer.writerow(filled)
+    writer.writerows(zip(*filled.values(), strict=True))
     return text.getvalue()
 
 
