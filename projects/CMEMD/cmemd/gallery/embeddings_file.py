@@ -250,7 +250,7 @@ def _read_parquet(path: Path, more: Sequence[str]) -> dict[str, np.ndarray]:
 def _with_empty(read: dict[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
     """Return columns, with empty ones for those that a file lacks."""
     empty = np.full(len(read["path"]), "")
-    return {**{name: empty for name in names}, **read}
+    return {**dict.fromkeys(names, empty), **read}
 
 
 def _texts(column: "pa.ChunkedArray") -> list[object]:

@@ -113,10 +113,7 @@ def make_rows(
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
     columns = {
         "vector": pa.FixedSizeListArray.from_arrays(flat, size),
-        **{
-            name: [getattr(source, name) for source in sources]
-            for name in ("path", *LABELS)
-        },
+        **{name: [getattr(source, name) for source in sources] for name in ("path", *LABELS)},
         "modality": [modality.name.lower()] * len(sources),
         "model": [model] * len(sources),
         **{name: [of[place] for of in facts] for place, name in enumerate(FACTS)},
