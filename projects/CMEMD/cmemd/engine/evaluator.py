@@ -47,6 +47,10 @@ class VisibleThermalEvaluator(DatasetEvaluator):
     ``results.json``, ``results.per_query.npz``, ``ranked_gallery.png``, and ``det.png`` where there
     are open-set metrics; a later evaluation replaces them.
 
+    Attributes:
+        protocols: as the options make them.
+        validation: see below.
+
     Args:
         protocols: names of at least one protocol, all of one data set; the first one gives
             ``metric`` and the picture.
@@ -91,11 +95,11 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         validation: Sequence[ImageItem] = (),
     ) -> None:
         self._options = options or Options()
-        self._protocols = with_options(get_protocols(protocols), self._options)
+        self.protocols = with_options(get_protocols(protocols), self._options)
         if validation:
-            check_remedies(self._protocols)
+            check_remedies(self.protocols)
         self._perm = None if rand_perm_cam is None else read_rand_perm_cam(rand_perm_cam)
-        for protocol in self._protocols:
+        for protocol in self.protocols:
             choose_sampling(protocol, draw, self._perm)
         check_distance(metric)
         self._draw = draw
@@ -128,7 +132,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
             "paths": np.array([item.key for item in items]),
         }
         samples = self._samples(columns)[False]
-        for protocol in self._protocols:
+        for protocol in self.protocols:
             trials = sample_trials(samples, protocol, self._draw, self._perm)
             check_scorable(samples, protocol, trials)
             if self._rerankings[-1] is not None:
@@ -192,7 +196,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
             for flip, samples in by_flip.items()
             for reranking in self._rerankings
             for score in score_all(
-                samples, self._protocols, self._draw, self._perm, self._metric, reranking
+                samples, self.protocols, self._draw, self._perm, self._metric, reranking
             ).values()
         ]
         columns += self._remedied(by_flip[False])
@@ -200,7 +204,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._log(document)
         samples = by_flip[False]
         if self._save_features:
-            first = self._protocols[0]
+            first = self.protocols[0]
             saved = SavedFeatures(
                 samples,
                 layout=first.dataset,
@@ -222,7 +226,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
 
             draw_ranked_gallery(
                 samples,
-                self._protocols[0],
+                self.protocols[0],
                 self._output_dir / "ranked_gallery.png",
                 perm=self._perm,
                 sampling=self._draw,
@@ -234,7 +238,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
     def _samples(self, columns: Mapping[str, np.ndarray]) -> dict[bool, Samples]:
         """Return the columns of a ``FeatureTable`` by flip; features are not copied."""
         paths, labels = columns["paths"], {**columns}
-        numbered = ALL_LAYOUTS[self._protocols[0].dataset].numbered
+        numbered = ALL_LAYOUTS[self.protocols[0].dataset].numbered
         labels["frames"] = (
             np.array([_frame(path) for path in paths]) if numbered else order_by_name(paths)
         )
@@ -252,7 +256,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         settings = self._draw, self._perm, self._metric
         return [
             Column(score(samples, protocol, *settings, remedy), False)
-            for protocol in self._protocols
+            for protocol in self.protocols
             for remedy in choose_remedies(self._of_validation, protocol, *settings)
         ]
 

@@ -50,7 +50,8 @@ def own_samples(queries: Columns, gallery: Columns) -> Samples:
     of_queries = np.array(shared)[both]
     for name in ("vector", *_LABELS):
         first, second = queries[name][of_queries], gallery[name][both]
-        same = (first == second).reshape(len(first), -1).all(axis=1)
+        same = first == second
+        same = same.all(axis=1) if same.ndim == 2 else same
         if not same.all():
             wrong = gallery["path"][both][np.argmin(same)]
             raise InputError(
