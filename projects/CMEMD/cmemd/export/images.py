@@ -95,7 +95,7 @@ def read_images(items: Sequence[ImageItem], cfg: CfgNode) -> np.ndarray:
         InputError: a file is truncated, not an image, or one that training refuses.
     """
     check_items(items)
-    transform = build_transform(cfg, is_train=False)
+    transform = build_transform(cfg, training=False)
     return np.stack([transform(crop(read_pixels(item.path), item.box)) for item in items])
 
 
