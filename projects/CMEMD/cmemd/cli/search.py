@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
             model's, or the threshold another pair of modalities'; no row fits the conditions; or no
             query can be read.
     """
+    from cmemd.data.appearance import read_statistics
     from cmemd.data.modality import Modality
     from cmemd.gallery.sheet import QUERIES, check_sheet, contact_sheet, write_sheet
     from cmemd.gallery.sources import find_sources
@@ -85,13 +86,24 @@ def run(args: argparse.Namespace) -> int:
         check_sheet(args.sheet)
     among = args.among or {"visible": "thermal", "thermal": "visible"}[args.modality]
     where = _conditions(args, among)
+    statistics = read_statistics(args.guard_statistics) if args.guard_statistics else None
     with open_gallery(args.gallery) as gallery:
         candidates = _count(gallery, where, args, among)
         tally, asked = Tally(), Modality[args.modality.upper()]
         paths = [source.path for source in find_sources(args.image, tally=tally, modality=asked)]
         # JSON on stdout stays alone there.
         report_tally(tally, sys.stderr if args.json else None)
-        predictor = Predictor(args.model, device=args.device, batch_size=args.batch_size)
+        # Thermal queries are read as the gallery's thermal images were; visible ones need no sensor.
+        sensor = given_sensor(args, gallery.sensor)
+        gallery.check_sensor(sensor)
+        predictor = Predictor(
+            args.model,
+            device=args.device,
+            batch_size=args.batch_size,
+            guard=args.guard,
+            sensor=sensor,
+            statistics=statistics,
+        )
         gallery.check_model(predictor.digest, predictor.size)
         threshold = _threshold(args, predictor.digest, among, candidates)
         answers = _answers(gallery, predictor, paths, where, threshold, args)

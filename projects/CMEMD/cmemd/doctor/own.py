@@ -298,7 +298,7 @@ def _look(job: _Job) -> _Seen:
         image = open_image(data, job.path)
         mode, size = image.mode, image.size
         problem = damage(data, image.format)
-        notes = tuple(peculiarities(image))
+        notes = tuple(peculiarities(data, image))
         if problem and is_doubtful(problem):
             problem, notes = None, (*notes, Reason.DOUBTFUL)
         if not problem:

@@ -113,7 +113,7 @@ def decode(path: Path) -> Decoded:
         image.draft(None, (1, 1))
         pixels = np.asarray(image.convert("RGB"))
         problem = damage(data, image.format)
-        notes = tuple(peculiarities(image))
+        notes = tuple(peculiarities(data, image))
         if problem and is_doubtful(problem):
             problem, notes = None, (*notes, Reason.DOUBTFUL)
     except UnidentifiedImageError:

@@ -46,7 +46,9 @@ class RayEmbedder:
         model_dir: the model folder.
         device: "cpu": a worker takes the processors of a machine; "cuda": one takes a GPU.
         batch_size: images that run at once in a worker.
-        strict: raise an error for an image that looks like the other modality.
+        guard: as ``Predictor`` takes it.
+        sensor: as ``Predictor`` takes it.
+        statistics: as ``Predictor`` takes them.
         on_corrupt: "skip" or "raise", for an unusable image.
 
     Attributes:
@@ -65,17 +67,22 @@ class RayEmbedder:
         device: str = "cpu",
         batch_size: int = 64,
         *,
-        strict: bool = False,
+        guard: str = "warn",
+        sensor: Sensor | None = None,
+        statistics: "Statistics | None" = None,
         on_corrupt: str = "skip",
     ) -> None:
         _join_cluster()
         self.folder = read_model_folder(model_dir)
+        self.sensor = self.folder.sensor if sensor is None else sensor
         self.device = device
         self.arguments = {
             "model_dir": os.path.abspath(model_dir),
             "device": device,
             "batch_size": batch_size,
-            "strict": strict,
+            "guard": guard,
+            "sensor": self.sensor,
+            "statistics": statistics,
             "on_corrupt": on_corrupt,
         }
         self.skipped: list[tuple[object, str]] = []

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmemd.data.modality import Modality
+from cmemd.data.sensors import PLAIN, Sensor
 from cmemd.errors import InputError
 from cmemd.gallery.facts import FileFacts
 from cmemd.gallery.sources import Source
@@ -37,17 +38,20 @@ if TYPE_CHECKING:
 __all__ = [
     "FACTS",
     "MODEL",
+    "SENSOR",
     "check_rows",
     "check_vectors",
     "make_rows",
     "row_checksums",
     "row_schema",
+    "sensor_in",
     "vectors_of",
     "with_checksums",
     "wrong_lengths",
 ]
 
 MODEL = b"cmemd.model"  # key of the digest in a schema's metadata, for galleries without rows
+SENSOR = b"cmemd.sensor"  # key of the thermal sensor there, as JSON; absent: the default one
 FACTS = ("file_bytes", "file_modified", "file_sha256")
 _NORM_TOLERANCE = 1e-3
 _CHECKED = ("path", "modality", "identity", "camera", "time", "model", *FACTS)  # by the checksum
@@ -59,12 +63,13 @@ _KEY = {
 }
 
 
-def row_schema(model: str, size: int) -> "pa.Schema":
+def row_schema(model: str, size: int, sensor: Sensor = PLAIN) -> "pa.Schema":
     """Return the columns for embeddings of one model.
 
     Args:
         model: the model's digest.
         size: ``D``.
+        sensor: of the thermal images.
     """
     import pyarrow as pa
 
@@ -81,7 +86,23 @@ def row_schema(model: str, size: int) -> "pa.Schema":
         pa.field("file_sha256", pa.string()),
         pa.field("crc", pa.uint32(), nullable=False),
     ]
-    return pa.schema(fields, metadata={MODEL: model.encode()})
+    metadata = {MODEL: model.encode()}
+    if sensor != PLAIN:
+        metadata[SENSOR] = json.dumps(sensor.to_dict()).encode()
+    return pa.schema(fields, metadata=metadata)
+
+
+def sensor_in(schema: "pa.Schema", where: object) -> Sensor:
+    """Return the thermal sensor that a schema records.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    text = (schema.metadata or {}).get(SENSOR, b"{}")
+    try:
+        return Sensor.from_dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"the record of a thermal sensor in {where}", error, _REMEDY) from None
 
 
 def make_rows(
