@@ -122,7 +122,7 @@ def test_each_builder_leaves_out_names_that_are_no_images_and_logs_them(datasets
         assert found == [path.replace(str(datasets), str(tmp_path)) for path in before], folder
         lines = [line.split(": ", 1) for line in caplog.messages]
         expected = {
-            "left out, not one of .jpg, .jpeg, .png and .bmp (1)",
+            "left out, not one of .jpg, .jpeg, .png, .bmp, .tif, .tiff, .pgm, .ppm, .webp, .gif (1)",
             "left out, no file (1)",
             "left out, a folder, pipe, socket or device, not a file (3)",
         }

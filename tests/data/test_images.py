@@ -245,9 +245,9 @@ def test_embedding_refuses_a_damaged_jpeg_and_counts_one_with_stray_bytes(tmp_pa
 
 
 def test_only_pictures_of_known_formats_are_read(tmp_path):
-    for form in ("EPS", "PPM", "TGA"):  # an EPS would run another program
+    for form in ("EPS", "TGA"):  # an EPS would run another program
         Image.new("RGB", (4, 4)).save(tmp_path / "a.png", form)
-        with pytest.raises(InputError, match=r"no image \(no JPEG, PNG, BMP, GIF, TIFF, WebP, PGM or PPM\)"):
+        with pytest.raises(InputError, match=r"no image \(no JPEG, PNG, BMP, GIF, .*or PPM\)"):
             read_rgb(tmp_path / "a.png")
 
 

@@ -9,11 +9,18 @@ from cmemd.errors import InputError, printable
 
 if TYPE_CHECKING:
     from cmemd.gallery.embedding import Done, Embed
-    from cmemd.data.sensors import Sensor
     from cmemd.gallery.on_ray import RayEmbedder
     from cmemd.inference import Predictor
 
-__all__ = ["HELP", "add_arguments", "add_model", "given_sensor", "report_skipped", "report_tally", "run"]
+__all__ = [
+    "HELP",
+    "add_arguments",
+    "add_model",
+    "sensor_options",
+    "report_skipped",
+    "report_tally",
+    "run",
+]
 
 HELP = "embed images into a gallery or a file"
 
@@ -91,7 +98,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 
 def add_sensor(parser: argparse.ArgumentParser) -> None:
-    """Declare how the files of a thermal camera become grey levels; see ``given_sensor``."""
+    """Declare how the files of a thermal camera become grey levels; see ``sensor_options``."""
     own = "default: the gallery's, or the model's"
     parser.add_argument(
         "--range",
@@ -127,18 +134,18 @@ def add_guard(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def given_sensor(args: argparse.Namespace, default: "Sensor") -> "Sensor":
-    """Return a default sensor with what the options say instead.
+def sensor_options(args: argparse.Namespace) -> dict[str, str]:
+    """Return what the options of ``add_sensor`` say.
 
     Raises:
         InputError: an option is invalid.
     """
-    import dataclasses
+    from cmemd.data.sensors import PLAIN
 
     options = {"range": args.range, "palette": args.palette, "polarity": args.polarity}
-    return dataclasses.replace(
-        default, **{name: value for name, value in options.items() if value is not None}
-    )
+    given = {name: value for name, value in options.items() if value is not None}
+    PLAIN.changed(given)
+    return given
 
 
 def run(args: argparse.Namespace) -> int:
@@ -148,18 +155,16 @@ def run(args: argparse.Namespace) -> int:
         InputError: the model, images or labels are missing, no image can be read, the gallery or
             the file is another model's or another program's, or the disk is full.
     """
+    from cmemd.data.appearance import read_statistics
     from cmemd.data.modality import Modality
     from cmemd.gallery.embedding import update_gallery
-    from cmemd.gallery.embeddings_file import check_suffix, own_model
-    from cmemd.data.appearance import read_statistics
-    from cmemd.data.sensors import PLAIN
+    from cmemd.gallery.embeddings_file import check_suffix, own_model, own_sensor
     from cmemd.gallery.sources import find_sources, given_labels
     from cmemd.gallery.table import create_gallery, recorded_sensor
-    from cmemd.gallery.video_sources import VIDEO_LABELS, video_sources
-    from cmemd.inference.model_folder import read_model_folder
     from cmemd.gallery.unfinished import unfinished_gallery, write_in_order
+    from cmemd.gallery.video_sources import VIDEO_LABELS, video_sources
 
-    given_sensor(args, PLAIN)  # a mistake is found before any work
+    options = sensor_options(args)
     what = _what(args)
     before = None
     if args.output:
@@ -179,15 +184,17 @@ def run(args: argparse.Namespace) -> int:
             f"only images at {what}", faults, "restore them, or leave out --on-corrupt raise"
         )
     statistics = read_statistics(args.guard_statistics) if args.guard_statistics else None
-    recorded = recorded_sensor(args.gallery, args.output)
-    sensor = given_sensor(args, recorded or read_model_folder(args.model).sensor)
+    if args.gallery:
+        recorded = recorded_sensor(args.gallery)
+    else:
+        recorded = own_sensor(args.output) if before is not None else None
     embedder, embed = _engine(args.engine)
     predictor = embedder(
         args.model,
         device=args.device,
         batch_size=args.batch_size,
         guard=args.guard,
-        sensor=sensor,
+        sensor=recorded.changed(options) if recorded else options,
         statistics=statistics,
         on_corrupt=args.on_corrupt,
     )
@@ -199,7 +206,7 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.gallery:
         with create_gallery(
-            args.gallery, predictor.digest, predictor.size, sensor=sensor
+            args.gallery, predictor.digest, predictor.size, sensor=predictor.sensor
         ) as gallery:
             done = update_gallery(gallery, predictor, sources, modality, given, embed)
             report_skipped(predictor)
@@ -207,13 +214,15 @@ def run(args: argparse.Namespace) -> int:
             print(f"{done.added} embeddings added to {args.gallery}, {done}; {len(gallery)} in all")
         return 0
     # A run to a file commits to this gallery, so that the next run can continue it.
-    if recorded is not None and recorded != sensor:
+    if recorded is not None and recorded != predictor.sensor:
         raise InputError(
             f"thermal images read by {recorded}, as in {args.output}",
-            str(sensor),
+            str(predictor.sensor),
             "leave out --range, --palette and --polarity, or name another file",
         )
-    with unfinished_gallery(args.output, predictor.digest, predictor.size, sensor) as gallery:
+    with unfinished_gallery(
+        args.output, predictor.digest, predictor.size, predictor.sensor
+    ) as gallery:
         done = update_gallery(gallery, predictor, sources, modality, given, embed)
         report_skipped(predictor)
         rows = write_in_order(gallery, [source.path for source in sources], args.output)

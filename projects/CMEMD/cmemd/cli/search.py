@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmemd.cli.embed import add_model, report_skipped, report_tally
+from cmemd.cli.embed import add_model, report_skipped, report_tally, sensor_options
 from cmemd.data.image_files import Tally
 from cmemd.errors import InputError
 
@@ -76,11 +76,12 @@ def run(args: argparse.Namespace) -> int:
     from cmemd.data.modality import Modality
     from cmemd.gallery.sheet import QUERIES, check_sheet, contact_sheet, write_sheet
     from cmemd.gallery.sources import find_sources
-    from cmemd.gallery.table import open_gallery
+    from cmemd.gallery.table import open_gallery, row_filter
     from cmemd.inference.predictor import Predictor
 
     if args.top < 1:
         raise InputError("--top of at least 1", args.top, "leave it out for 10")
+    options = sensor_options(args)
     _threshold_number(args.threshold)
     if args.sheet:
         check_sheet(args.sheet)
@@ -93,9 +94,10 @@ def run(args: argparse.Namespace) -> int:
         paths = [source.path for source in find_sources(args.image, tally=tally, modality=asked)]
         # JSON on stdout stays alone there.
         report_tally(tally, sys.stderr if args.json else None)
-        # Thermal queries are read as the gallery's thermal images were; visible ones need no sensor.
-        sensor = given_sensor(args, gallery.sensor)
-        gallery.check_sensor(sensor)
+        # Thermal queries are read as the gallery's thermal images were.
+        sensor = gallery.sensor.changed(options)
+        if gallery.count(row_filter(modality="thermal")):
+            gallery.check_sensor(sensor)
         predictor = Predictor(
             args.model,
             device=args.device,

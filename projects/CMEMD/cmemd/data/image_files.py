@@ -69,6 +69,8 @@ class Reason(Enum):
     ROTATED = ("an EXIF orientation, which is applied", True, False)
     RADIOMETRIC = ("FLIR's radiometric JPEG, of which the 8-bit picture counts", True, False)
     WIDE = ("wider than a person: a whole frame is squeezed; give boxes", True, False)
+    IGNORED_BOX = ("boxes of confidence 0", False, False)
+    OUTSIDE_BOX = ("boxes outside the frame", False, False)
     DOUBTFUL = ("damaged, or with stray bytes of its camera", True, False)
 
     def __init__(self, words: str, used: bool, fault: bool) -> None:

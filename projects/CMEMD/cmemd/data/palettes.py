@@ -2,7 +2,8 @@
 
 Many thermal cameras save a palette's colours in place of counts. A palette is a table of 256
 colours, cold to hot; the grey level of a pixel is the place of its colour in the table. "jet" and
-"inferno" X levels are right in their order and only roughly in their values.
+"inferno" are Matplotlib's. "ironbow" is our own construction [C]: each maker has another table of
+that name, so its levels are right in their order and only roughly in their values.
 
 Two neighbouring levels of jet share a colour in four places, so that a level comes back within 1.
 JPEG changes colours; a pixel then takes the level of the nearest colour.

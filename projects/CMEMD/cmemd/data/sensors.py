@@ -21,7 +21,7 @@ after the range was applied to the frame.
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -84,6 +84,10 @@ class Sensor:
     def from_dict(cls, values: Mapping[str, Any] | None) -> "Sensor":
         """Return what ``to_dict`` returned; nothing means the defaults."""
         return cls(**(values or {}))
+
+    def changed(self, options: Mapping[str, str]) -> "Sensor":
+        """Return this sensor with other values of some attributes."""
+        return replace(self, **options)
 
     def of(self, modality: Modality) -> "Sensor":
         """Return what to do with images of a modality: nothing with visible ones."""

@@ -80,10 +80,12 @@ def drawn_probes(height: int, width: int) -> Probes:
 
 def channel_statistics(items: Sequence[ImageItem], cfg: CfgNode) -> dict[str, dict[str, object]]:
     """Return the guard's summary of up to 256 training images of each modality, by its name."""
-    from cmemd.inference.guard import summarise
+    from cmemd.data.appearance import measure, summarise
 
     return {
-        modality.name.lower(): summarise(read_images(_spread(items, modality, _STATISTICS), cfg))
+        modality.name.lower(): summarise(
+            map(measure, read_images(_spread(items, modality, _STATISTICS), cfg))
+        )
         for modality in Modality
     }
 

@@ -18,14 +18,16 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from cmemd.data.image_files import Reason, Tally
 from cmemd.data.modality import Modality
+from cmemd.data.sensors import Sensor
 from cmemd.errors import InputError, MissingDependencyError
 from cmemd.gallery import embedding
 from cmemd.gallery.rows import check_rows
@@ -35,6 +37,8 @@ from cmemd.inference.model_folder import read_model_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from cmemd.data.appearance import Statistics
 
 __all__ = ["RayEmbedder", "embed_on_ray"]
 
@@ -68,13 +72,13 @@ class RayEmbedder:
         batch_size: int = 64,
         *,
         guard: str = "warn",
-        sensor: Sensor | None = None,
+        sensor: Sensor | Mapping[str, str] = MappingProxyType({}),
         statistics: "Statistics | None" = None,
         on_corrupt: str = "skip",
     ) -> None:
         _join_cluster()
         self.folder = read_model_folder(model_dir)
-        self.sensor = self.folder.sensor if sensor is None else sensor
+        self.sensor = sensor if isinstance(sensor, Sensor) else self.folder.sensor.changed(sensor)
         self.device = device
         self.arguments = {
             "model_dir": os.path.abspath(model_dir),

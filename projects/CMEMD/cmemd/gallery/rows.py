@@ -45,6 +45,7 @@ __all__ = [
     "row_checksums",
     "row_schema",
     "sensor_in",
+    "sensor_of_text",
     "vectors_of",
     "with_checksums",
     "wrong_lengths",
@@ -98,7 +99,15 @@ def sensor_in(schema: "pa.Schema", where: object) -> Sensor:
     Raises:
         InputError: the record is damaged.
     """
-    text = (schema.metadata or {}).get(SENSOR, b"{}")
+    return sensor_of_text((schema.metadata or {}).get(SENSOR, b"{}"), where)
+
+
+def sensor_of_text(text: bytes | str, where: object) -> Sensor:
+    """Return the sensor of a record, which is JSON.
+
+    Raises:
+        InputError: the record is damaged.
+    """
     try:
         return Sensor.from_dict(json.loads(text))
     except (ValueError, TypeError) as error:

@@ -58,6 +58,7 @@ __all__ = [
     "Gallery",
     "create_gallery",
     "open_gallery",
+    "recorded_sensor",
     "row_filter",
 ]
 
@@ -149,12 +150,23 @@ def create_gallery(
             with _one_at_a_time(address):
                 table = _table(database, address)
                 if table is None:
-                    table = database.create_table(_TABLE, schema=row_schema(model, size, sensor or PLAIN))
+                    table = database.create_table(
+                        _TABLE, schema=row_schema(model, size, sensor or PLAIN)
+                    )
             gallery = Gallery(address, database, table)
         gallery.check_model(model, size)
         if sensor is not None:
             gallery.check_sensor(sensor)
         yield gallery
+
+
+def recorded_sensor(address: Path | str) -> Sensor | None:
+    """Return the thermal sensor of a gallery; None if there is no gallery that can be opened."""
+    try:
+        with open_gallery(address) as gallery:
+            return gallery.sensor
+    except InputError:  # ``create_gallery`` says what is wrong
+        return None
 
 
 def row_filter(

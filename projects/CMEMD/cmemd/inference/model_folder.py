@@ -79,7 +79,7 @@ class ModelFolder:
 
     @property
     def channel_statistics(self) -> Mapping[str, Mapping[str, Any]] | None:
-        """Return ``guard.summarise`` of the training images by modality; None if unknown."""
+        """Return ``appearance.summarise`` of the training images by modality; None if unknown."""
         return self.document["channel_statistics"]
 
     def file(self, name: str) -> Path:
