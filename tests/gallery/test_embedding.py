@@ -309,7 +309,7 @@ def test_what_we_have_not_written_is_not_removed(kind, tmp_path):
     assert not place.exists()
 
 
-def interrupted(*_):
+def interrupted(*_, **options):
     raise KeyboardInterrupt
 
 

@@ -16,6 +16,7 @@ __all__ = [
     "HELP",
     "add_arguments",
     "add_model",
+    "add_sensor",
     "sensor_options",
     "report_skipped",
     "report_tally",
@@ -97,9 +98,11 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_sensor(parser: argparse.ArgumentParser) -> None:
+def add_sensor(
+    parser: argparse.ArgumentParser, default: str = "the gallery's, or the model's"
+) -> None:
     """Declare how the files of a thermal camera become grey levels; see ``sensor_options``."""
-    own = "default: the gallery's, or the model's"
+    own = f"default: {default}"
     parser.add_argument(
         "--range",
         metavar="R",

@@ -9,7 +9,7 @@ detail       100 x the mean difference of neighbouring grey levels by their stan
 A colour photograph has chroma, a thermal or near-infrared image has none. A photograph of dusk has
 little, but its saturation stays; a grey photograph has none, but may keep the detail of the visible
 camera. So an image is suspect only if its chroma speaks for the other modality, and no other
-statistic speaks for its own. Each range reaches from quantile 0.01 to 0.99 of the images that were
+statistic speaks for its own; the detail of a coloured image given as thermal is not asked. Each range reaches from quantile 0.01 to 0.99 of the images that were
 measured: the user's own cameras set the limits. [chosen, not from the paper]
 """
 
@@ -43,6 +43,7 @@ Statistics = Mapping[str, Mapping[str, Any]]  # modality -> ``summarise``
 _QUANTILES = (0.01, 0.5, 0.99)
 _APPEARANCE = {Modality.VISIBLE: "colour photographs", Modality.THERMAL: "grey or thermal images"}
 _MAY_BE_FALSE_COLOURS = 20.0  # chroma from which on palettes are tried [C]
+_OF_COLOUR = ("chroma", "saturation")
 _SCHEMA = "cmemd-guard"
 
 
@@ -106,7 +107,7 @@ def seems_other(measured: Measured, modality: Modality, statistics: Statistics) 
     own, other = (statistics[m.name.lower()] for m in (modality, _other(modality)))
     votes = {
         name: _distance(measured[name], own[name]) - _distance(measured[name], other[name])
-        for name in MEASURES
+        for name in (MEASURES if modality is Modality.VISIBLE else _OF_COLOUR)
         if name in own and name in other
     }
     return votes["chroma"] > 0 and min(votes.values()) >= 0

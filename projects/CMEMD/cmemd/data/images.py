@@ -58,8 +58,10 @@ __all__ = [
     "find_images",
     "has_jpeg_end",
     "is_doubtful",
+    "is_wide",
     "list_images",
     "max_pixels",
+    "note_wide",
     "open_image",
     "orientation_of",
     "peculiarities",
@@ -67,6 +69,7 @@ __all__ = [
     "read_pixels",
     "read_rgb",
     "seen_size",
+    "turned",
 ]
 
 # Formats that are read, whatever the file's extension says. Pillow knows more, some of which run
@@ -274,8 +277,13 @@ def note_wide(width: int, height: int, box: Box | None, name: Path | str, tally:
     """Count an image, or the part of it in a box, that is wider than any person stands."""
     if box is not None:
         _, _, width, height = box
-    if width > _WIDEST * height:
+    if is_wide(width, height):
         tally.add(Reason.WIDE, name)
+
+
+def is_wide(width: int, height: int) -> bool:
+    """Return whether an image is wider than any person who stands or walks."""
+    return width > _WIDEST * height
 
 
 def crop(pixels: np.ndarray, box: Box | None) -> np.ndarray:
