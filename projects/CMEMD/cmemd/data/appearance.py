@@ -9,8 +9,9 @@ detail       100 x the mean difference of neighbouring grey levels by their stan
 A colour photograph has chroma, a thermal or near-infrared image has none. A photograph of dusk has
 little, but its saturation stays; a grey photograph has none, but may keep the detail of the visible
 camera. So an image is suspect only if its chroma speaks for the other modality, and no other
-statistic speaks for its own; the detail of a coloured image given as thermal is not asked. Each range reaches from quantile 0.01 to 0.99 of the images that were
-measured: the user's own cameras set the limits. [chosen, not from the paper]
+statistic speaks for its own; the detail of a coloured image given as thermal is not asked. Each
+range reaches from quantile 0.01 to 0.99 of the images that were measured: the user's own cameras
+set the limits. [chosen, not from the paper]
 """
 
 import json

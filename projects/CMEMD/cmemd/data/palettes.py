@@ -5,8 +5,8 @@ colours, cold to hot; the grey level of a pixel is the place of its colour in th
 "inferno" are Matplotlib's. "ironbow" is our own construction [C]: each maker has another table of
 that name, so its levels are right in their order and only roughly in their values.
 
-Two neighbouring levels of jet share a colour in four places, so that a level comes back within 1.
-JPEG changes colours; a pixel then takes the level of the nearest colour.
+Some neighbouring levels of jet share a colour: they come back within 4. JPEG changes colours; a
+pixel then takes the level of the nearest colour. OpenCV's jet differs a little: within 9.
 """
 
 from collections.abc import Mapping
