@@ -354,13 +354,16 @@ def test_a_place_that_cannot_be_written_is_one_line(run, name, tmp_path):
     mine.write_text("mine")
     for out in (mine / "out", Path("/proc/1/nowhere/out"), tmp_path / ("x" * 300), mine / "a/b"):
         run.one_line(name, out=out)
-    for suffix in (".json", ".npz", ".png", ".md", ""):  # a folder where a file is to be, or odd
+    suffixes = (".json", ".csv", ".npz", ".png", ".md", "")
+    for suffix in suffixes:  # a folder where a file is to be, or odd
         (tmp_path / f"used{suffix}").mkdir()
         (tmp_path / f"used{suffix}/mine").write_text("mine")
     if name not in ("ablate", "train_net"):  # whose outputs are folders that may hold other things
         run.one_line(name, out=tmp_path / "used")
     assert mine.read_text() == "mine"
-    assert [path.read_text() for path in sorted(tmp_path.glob("used*/mine"))] == ["mine"] * 5
+    assert [path.read_text() for path in sorted(tmp_path.glob("used*/mine"))] == ["mine"] * len(
+        suffixes
+    )
 
 
 @contextlib.contextmanager
@@ -509,6 +512,10 @@ BAD_ARGUMENTS = {
     "synth": (
         *("--ids 0", "--ids 10000", "--ids 5.5", "--per-camera -1", "--seed -1", "--size 0x0"),
         *("--size 1e3x1e3", "--size 99999x99999", "--size 40", "--layout market", "--root {mine}"),
+    ),
+    "list": (
+        *("--root /nonexistent", "--root {mine}", "--pattern {{camera}}", "--pattern (("),
+        *("--output x.txt", "--modality radar", "--visible thermal", "--modality visible"),
     ),
     "doctor": ("--layout market", "--root /nonexistent", "--root {mine}", "--json /none/x.json"),
     "score": (

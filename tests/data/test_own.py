@@ -124,8 +124,8 @@ def test_what_a_use_lacks_is_told_by_name(folder, datasets, monkeypatch):
     for keys, message in (
         ({"LIST": test, "NAME": "Campus"}, "training images of Campus, got none"),
         ({"LIST": grey}, "thermal training images"),
-        ({"LIST": train, "NAMES": ()}, "different data sets in DATASETS.NAMES"),
-        ({"LIST": train, "NAMES": ("Own", "Own")}, "name each once"),
+        ({"LIST": train, "NAMES": ()}, "one data set in DATASETS.NAMES, or several"),
+        ({"LIST": train, "NAMES": ("Own", "Own")}, "each once, got"),
         ({"LIST": "none.csv"}, "a list of images at none.csv"),
         ({"FOLDER": "SYSU-MM01"}, r"images in .*SYSU-MM01 named as \{modality\}"),
     ):

@@ -30,18 +30,21 @@ def boxed(datasets, folder) -> str:
 
 def test_frames_with_boxes_train_as_their_crops_do(train_net, datasets, tmp_path):
     """The same pixels in the same order give the same weights and scores, bit for bit."""
-    lists = {"crops": str(datasets / "Own/people.csv"), "frames": boxed(datasets, tmp_path)}
+    frames = boxed(datasets, tmp_path)
+    lists = {"crops": str(datasets / "Own/people.csv"), "frames": frames, "cached": frames}
     scores = {}
     for name, file in lists.items():
         out = tmp_path / name
         keys = {"DATASETS__OWN__LIST": file, "DATASETS__OWN__NAME": "Campus", "OUTPUT_DIR": out}
+        keys |= {"DATALOADER__CACHE": tmp_path / "cache"} if name == "cached" else {}
         assert train_net(**OWN, **keys)[0] == 0, name
         document = read_results(out / "results.json")
         assert document["run"]["dataset"]["name"] == "Campus", name
         scores[name] = document["scores"], read_checkpoint(out / "model_final.pth").model
-    assert scores["crops"][0] == scores["frames"][0]
-    for key, tensor in scores["crops"][1].items():
-        assert tensor.equal(scores["frames"][1][key]), key
+    for name in ("frames", "cached"):
+        assert scores[name][0] == scores["crops"][0], name
+        for key, tensor in scores["crops"][1].items():
+            assert tensor.equal(scores[name][1][key]), (name, key)
 
 
 def test_a_run_writes_its_split_down_and_changes_no_file_of_the_users(

@@ -66,6 +66,12 @@ def run(args: argparse.Namespace) -> int:
     listed, unmatched = own.read_folder(
         args.root, own.PATTERN if args.pattern is None else args.pattern, _words(args), tally
     )
+    text = own.write_list(listed, lambda path: _shown_path(path, listed.folder, args))
+    if args.output is not None:
+        write_output(args.output, text.encode(), _HEADER)
+        print(f"{len(listed.rows):,} images in {printable(args.output)}")
+    else:
+        _print(text)
     for line in tally.lines():
         sys.stderr.write(format_warning(line))
     if unmatched:
@@ -76,12 +82,6 @@ def run(args: argparse.Namespace) -> int:
                 f"left out, not named as the pattern ({len(unmatched):,}): {shown}{rest}"
             )
         )
-    text = own.write_list(listed, lambda path: _shown_path(path, listed.folder, args))
-    if args.output is not None:
-        write_output(args.output, text.encode(), _HEADER)
-        print(f"{len(listed.rows):,} images in {printable(args.output)}")
-    else:
-        _print(text)
     return 0
 
 

@@ -108,7 +108,7 @@ def build_training(
     names = list(cfg.DATASETS.NAMES)
     if not names or len(set(names)) < len(names):
         raise InputError(
-            "different data sets in DATASETS.NAMES, at least one", names, "name each once"
+            "one data set in DATASETS.NAMES, or several, each once", names, "name them"
         )
     known = known or {}
     parts = [known.get(name) or build_dataset(cfg, name) for name in names]
