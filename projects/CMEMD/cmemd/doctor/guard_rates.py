@@ -20,7 +20,7 @@ from cmemd.doctor.report import Report
 
 __all__ = ["GuardSamples", "guard_samples", "report_guard"]
 
-_SIZE = (144, 288)  # width and height: those of configs/Base.yml, so that limits fit its models
+_SIZE = (144, 288)  # width and height: those of our configurations, so that limits fit their models
 _DARK = 0.1  # [C]
 _LEAST = 10  # images of each modality in each half, or rates say nothing [C]
 

@@ -133,7 +133,7 @@ class _Seen(NamedTuple):
 class _Part(NamedTuple):
     """What an image shows: a whole file, or a box in it.
 
-    ``guard`` is ``cmemd.doctor.guard_rates.samples`` of it.
+    ``guard`` is ``cmemd.doctor.guard_rates.guard_samples`` of it.
     """
 
     height: int

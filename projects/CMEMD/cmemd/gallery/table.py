@@ -414,7 +414,9 @@ class Gallery:
                 "run the command again; if it fails again, restore the gallery from a copy",
             )
         rows = rows.take(pa.array([place[number] for number in numbers], pa.int64()))
-        rows = rows.select(row_schema("", 1).names).cast(row_schema(self.model, self.size))
+        rows = rows.select(row_schema("", 1).names).cast(
+            row_schema(self.model, self.size, self.sensor)
+        )
         check_rows(rows, f"gallery {self.address}")
         return rows
 
