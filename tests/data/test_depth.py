@@ -157,3 +157,26 @@ def test_the_start_of_a_training_refuses_other_colours_and_tells_of_wide_images(
     assert "wider than a person" in caplog.text
     with pytest.raises(InputError, match=r"colours of jet, or a grey one in .*a\.png"):
         check_items([item._replace(modality=Modality.THERMAL)], Sensor(palette="jet"))
+
+
+def test_training_and_its_cache_see_the_grey_levels_of_thermal_counts(tmp_path):
+    from cmemd.data.dataset import VisibleThermalDataset
+    from cmemd.data.pixel_cache import CachePlan, PixelCache, build_cache
+    from cmemd.data.transform import Transform
+
+    pillow("PNG", np.uint16)(tmp_path / "t.png")
+    Image.fromarray(np.zeros((12, 8, 3), np.uint8)).save(tmp_path / "v.png")
+    items = [ImageItem(str(tmp_path / f"{m.name.lower()[0]}.png"), 1, 1 + m, m) for m in Modality]
+    expected = SENSOR.grey_levels(COUNTS)[..., None].repeat(3, 2)
+    plans = [
+        CachePlan.of(tmp_path, [i.path for i in items], 12, 8, "pillow", sensor, [False, True])
+        for sensor in (SENSOR, Sensor("5000:40000"))
+    ]
+    assert plans[0].folder != plans[1].folder
+    build_cache(plans[0])
+    for cache in (None, PixelCache(plans[0])):
+        data = VisibleThermalDataset(
+            items, Transform(12, 8), relabel=False, cache=cache, sensor=SENSOR
+        )
+        np.testing.assert_array_equal(data[1]["images"], expected, str(cache))
+        assert not np.asarray(data[0]["images"]).any(), cache
