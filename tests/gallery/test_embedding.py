@@ -36,7 +36,7 @@ class Predictor(stub.Predictor):
 
     embedded: list[str]
 
-    def stream(self, images, modality):
+    def stream(self, images, modality, *, bgr=None):
         for path in images:
             if (content := Path(path).read_bytes()) == b"":
                 self.skipped.append((path, "expected an image, got an empty file"))
@@ -309,7 +309,7 @@ def test_what_we_have_not_written_is_not_removed(kind, tmp_path):
     assert not place.exists()
 
 
-def interrupted(*_):
+def interrupted(*_, **options):
     raise KeyboardInterrupt
 
 
@@ -376,9 +376,9 @@ def test_a_second_writer_gets_one_line(kind, tmp_path):
     before = snapshot(Path(PLACES[kind]))
     second, first_stream = [], Predictor.stream
 
-    def stream(self, images, modality):
+    def stream(self, images, modality, *, bgr=None):
         second.append(refusal(run, kind))
-        return first_stream(self, images, modality)
+        return first_stream(self, images, modality, bgr=bgr)
 
     Path("images/cam0/p0/0000.jpg").write_bytes(b"another image")
     with pytest.MonkeyPatch.context() as patch:
@@ -423,7 +423,7 @@ def descriptors() -> int:
 class Many(stub.Predictor):
     """Embeds names without files."""
 
-    def stream(self, images, modality):
+    def stream(self, images, modality, *, bgr=None):
         return ((path, vector_of(path)) for path in images)
 
 

@@ -161,10 +161,10 @@ def test_the_home_folder_is_understood_wherever_a_path_stands(here, monkeypatch)
 
 
 def test_every_syntax_takes_the_same_files_and_counts_the_others(here):
-    here("d/a.jpg", "d/b.tif", "d/notes.md")
+    here("d/a.jpg", "d/b.raw", "d/notes.md")
     os.mkfifo("d/pipe.jpg")
     Path("d/gone.png").symlink_to("nowhere")
-    names = ["a.jpg", "b.tif", "gone.png", "notes.md", "pipe.jpg"]
+    names = ["a.jpg", "b.raw", "gone.png", "notes.md", "pipe.jpg"]
     Path("l.txt").write_text("".join(f"d/{name}\n" for name in names))
     Path("l.csv").write_text("path\n" + "".join(f"d/{name}\n" for name in names))
     for what in ("d", "d/*", "**/[abgnp]*", "l.txt", "l.csv"):

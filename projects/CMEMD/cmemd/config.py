@@ -16,7 +16,9 @@ from fastreid.config import CfgNode, get_cfg
 
 from cmemd.config_file import read_config_file
 from cmemd.data.layouts import llcm, own, regdb, sysu
+from cmemd.data.palettes import NO_PALETTE
 from cmemd.data.resizing import DEFAULT_RESIZE
+from cmemd.data.sensors import WHITE_HOT
 from cmemd.errors import InputError
 
 __all__ = ["add_cmemd_config", "default_config", "load_config"]
@@ -106,6 +108,14 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # What resizes images, in training, evaluation and the exported model [C]: "pillow" gives
     # fast-reid's pixels; "opencv" is faster, and gives others.
     cfg.INPUT.RESIZE = DEFAULT_RESIZE
+    # How thermal counts of more than 8 bits become grey levels, in training, evaluation and the
+    # exported model [C]: "LOW:HIGH", "percentile:1,99" (of each file) or "agc"; "" for none, so
+    # that such images are refused. 8-bit images stay as they are.
+    cfg.INPUT.THERMAL_RANGE = ""
+    # False colours to turn back into grey levels: "jet", "inferno", "ironbow"; "none" [C].
+    cfg.INPUT.THERMAL_PALETTE = NO_PALETTE
+    # "white-hot", or "black-hot" where warm things are dark: these images are inverted [C].
+    cfg.INPUT.THERMAL_POLARITY = WHITE_HOT
     cfg.DATASETS.SYSUMM01 = CfgNode()
     # Folder of the data set below fast-reid's root ($FASTREID_DATASETS, default "datasets") [C].
     cfg.DATASETS.SYSUMM01.FOLDER = sysu.LAYOUT.folder

@@ -8,7 +8,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cmemd.cli.embed import add_model, report_skipped, report_tally
+from cmemd.cli.embed import add_model, report_skipped, report_tally, sensor_options
 from cmemd.data.image_files import Tally
 from cmemd.errors import InputError
 
@@ -72,26 +72,40 @@ def run(args: argparse.Namespace) -> int:
             model's, or the threshold another pair of modalities'; no row fits the conditions; or no
             query can be read.
     """
+    from cmemd.data.appearance import read_statistics
     from cmemd.data.modality import Modality
     from cmemd.gallery.sheet import QUERIES, check_sheet, contact_sheet, write_sheet
     from cmemd.gallery.sources import find_sources
-    from cmemd.gallery.table import open_gallery
+    from cmemd.gallery.table import open_gallery, row_filter
     from cmemd.inference.predictor import Predictor
 
     if args.top < 1:
         raise InputError("--top of at least 1", args.top, "leave it out for 10")
+    options = sensor_options(args)
     _threshold_number(args.threshold)
     if args.sheet:
         check_sheet(args.sheet)
     among = args.among or {"visible": "thermal", "thermal": "visible"}[args.modality]
     where = _conditions(args, among)
+    statistics = read_statistics(args.guard_statistics) if args.guard_statistics else None
     with open_gallery(args.gallery) as gallery:
         candidates = _count(gallery, where, args, among)
         tally, asked = Tally(), Modality[args.modality.upper()]
         paths = [source.path for source in find_sources(args.image, tally=tally, modality=asked)]
         # JSON on stdout stays alone there.
         report_tally(tally, sys.stderr if args.json else None)
-        predictor = Predictor(args.model, device=args.device, batch_size=args.batch_size)
+        # Thermal queries are read as the gallery's thermal images were.
+        sensor = gallery.sensor.changed(options)
+        if gallery.count(row_filter(modality="thermal")):
+            gallery.check_sensor(sensor)
+        predictor = Predictor(
+            args.model,
+            device=args.device,
+            batch_size=args.batch_size,
+            guard=args.guard,
+            sensor=sensor,
+            statistics=statistics,
+        )
         gallery.check_model(predictor.digest, predictor.size)
         threshold = _threshold(args, predictor.digest, among, candidates)
         answers = _answers(gallery, predictor, paths, where, threshold, args)

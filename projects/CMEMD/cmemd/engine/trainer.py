@@ -26,7 +26,7 @@ from cmemd.data.loader import build_loader
 from cmemd.data.places import PlacedSampler
 from cmemd.data.random_state import kept_random_state, load_random_state, random_state
 from cmemd.data.sampler import CrossModalitySampler
-from cmemd.data.transform import build_transform
+from cmemd.data.transform import build_sensor, build_transform
 from cmemd.engine.averaging import EMA
 from cmemd.engine.caching import open_cache
 from cmemd.engine.checkpoint import (
@@ -192,7 +192,12 @@ class Trainer(DefaultTrainer):
         transform = build_transform(cfg, training=True)
         return build_loader(
             VisibleThermalDataset(
-                items, transform, relabel=True, seed=seed, cache=open_cache(cfg, items)
+                items,
+                transform,
+                relabel=True,
+                seed=seed,
+                cache=open_cache(cfg, items),
+                sensor=build_sensor(cfg),
             ),
             # A part of a step's batch holds whole identities, since the batch lists them in turn.
             BatchSampler(stream, size // cfg.SOLVER.ACCUMULATE, drop_last=True),

@@ -11,7 +11,7 @@ from fastreid.config import CfgNode
 from cmemd.data.images import check_items, crop, read_pixels
 from cmemd.data.items import ImageItem
 from cmemd.data.modality import Modality
-from cmemd.data.transform import build_transform
+from cmemd.data.transform import build_sensor, build_transform
 
 __all__ = ["PROBES", "Probes", "channel_statistics", "drawn_probes", "probes_of", "read_images"]
 
@@ -80,10 +80,12 @@ def drawn_probes(height: int, width: int) -> Probes:
 
 def channel_statistics(items: Sequence[ImageItem], cfg: CfgNode) -> dict[str, dict[str, object]]:
     """Return the guard's summary of up to 256 training images of each modality, by its name."""
-    from cmemd.inference.guard import summarise
+    from cmemd.data.appearance import measure, summarise
 
     return {
-        modality.name.lower(): summarise(read_images(_spread(items, modality, _STATISTICS), cfg))
+        modality.name.lower(): summarise(
+            map(measure, read_images(_spread(items, modality, _STATISTICS), cfg))
+        )
         for modality in Modality
     }
 
@@ -94,9 +96,15 @@ def read_images(items: Sequence[ImageItem], cfg: CfgNode) -> np.ndarray:
     Raises:
         InputError: a file is truncated, not an image, or one that training refuses.
     """
-    check_items(items)
+    sensor = build_sensor(cfg)
+    check_items(items, sensor)
     transform = build_transform(cfg, training=False)
-    return np.stack([transform(crop(read_pixels(item.path), item.box)) for item in items])
+    return np.stack(
+        [
+            transform(crop(read_pixels(item.path, sensor=sensor.of(item.modality)), item.box))
+            for item in items
+        ]
+    )
 
 
 def _spread(items: Sequence[ImageItem], modality: Modality, most: int) -> list[ImageItem]:

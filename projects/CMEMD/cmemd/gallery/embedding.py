@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from cmemd.data.boxes import located
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.gallery.facts import FileFacts, file_facts, many_file_facts
 from cmemd.gallery.rows import FACTS, make_rows, vectors_of
 from cmemd.gallery.sources import LABELS, Source
 from cmemd.gallery.table import Gallery
+from cmemd.gallery.video_sources import pixels_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -198,8 +200,10 @@ def plan_embedding(
         there[row["path"]] = number, labels, row["file_sha256"]
     known = [source for source in sources if source.path in there]
     changed, relabelled, unchanged = [], {}, 0
-    facts = many_file_facts(source.path for source in known)
-    for source, now in zip(known, facts, strict=True):
+    files = list(dict.fromkeys(located(source.path).path for source in known))
+    facts = dict(zip(files, many_file_facts(files), strict=True))
+    for source in known:
+        now = facts[located(source.path).path]
         number, labels, sha256 = there[source.path]
         kept = {label: value for label, value in labels.items() if label not in given}
         corrected = dataclasses.replace(source, **kept)
@@ -211,6 +215,19 @@ def plan_embedding(
             unchanged += 1
     new = [source for source in sources if source.path not in there]
     return Plan(new, changed, relabelled, unchanged, version)
+
+
+class _FactsOfFiles:
+    """Facts of files by key; those of the last file stay, since a video has many boxes."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, FileFacts | None] | None = None
+
+    def __getitem__(self, key: str) -> FileFacts | None:
+        file = located(key).path
+        if self._last is None or self._last[0] != file:
+            self._last = file, file_facts(file)
+        return self._last[1]
 
 
 def embed_chunks(
@@ -232,19 +249,20 @@ def embed_chunks(
     done: list[tuple[Source, FileFacts | None]] = []
     vectors: list[np.ndarray] = []
 
-    def paths() -> Iterator[str]:
-        for source in sources:
-            ahead.append((source, file_facts(source.path)))
-            yield source.path
+    def images() -> "Iterator[str | tuple[str, np.ndarray]]":
+        facts = _FactsOfFiles()
+        for source, image in zip(sources, pixels_of(sources), strict=True):
+            ahead.append((source, facts[source.path]))
+            yield image
 
     def rows() -> "pa.Table":
-        images, files = zip(*done, strict=True)
-        return make_rows(images, np.stack(vectors), modality, predictor.digest, files)
+        embedded, files = zip(*done, strict=True)
+        return make_rows(embedded, np.stack(vectors), modality, predictor.digest, files)
 
     if not sources:
         return
     with tqdm(total=len(sources), unit="image", desc="embedding", disable=None) as bar:
-        for path, vector in predictor.stream(paths(), modality):
+        for path, vector in predictor.stream(images(), modality, bgr=False):
             while ahead[0][0].path != str(path):
                 ahead.popleft()  # it cannot be read
                 bar.update()

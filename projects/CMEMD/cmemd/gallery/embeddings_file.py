@@ -20,13 +20,17 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from cmemd.data.modality import Modality
+from cmemd.data.sensors import Sensor
 from cmemd.errors import InputError, exhausted
 from cmemd.files import whole_file
 from cmemd.gallery.rows import (
     MODEL,
+    SENSOR,
     check_rows,
     check_vectors,
     row_schema,
+    sensor_in,
+    sensor_of_text,
     vectors_of,
     with_checksums,
 )
@@ -35,7 +39,14 @@ from cmemd.gallery.sources import LABELS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["check_suffix", "own_model", "read_embeddings", "read_rows", "write_embeddings"]
+__all__ = [
+    "check_suffix",
+    "own_model",
+    "own_sensor",
+    "read_embeddings",
+    "read_rows",
+    "write_embeddings",
+]
 
 _NEEDED = ("vector", "path", "modality", "identity", "model")
 _STRINGS = ("path", "modality", *LABELS, "model", "file_sha256")
@@ -142,13 +153,28 @@ def own_model(path: Path) -> str:
             comment = archive.comment.decode("ascii")
             if not comment.startswith(_COMMENT):
                 raise ValueError("arrays of another program")
-            return comment.removeprefix(_COMMENT)
+            return comment.removeprefix(_COMMENT).split(" ", 1)[0]
     except Exception as error:  # noqa: BLE001  whatever cannot be read is not a file of ours
         raise InputError(
             f"a new file for --output, or one that this version of cmemd embed wrote, at {path}",
             f"another file ({_line(error)})",
             "name another file, or move that one away",
         ) from None
+
+
+def own_sensor(path: Path) -> Sensor:
+    """Return the thermal sensor of a file that ``own_model`` accepts.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return sensor_in(pq.read_schema(path), path)
+    with zipfile.ZipFile(path) as archive:
+        _, _, text = archive.comment.decode("ascii").removeprefix(_COMMENT).partition(" ")
+    return sensor_of_text(text or "{}", path)
 
 
 def read_rows(path: Path) -> "Iterator[pa.Table]":
@@ -189,7 +215,8 @@ def _write_npz(chunks: "Iterable[pa.Table]", schema: "pa.Schema", path: Path, ro
     model, size = schema.metadata[MODEL].decode(), schema.field("vector").type.list_size
     labels = []
     with whole_file(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
-        archive.comment = (_COMMENT + model).encode()
+        record = schema.metadata.get(SENSOR, b"")
+        archive.comment = b" ".join([(_COMMENT + model).encode(), *([record] if record else [])])
         with _member(archive, "vector", (rows, size), "<f4") as file:
             for chunk in chunks:
                 file.write(np.ascontiguousarray(vectors_of(chunk), dtype="<f4"))

@@ -28,6 +28,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmemd.data.modality import Modality
+from cmemd.data.sensors import PLAIN, Sensor
 from cmemd.errors import InputError
 from cmemd.gallery.facts import FileFacts
 from cmemd.gallery.sources import LABELS, Source
@@ -38,17 +39,21 @@ if TYPE_CHECKING:
 __all__ = [
     "FACTS",
     "MODEL",
+    "SENSOR",
     "check_rows",
     "check_vectors",
     "make_rows",
     "row_checksums",
     "row_schema",
+    "sensor_in",
+    "sensor_of_text",
     "vectors_of",
     "with_checksums",
     "wrong_lengths",
 ]
 
 MODEL = b"cmemd.model"  # key of the digest in a schema's metadata, for galleries without rows
+SENSOR = b"cmemd.sensor"  # key of the thermal sensor there, as JSON; absent: the default one
 FACTS = ("file_bytes", "file_modified", "file_sha256")
 _NORM_TOLERANCE = 1e-3
 _CHECKED = ("path", "modality", *LABELS, "model", *FACTS)  # by the checksum
@@ -60,12 +65,13 @@ _KEY = {
 }
 
 
-def row_schema(model: str, size: int) -> "pa.Schema":
+def row_schema(model: str, size: int, sensor: Sensor = PLAIN) -> "pa.Schema":
     """Return the columns for embeddings of one model.
 
     Args:
         model: the model's digest.
         size: ``D``.
+        sensor: of the thermal images.
     """
     import pyarrow as pa
 
@@ -83,7 +89,31 @@ def row_schema(model: str, size: int) -> "pa.Schema":
         pa.field("file_sha256", pa.string()),
         pa.field("crc", pa.uint32(), nullable=False),
     ]
-    return pa.schema(fields, metadata={MODEL: model.encode()})
+    metadata = {MODEL: model.encode()}
+    if sensor != PLAIN:
+        metadata[SENSOR] = json.dumps(sensor.to_dict()).encode()
+    return pa.schema(fields, metadata=metadata)
+
+
+def sensor_in(schema: "pa.Schema", where: object) -> Sensor:
+    """Return the thermal sensor that a schema records.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    return sensor_of_text((schema.metadata or {}).get(SENSOR, b"{}"), where)
+
+
+def sensor_of_text(text: bytes | str, where: object) -> Sensor:
+    """Return the sensor of a record, which is JSON.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    try:
+        return Sensor.from_dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"the record of a thermal sensor in {where}", error, _REMEDY) from None
 
 
 def make_rows(

@@ -8,7 +8,9 @@ from PIL import Image, ImageDraw, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from cmemd.data.boxes import located
-from cmemd.data.images import read_rgb
+from cmemd.data.images import crop, read_rgb
+from cmemd.data.sensors import PICTURES
+from cmemd.data.video import is_video, read_frame
 from cmemd.errors import InputError
 from cmemd.files import write_output
 from cmemd.gallery.search import Match
@@ -80,12 +82,19 @@ def write_sheet(sheet: Image.Image, path: Path) -> None:
     write_output(path, png.getbuffer(), _MARK.encode())
 
 
+def _picture(key: str) -> Image.Image:
+    """Return the image of a key; one of more than 8 bits as ``agc`` shows it."""
+    file, box, frame = located(key)
+    if frame is not None and is_video(file):
+        return Image.fromarray(crop(read_frame(file, frame), box))
+    return read_rgb(file, box=box, sensor=PICTURES)
+
+
 def _paste(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, at: tuple[int, int], path: str, caption: str
 ) -> None:
     try:
-        file, box, _ = located(path)
-        tile = ImageOps.pad(read_rgb(file, box=box), _TILE, color=_PAPER)
+        tile = ImageOps.pad(_picture(path), _TILE, color=_PAPER)
     except InputError:
         tile = Image.new("RGB", _TILE, _MISSING)
     sheet.paste(tile, at)

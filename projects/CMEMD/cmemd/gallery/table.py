@@ -31,6 +31,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmemd.data.modality import Modality
+from cmemd.data.sensors import PLAIN, Sensor
 from cmemd.errors import InputError, MissingDependencyError
 from cmemd.gallery.quick_lancedb import lancedb
 from cmemd.gallery.rows import (
@@ -39,6 +40,7 @@ from cmemd.gallery.rows import (
     check_vectors,
     row_checksums,
     row_schema,
+    sensor_in,
     vectors_of,
     wrong_lengths,
 )
@@ -56,6 +58,7 @@ __all__ = [
     "Gallery",
     "create_gallery",
     "open_gallery",
+    "recorded_sensor",
     "row_filter",
 ]
 
@@ -114,7 +117,12 @@ def open_gallery(address: Path | str, *, alone: bool = False) -> "Iterator[Galle
 
 @contextmanager
 def create_gallery(
-    address: Path | str, model: str, size: int, *, alone: bool = False
+    address: Path | str,
+    model: str,
+    size: int,
+    *,
+    sensor: Sensor | None = None,
+    alone: bool = False,
 ) -> "Iterator[Gallery]":
     """Open a gallery of a model, or create it, and hold its lock.
 
@@ -122,10 +130,12 @@ def create_gallery(
         address: its folder, or an object store's address.
         model: the model's digest.
         size: ``D``.
+        sensor: of the thermal images; None for the gallery's own, in a new one the default.
         alone: keep other processes out.
 
     Raises:
-        InputError: the gallery holds another model's embeddings, is in use, or cannot be written.
+        InputError: the gallery holds another model's embeddings or of another sensor, is in use, or
+            cannot be written.
         MissingDependencyError: a package that galleries need is not installed.
     """
     _check_packages()
@@ -140,10 +150,23 @@ def create_gallery(
             with _one_at_a_time(address):
                 table = _table(database, address)
                 if table is None:
-                    table = database.create_table(_TABLE, schema=row_schema(model, size))
+                    table = database.create_table(
+                        _TABLE, schema=row_schema(model, size, sensor or PLAIN)
+                    )
             gallery = Gallery(address, database, table)
         gallery.check_model(model, size)
+        if sensor is not None:
+            gallery.check_sensor(sensor)
         yield gallery
+
+
+def recorded_sensor(address: Path | str) -> Sensor | None:
+    """Return the thermal sensor of a gallery; None if there is no gallery that can be opened."""
+    try:
+        with open_gallery(address) as gallery:
+            return gallery.sensor
+    except InputError:  # ``create_gallery`` says what is wrong
+        return None
 
 
 def row_filter(
@@ -190,6 +213,7 @@ class Gallery:
         address: its folder, or an object store's address.
         model: digest of the model whose embeddings it holds.
         size: ``D``.
+        sensor: how the files of its thermal images became grey levels.
     """
 
     def __init__(self, address: str, database: "DBConnection", table: "Table") -> None:
@@ -209,6 +233,7 @@ class Gallery:
                 "embed its images into a new gallery",
             )
         self.size = schema.field("vector").type.list_size
+        self.sensor = sensor_in(schema, address)
         self._alone_since = self.version
 
     @property
@@ -238,6 +263,20 @@ class Gallery:
                 f"{self.address}",
                 f"model {model[:16]} of size {size}",
                 "name the model with which the gallery was made, or another gallery",
+            )
+
+    def check_sensor(self, sensor: Sensor) -> None:
+        """Raise unless thermal images are read as the gallery's were.
+
+        Raises:
+            InputError: another range, palette or polarity.
+        """
+        if sensor != self.sensor:
+            raise InputError(
+                f"thermal images read by {self.sensor}, as in gallery {self.address}",
+                str(sensor),
+                "leave out --range, --palette and --polarity, or embed the images into a new "
+                "gallery",
             )
 
     def add(self, rows: "pa.Table", absent_in: int | None = None) -> int:
@@ -375,7 +414,9 @@ class Gallery:
                 "run the command again; if it fails again, restore the gallery from a copy",
             )
         rows = rows.take(pa.array([place[number] for number in numbers], pa.int64()))
-        rows = rows.select(row_schema("", 1).names).cast(row_schema(self.model, self.size))
+        rows = rows.select(row_schema("", 1).names).cast(
+            row_schema(self.model, self.size, self.sensor)
+        )
         check_rows(rows, f"gallery {self.address}")
         return rows
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cmemd.data.sensors import Sensor, is_range
 from cmemd.errors import InputError
 from cmemd.files import document_sha256, file_sha256, schema_problem, write_whole
 
@@ -62,6 +63,11 @@ class ModelFolder:
         return self.document["input"]["width"]
 
     @property
+    def sensor(self) -> Sensor:
+        """Return how files of a thermal camera become grey levels; earlier folders do not say."""
+        return Sensor.from_dict(self.document["input"].get("thermal"))
+
+    @property
     def embedding_size(self) -> int:
         """Return D, the numbers in an embedding."""
         return self.document["embedding"]["size"]
@@ -73,7 +79,7 @@ class ModelFolder:
 
     @property
     def channel_statistics(self) -> Mapping[str, Mapping[str, Any]] | None:
-        """Return ``guard.summarise`` of the training images by modality; None if unknown."""
+        """Return ``appearance.summarise`` of the training images by modality; None if unknown."""
         return self.document["channel_statistics"]
 
     def file(self, name: str) -> Path:
@@ -201,6 +207,8 @@ def _problem(document: Any) -> str | None:
     for name in document["files"]:
         if not PLAIN_NAME.fullmatch(name) or name == DOCUMENT:
             return f"{name!r} among its files, which is not a plain file name"
+    if not is_range(document["input"].get("thermal", {}).get("range", "")):
+        return f"the thermal range {document['input']['thermal']['range']!r}"
     if document["digest"] != document["files"][WEIGHTS]["sha256"]:
         return f"a digest other than that of {WEIGHTS}"
     return None
