@@ -13,7 +13,7 @@ TRAIN := FASTREID_DATASETS=datasets/demo $(BIN)/python tools/train_net.py \
 # PyTorch's threads spin at barriers otherwise, which one other busy process makes very slow.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test test-slow bench lint
+.PHONY: setup demo test test-slow test-ray bench lint
 
 setup: $(INSTALLED)
 
@@ -49,6 +49,11 @@ test: $(INSTALLED)
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
+# A cluster of two nodes on this machine; Ray and pandas come with the extra.
+test-ray: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ray]'
+	$(BIN)/python -m pytest -m "slow or not slow" tests/gallery/test_ray.py
+
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bm_scoring.py
 	$(BIN)/python tests/benchmarks/bm_doctor.py
@@ -56,6 +61,7 @@ bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bm_step.py
 	$(BIN)/python tests/benchmarks/bm_export.py
 	$(BIN)/python tests/benchmarks/bm_search.py
+	$(BIN)/python tests/benchmarks/bm_serving.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -19,6 +19,7 @@ BAD_INPUT = {"InputError", "UnusableImageError"}
 WHOLE_MESSAGES = {
     "inference/preprocess.py": "the same error, in a class that callers can tell apart",
     "evaluation/ranked_gallery.py": "adds what only this caller knows: the picture can be left out",
+    "gallery/on_ray.py": "the same error, which a worker on another machine met",
 }
 # A docstring that opens with one of these says what something is, not what it does.
 NO_VERBS = {"A", "An", "The", "This", "It", "What", "Whether", "How", "Where", "If", "For", "Of"}
