@@ -112,12 +112,15 @@ def trained(cfg: Any) -> object:
     )
     generator = torch.Generator().manual_seed(1)
     factors = [
-        [10 * torch.randn(parameter.shape, generator=generator) for parameter in model.parameters()]
+        {
+            name: 10 * torch.randn(parameter.shape, generator=generator)
+            for name, parameter in model.named_parameters()
+        }
         for _ in range(3 * cfg.SOLVER.ACCUMULATE)
     ]
 
     def losses(batch: Any) -> dict[str, torch.Tensor]:
-        fixed = sum((p * f).sum() for p, f in zip(model.parameters(), batch, strict=True))
+        fixed = sum((p * batch[name]).sum() for name, p in model.named_parameters())
         return {"fixed": fixed, "product": model["heads"](torch.full((1, 2), 0.3)).float().sum()}
 
     model.forward = losses

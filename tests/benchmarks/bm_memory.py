@@ -169,7 +169,7 @@ def _loss(network: nn.Module, images: int, cfg, dtype: torch.dtype | None) -> to
         shallow = torch.cat([backbone._run(stem, own) for stem, own in halves])
         streams = (backbone.global_stream, backbone.local_stream)
         maps = [backbone._run(stream, shallow) for stream in streams]
-    with without_autocast(pixels.device):
+    with without_autocast(pixels.device.type):
         outputs = network.heads(*map(at_least_float32, maps))
         logits = network.heads.classify(outputs)
         return sum(identity_loss(logit, targets) for logit in logits.values())

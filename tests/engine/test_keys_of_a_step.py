@@ -34,16 +34,22 @@ def learned(folder) -> dict:
     return found | {"scores": results(folder)["scores"]}
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize(
+    ("dtype", "backend"),
+    [
+        ("float16", "none"),
+        ("bfloat16", "none"),
+        pytest.param("float16", "aot_eager", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_with_all_of_them_that_was_killed_ends_as_if_it_had_not_been(
-    train_net, tmp_path, dtype
+    train_net, tmp_path, dtype, backend
 ):
-    keys = EVERYTHING | {"SOLVER__AMP__DTYPE": dtype}
+    keys = EVERYTHING | {"SOLVER__AMP__DTYPE": dtype, "MODEL__COMPILE": backend}
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     assert train_net(**keys, OUTPUT_DIR=whole)[0] == 0
-    for number in (1, 3):
-        with killed_at(number):
-            train_net("--resume", **keys, OUTPUT_DIR=cut)
+    with killed_at(3):
+        train_net(**keys, OUTPUT_DIR=cut)
     assert train_net("--resume", **keys, OUTPUT_DIR=cut)[0] == 0
     assert_same(learned(cut), learned(whole))
     assert (learned(whole).keys() >= {EMA, "grad_scaler"}) == (dtype == "float16")
@@ -65,7 +71,7 @@ def test_parts_of_a_batch_are_the_batch_where_no_term_looks_across_identities(tr
     }
     ends = {}
     for weight in (0.0, 1.0):
-        for parts in (1, 2, 5):
+        for parts in (1, 5):
             folder = tmp_path / f"{weight}-{parts}"
             status, said = train_net(
                 **keys,
@@ -75,15 +81,11 @@ def test_parts_of_a_batch_are_the_batch_where_no_term_looks_across_identities(tr
             )
             assert status == 0, said
             ends[weight, parts] = state(folder)["model"]
-    for parts in (2, 5):
-        for name, tensor in ends[0.0, 1].items():
-            assert_close(
-                ends[0.0, parts][name], tensor, rtol=1e-4, atol=1e-6, msg=f"{parts} {name}"
-            )
+    for name, tensor in ends[0.0, 1].items():
+        assert_close(ends[0.0, 5][name], tensor, rtol=1e-4, atol=1e-6, msg=name)
     # CM-DL compares with the variance of the whole batch
     name = "backbone.global_stream.1.0.conv1.weight"
-    moved = [(ends[1.0, parts][name] - ends[1.0, 1][name]).abs().max() for parts in (2, 5)]
-    assert min(moved) > 1e-5, moved
+    assert (ends[1.0, 5][name] - ends[1.0, 1][name]).abs().max() > 1e-5
 
 
 def test_parts_must_hold_whole_identities(train_net):

@@ -47,7 +47,7 @@ def synchronisations(folder: Path, **keys: object) -> Counter:
     """Count what waits for the device in some steps between two log lines."""
     trainer = trainer_of(folder, MODEL__DEVICE=DEVICE.type, **keys)
     batches = moved(iter(trainer.data_loader))
-    trainer._trainer._batches = iter(list(itertools.islice(batches, STEPS + 1)))
+    trainer._trainer._batches = iter(list(itertools.islice(batches, 2 * (STEPS + 1))))
     trainer.iter, trainer.epoch = 0, 0
     with EventStorage(0) as trainer.storage:
         trainer.before_train()
@@ -79,6 +79,13 @@ def test_no_step_waits_for_the_device_between_log_lines(tmp_path):
             "MODEL__LOSSES__CENTRE__WEIGHT": 1.0,
             "MODEL__LOSSES__ALIGN__NAME": "affinity",
             "MODEL__HEADS__LOCAL_WEIGHTS": "image",
+        },
+        {
+            "SOLVER__ACCUMULATE": 2,
+            "SOLVER__EMA__DECAY": 0.9,
+            "SOLVER__CLIP_GRADIENTS__ENABLED": True,
+            "MODEL__BACKBONE__CHECKPOINT_ACTIVATIONS": True,
+            "MODEL__CHANNELS_LAST": True,
         },
         {"MODEL__LOSSES__ALIGN__NAME": "kl"},
         {"MODEL__LOSSES__ALIGN__NAME": "mmd"},

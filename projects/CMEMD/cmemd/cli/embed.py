@@ -8,7 +8,7 @@ from cmemd.data.image_files import Tally
 from cmemd.errors import InputError, printable
 
 if TYPE_CHECKING:
-    from cmemd.gallery.embedding import Done, Embed
+    from cmemd.gallery.embedding import Done, Embedder
     from cmemd.gallery.on_ray import RayEmbedder
     from cmemd.inference import Predictor
 
@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _engine(name: str) -> "tuple[type[Predictor | RayEmbedder], Embed]":
+def _engine(name: str) -> "tuple[type[Predictor | RayEmbedder], Embedder]":
     """Return what holds the model, and what embeds images with it."""
     if name == "ray":
         from cmemd.gallery.on_ray import RayEmbedder, embed_on_ray

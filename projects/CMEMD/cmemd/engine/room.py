@@ -171,7 +171,7 @@ def check_shared_memory(cfg: "CfgNode", *, training: bool, processes: int) -> No
     batches = [(cfg.TEST.IMS_PER_BATCH, crop or keys.SIZE_TEST)]
     if training:
         size = keys.SIZE_TRAIN if keys.PADDING.ENABLED else crop or keys.SIZE_TRAIN
-        batches.append((cfg.SOLVER.IMS_PER_BATCH // processes, size))
+        batches.append((cfg.SOLVER.IMS_PER_BATCH // (processes * cfg.SOLVER.ACCUMULATE), size))
     each = sum(images * height * width * 3 for images, (height, width) in batches)
     need = processes * (loader.NUM_WORKERS * loader.PREFETCH + 2) * each
     free = shutil.disk_usage(_SHARED).free

@@ -23,6 +23,7 @@ from cmemd.engine.archive import archive_run, holds_results, holds_run
 from cmemd.engine.identity import RunIdentity, RunLog, read_run
 from cmemd.engine.preflight import Forecast, check_config, check_data
 from cmemd.engine.provenance import UNTRAINED, Weights, files_sha256
+from cmemd.engine.ranks import wait_for_main
 from cmemd.errors import InputError
 from cmemd.files import one_writer
 
@@ -97,6 +98,7 @@ def setup(args: Namespace) -> Iterator[Start]:
         with _kept_log(early):
             forecast = check_data(cfg, data, weights, resumed=old is not None)
         folder.mkdir(parents=True, exist_ok=True)
+    wait_for_main()
     with one_writer(folder) if comm.is_main_process() else nullcontext():
         if comm.is_main_process() and training:
             if args.archive:
@@ -142,6 +144,7 @@ def run_identity(cfg: CfgNode, data: RunData, weights: Weights) -> RunIdentity:
             digests["validation images"] = files_sha256(data.train.validation, data.train)
         if weights.checkpoint is not None:
             digests["start-up weights"] = weights.sha256
+    wait_for_main()
     return RunIdentity.of(cfg, comm.all_gather(digests)[0])
 
 

@@ -105,8 +105,11 @@ def build_evaluator(
         facts = describe_run(cfg, data, items, split=split, weights=weights, leak_guard=leak_guard)
         facts |= run or {}
     folder = output_dir or str(Path(cfg.OUTPUT_DIR, *([] if split == "test" else [split])))
+    shown = items
+    if not comm.is_main_process():
+        shown = [items[row] for batch in _own_batches(cfg, len(items)) for row in batch]
     return build_test_loader(cfg, items, len(data.query))[0], _evaluator(
-        cfg, data, split, folder, facts
+        cfg, data, split, folder, facts, [item.path for item in shown]
     )
 
 
@@ -148,19 +151,22 @@ def build_test_loader(
     Batches hold ``TEST.IMS_PER_BATCH`` images whatever the number of processes, which take turns:
     the sums behind a feature may depend on its batch, and so metrics do not depend on processes.
     """
-    size = cfg.TEST.IMS_PER_BATCH
-    batches = [range(i, min(i + size, len(items))) for i in range(0, len(items), size)]
-    transform = build_transform(cfg, training=False)
-    images = VisibleThermalDataset(items, transform, relabel=False)
-    own = batches[comm.get_rank() :: comm.get_world_size()]
+    images = VisibleThermalDataset(items, build_transform(cfg, training=False), relabel=False)
     loader = build_loader(
         images,
-        own,
+        _own_batches(cfg, len(items)),
         cfg.DATALOADER.NUM_WORKERS,
         device=cfg.MODEL.DEVICE,
         prefetch=cfg.DATALOADER.PREFETCH,
     )
     return loader, num_query
+
+
+def _own_batches(cfg: CfgNode, images: int) -> list[range]:
+    """Return this process's batches of all images."""
+    size = cfg.TEST.IMS_PER_BATCH
+    batches = [range(start, min(start + size, images)) for start in range(0, images, size)]
+    return batches[comm.get_rank() :: comm.get_world_size()]
 
 
 def _items_and_guard(
@@ -172,7 +178,12 @@ def _items_and_guard(
 
 
 def _evaluator(
-    cfg: CfgNode, data: ImageDataset, split: str, folder: str, run: dict | None
+    cfg: CfgNode,
+    data: ImageDataset,
+    split: str,
+    folder: str,
+    run: dict | None,
+    paths: Sequence[str] = (),
 ) -> VisibleThermalEvaluator:
     test, rerank = split == "test", cfg.TEST.RERANK
     return VisibleThermalEvaluator(
@@ -185,6 +196,7 @@ def _evaluator(
         run=run,
         save_features=cfg.TEST.SAVE_FEATURES and test,
         reranking=Reranking(rerank.K1, rerank.K2, rerank.LAMBDA) if rerank.ENABLED else None,
+        paths=paths,
     )
 
 

@@ -53,6 +53,7 @@ from cmemd.engine.log_state import EMPTY_LOG, load_log_state, log_state
 from cmemd.engine.optimizer import Optimization, build_optimizer
 from cmemd.engine.precision import half_type
 from cmemd.engine.provenance import SELECTED_BY, UNTRAINED, Weights, training_record
+from cmemd.engine.ranks import wait_for_main
 from cmemd.engine.record import RECORD
 from cmemd.engine.schedule import Schedule
 from cmemd.engine.setup import Start, draw_seed, run_identity, with_seed
@@ -372,7 +373,7 @@ class Trainer(DefaultTrainer):
                 if self._rule == "last":
                     return getattr(self, "_last_eval_results", {})  # those of the last epoch
             path = self._final_file if self._rule == "last" else self._best_file
-            comm.synchronize()  # the main process has just written it
+            wait_for_main()  # it has just written the file
             weights = Weights.read(path, final=True)
             load_weights(self.checkpointer.model, weights.checkpoint)
             logger.info("Testing %s, of epoch %s", path, weights.epoch)
@@ -419,6 +420,7 @@ class Trainer(DefaultTrainer):
             stop, due = max(number for number, _ in told), told[0][1]
         if stop:
             self.save_within_epoch()
+            wait_for_main()  # it writes; torchrun ends it soon after the first process has ended
             raise Stopped(stop, f"saved after iteration {self.iter}; --resume goes on from there")
         if due:
             checkpoints.within_epoch()

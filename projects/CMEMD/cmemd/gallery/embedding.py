@@ -27,17 +27,19 @@ if TYPE_CHECKING:
     from cmemd.gallery.on_ray import RayEmbedder
     from cmemd.inference import Predictor
 
-    Embed = Callable[[Any, Sequence[Source], Modality], Iterator[pa.Table]]
-
 __all__ = [
     "CHUNK",
     "Done",
+    "Embedder",
     "Plan",
     "embed_chunks",
     "in_commits",
     "plan_embedding",
     "update_gallery",
 ]
+
+# Embeds images of one modality with a model: (model, images, modality) -> tables of ``row_schema``.
+Embedder = Callable[[Any, Sequence[Source], Modality], "Iterator[pa.Table]"]
 
 CHUNK = 1024  # rows of the smallest commit
 # Each commit costs time that grows with the number of commits before. So a large gallery gets
@@ -89,7 +91,7 @@ def update_gallery(
     sources: Sequence[Source],
     modality: Modality,
     given: Collection[str] = LABELS,
-    embed: "Embed | None" = None,
+    embed: "Embedder | None" = None,
 ) -> Done:
     """Bring a gallery up to date with images, in commits as ``in_commits`` makes them.
 

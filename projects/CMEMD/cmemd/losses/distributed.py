@@ -16,6 +16,7 @@ Shape legend: W processes, n rows of each, P identities of each.
 
 import torch
 from torch import Tensor, distributed
+from torch.autograd.function import FunctionCtx
 
 from cmemd.data.grouping import IdentityRows
 from cmemd.errors import InputError
@@ -37,15 +38,24 @@ def gather(x: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return x
-    if not x.requires_grad:
+    return _Gather.apply(x)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes; a row's gradient is the sum over all processes."""
+
+    @staticmethod
+    def forward(context: FunctionCtx, x: Tensor) -> Tensor:
         x = x.contiguous()
         parts = [torch.empty_like(x) for _ in range(world_size())]
         distributed.all_gather(parts, x)
         return torch.cat(parts)
-    # Some builds of torch have no distributed package: only its users may need it.
-    from torch.distributed.nn.functional import all_gather
 
-    return torch.cat(all_gather(x))
+    @staticmethod
+    def backward(context: FunctionCtx, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total.chunk(world_size())[distributed.get_rank()]
 
 
 def repeated_identities(targets: Tensor, rows: IdentityRows) -> Tensor:
