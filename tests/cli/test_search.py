@@ -38,7 +38,7 @@ def paths(tmp_path, monkeypatch):
     with create_gallery("g", DIGEST, Predictor.size) as gallery:
         for half, modality in enumerate(Modality):
             labels = {"camera": str(half), "identity": f"p{half}", "time": TIMES[half]}
-            gallery.add(rows_of(paths[6 * half :][:6], modality, **labels))
+            gallery.add_rows(rows_of(paths[6 * half :][:6], modality, **labels))
     return paths
 
 
@@ -201,7 +201,7 @@ def test_strangers_do_not_match_by_a_threshold_of_another_pair(tmp_path, monkeyp
         for modality in Modality:
             sources = [Source(f"/{modality.name}/{n}", str(n)) for n in range(len(known))]
             drawn = draw(known, modality)
-            gallery.add(make_rows(sources, drawn, modality, DIGEST))
+            gallery.add_rows(make_rows(sources, drawn, modality, DIGEST))
             if modality == Modality.VISIBLE:
                 write_embeddings([make_rows(sources, drawn, modality, DIGEST)], Path("v.npz"))
     probes = draw(np.concatenate([known, strangers[:200]]), Modality.THERMAL)

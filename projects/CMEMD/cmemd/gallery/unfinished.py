@@ -48,7 +48,7 @@ def unfinished_gallery(output: Path, model: str, size: int) -> Iterator[Gallery]
         if output.exists():
             there, version = gallery.modalities(), gallery.version
             for rows in in_commits(_missing(read_rows(output), there), gallery):
-                gallery.add(rows, version)
+                gallery.add_rows(rows, version)
         yield gallery
         _remove(folder)
 
