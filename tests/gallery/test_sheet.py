@@ -4,11 +4,15 @@ from PIL import Image
 
 from cmemd.errors import InputError
 from cmemd.gallery.search import Match
-from cmemd.gallery.sheet import MATCHES, QUERIES, contact_sheet, write_sheet
+from cmemd.gallery.sheet import MATCHES, QUERIES, Row, contact_sheet, write_sheet
 
 
 def match(path, score=0.5, identity=None):
     return Match(score, str(path), "visible", identity, None, None)
+
+
+def row(path, matches, identity=None):
+    return Row(str(path), "query", identity, matches)
 
 
 @pytest.fixture
@@ -24,7 +28,7 @@ def shares(sheet, colour):
 
 def test_a_row_has_the_query_and_its_matches(red, tmp_path):
     Image.new("L", (64, 64), 7).save(tmp_path / "grey.png")
-    sheet = contact_sheet([(str(red), [match(tmp_path / "grey.png", identity="Jürgen")])], 1)
+    sheet = contact_sheet([row(red, [match(tmp_path / "grey.png", identity="Jürgen")])], 1)
     reds, greys = shares(sheet, [255, 0, 0]), shares(sheet, [7, 7, 7])
     # The query is on the left; a letter has a grey pixel too.
     assert np.flatnonzero(reds > 0.1).max() < np.flatnonzero(greys > 0.1).min()
@@ -33,26 +37,26 @@ def test_a_row_has_the_query_and_its_matches(red, tmp_path):
 
 
 def test_rows_follow_the_queries_up_to_a_number(red):
-    one, two = (contact_sheet([(str(red), [])] * count, 3).height for count in (1, 2))
-    many = contact_sheet([(str(red), [])] * (QUERIES + 5), 3).height
+    one, two = (contact_sheet([row(red, [])] * count, 3).height for count in (1, 2))
+    many = contact_sheet([row(red, [])] * (QUERIES + 5), 3).height
     assert many == one + (QUERIES - 1) * (two - one)
 
 
 def test_columns_follow_the_matches_up_to_a_number(red):
     none, one, most, more = (
-        contact_sheet([(str(red), [match(red)] * count)], 10**9).width
+        contact_sheet([row(red, [match(red)] * count)], 10**9).width
         for count in (0, 1, MATCHES, MATCHES + 5)
     )
     assert more == most == none + MATCHES * (one - none)
 
 
 def test_a_file_that_is_gone_is_grey(tmp_path):
-    sheet = contact_sheet([(str(tmp_path / "gone.jpg"), [])], 1)
+    sheet = contact_sheet([row(tmp_path / "gone.jpg", [])], 1)
     assert shares(sheet, [211, 211, 211]).max() > 0.7
 
 
 def test_a_sheet_goes_where_it_can(red, tmp_path):
-    sheet = contact_sheet([(str(red), [])], 1)
+    sheet = contact_sheet([row(red, [])], 1)
     write_sheet(sheet, tmp_path / "s.png")
     assert Image.open(tmp_path / "s.png").size == sheet.size
     for path, cause in ((tmp_path / "none/s.png", "No such"), (tmp_path / "s.txt", "the suffix")):

@@ -92,7 +92,11 @@ def find_matches(
     members = {rows[0]: rows for rows in tracklets.members} if tracklets is not None else {}
     more = min(top + max(map(len, left_out), default=0), len(gallery))
     if one_per is not None or tracklets is not None:
-        batches = tracklets.batches() if tracklets is not None else gallery.labelled_batches(TRACKLET, where)
+        batches = (
+            tracklets.batches()
+            if tracklets is not None
+            else gallery.labelled_batches(TRACKLET, where)
+        )
         of = {number: rows[0] for rows in members.values() for number in rows}
         left_out = [{of.get(number, number) for number in rows} for rows in left_out]
     if one_per is not None:

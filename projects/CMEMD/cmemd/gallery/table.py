@@ -234,6 +234,16 @@ class Gallery:
         with _readable("read", self.address):
             return self._table.count_rows(where and where.to_sql())
 
+    def labelled(self, label: str, where: "Expr | None" = None) -> int:
+        """Return the number of rows that fit a condition and have a label."""
+        if label in self._missing:
+            return 0
+        known = f"{label} IS NOT NULL"
+        with _readable("read", self.address):
+            return self._table.count_rows(
+                known if where is None else f"({where.to_sql()}) AND {known}"
+            )
+
     def check_model(self, model: str, size: int) -> None:
         """Raise unless embeddings are of the gallery's model; other scores mean nothing.
 
