@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from cmemd.errors import InputError
+from cmemd.gallery import sheet
 from cmemd.gallery.search import Match
 from cmemd.gallery.sheet import MATCHES, QUERIES, Row, contact_sheet, write_sheet
 
@@ -63,3 +64,17 @@ def test_a_sheet_goes_where_it_can(red, tmp_path):
         with pytest.raises(InputError, match=f"expected to write a sheet to {path}, got {cause}"):
             write_sheet(sheet, path)
     assert sorted(file.name for file in tmp_path.iterdir()) == [red.name, "s.png"]
+
+
+def test_right_and_wrong_matches_differ_in_colour_frame_and_sign(red):
+    known = [match(red, identity="ann"), match(red, identity="bob"), match(red)]
+    found = []
+    for identity in ("ann", None):
+        pixels = np.asarray(contact_sheet([row(red, known, identity)], 3))
+        found.append([(pixels == of).all(axis=2).sum() for of in ([18, 134, 74], [204, 51, 51])])
+    # A frame of w pixels around 64 x 128 has 2 w (64 + 128) + 4 w w; a sign leaves half a badge.
+    for count, width in zip(found[0], (4, 2), strict=True):
+        frame = 2 * width * (64 + 128) + 4 * width * width
+        assert frame + 16 * 16 // 2 < count < frame + 16 * 16, width
+    assert found[1] == [0, 0]
+    assert sheet._MARKS[True] != sheet._MARKS[False]

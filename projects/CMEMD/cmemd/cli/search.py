@@ -3,6 +3,7 @@
 import argparse
 import math
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
@@ -125,6 +126,12 @@ def run(args: argparse.Namespace) -> int:
         averages = average_tracklets(gallery, where) if group == "tracklet" else None
         candidates = candidates if averages is None else len(averages)
         threshold = _threshold(args, predictor.digest, among, candidates)
+        if group != "image" and args.threshold and _threshold_number(args.threshold) is None:
+            warnings.warn(
+                "the threshold was calibrated for single images, and means of several score "
+                "higher: more unknown people pass",
+                stacklevel=1,
+            )
         options = {
             "where": where,
             "threshold": threshold,
@@ -251,8 +258,6 @@ def _threshold_number(text: str | None) -> float | None:
 
 def _threshold(args: argparse.Namespace, model: str, among: str, candidates: int) -> float:
     """Return the lowest score of a match; check that a file's threshold belongs to this search."""
-    import warnings
-
     from cmemd.evaluation.thresholds import MOST_CANDIDATES, read_threshold
 
     if args.threshold is None:

@@ -1,4 +1,4 @@
-"""Write a gallery's rows to a new file: ``.parquet`` or ``.npz`` with vectors, ``.csv`` of labels."""
+"""Write a gallery's rows to a new file: ``.parquet`` or ``.npz``, or labels to ``.csv``."""
 
 import csv
 import os

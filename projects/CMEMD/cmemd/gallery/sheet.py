@@ -23,10 +23,11 @@ __all__ = ["MATCHES", "QUERIES", "Row", "check_sheet", "contact_sheet", "write_s
 QUERIES = MATCHES = 50  # a larger sheet gives no overview [chosen]
 _MARK = "cmemd contact sheet"
 _TILE = (64, 128)  # width, height in pixels: a crop of a person
-_CAPTION, _GAP = 26, 8
+_CAPTION, _GAP = 30, 8
+_FRAME = 4  # pixels; room between a tile and its caption too
 _PAPER, _INK, _MISSING = "white", "black", "lightgrey"
 _RIGHT, _WRONG = "#12864a", "#cc3333"  # as in the picture of ranked galleries
-_FRAMES = {True: (_RIGHT, 4), False: (_WRONG, 2)}  # colour, width in pixels
+_FRAMES = {True: (_RIGHT, _FRAME), False: (_WRONG, 2)}  # colour, width in pixels
 _MARKS = {  # strokes in a badge of _BADGE pixels; Pillow's own font has neither sign
     True: ((3, 8, 6, 11), (6, 11, 12, 4)),
     False: ((4, 4, 11, 11), (4, 11, 11, 4)),
@@ -125,7 +126,7 @@ def _paste(
         tile = Image.new("RGB", _TILE, _MISSING)
     sheet.paste(tile, at)
     lines = "\n".join(_fit(draw, line) for line in caption)
-    draw.text((at[0], at[1] + _TILE[1]), lines, fill=_INK)
+    draw.text((at[0], at[1] + _TILE[1] + _FRAME), lines, fill=_INK)
 
 
 def _fit(draw: ImageDraw.ImageDraw, text: str) -> str:
@@ -143,7 +144,8 @@ def _fit(draw: ImageDraw.ImageDraw, text: str) -> str:
 def _mark(draw: ImageDraw.ImageDraw, at: tuple[int, int], right: bool) -> None:
     colour, width = _FRAMES[right]
     corner = at[0] + _TILE[0] - 1, at[1] + _TILE[1] - 1
-    draw.rectangle((*at, *corner), outline=colour, width=width)
+    outer = at[0] - width, at[1] - width, corner[0] + width, corner[1] + width
+    draw.rectangle(outer, outline=colour, width=width)
     left, top = corner[0] - _BADGE + 1, at[1]
     draw.rectangle((left, top, left + _BADGE - 1, top + _BADGE - 1), fill=colour)
     for x1, y1, x2, y2 in _MARKS[right]:

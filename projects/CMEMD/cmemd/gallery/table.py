@@ -468,7 +468,7 @@ class Gallery:
     def labelled_batches(
         self, labels: Sequence[str], where: "Expr | None" = None
     ) -> Iterator[tuple[np.ndarray, np.ndarray, list[tuple]]]:
-        """Yield as ``batches``, and each row's values of some columns, not compared with its ``crc``.
+        """Yield as ``batches``, and values of some columns, which no checksum was compared with.
 
         Raises:
             InputError: as ``batches``.
