@@ -165,9 +165,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _sources(args: argparse.Namespace, tally: Tally) -> "list[Source]":
     """Return the images of all queries, each once."""
+    from cmemd.data.modality import Modality
     from cmemd.gallery.sources import find_sources
 
-    found = [find_sources(what, args.pattern, tally) for what in args.image]
+    asked = Modality[args.modality.upper()]
+    found = [find_sources(what, args.pattern, tally, asked) for what in args.image]
     return list({source.path: source for part in found for source in part}.values())
 
 

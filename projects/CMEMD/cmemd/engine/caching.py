@@ -17,7 +17,7 @@ def plan_cache(cfg: CfgNode, items: Sequence[ImageItem]) -> CachePlan | None:
     """Return the plan of the cache of training images; None without ``DATALOADER.CACHE``."""
     if not cfg.DATALOADER.CACHE:
         return None
-    paths = [item.path for item in items]
+    paths = [item.key for item in items]
     return CachePlan.of(cfg.DATALOADER.CACHE, paths, *cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESIZE)
 
 

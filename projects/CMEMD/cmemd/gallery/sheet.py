@@ -12,6 +12,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from cmemd.data.boxes import located
 from cmemd.data.images import read_rgb
 from cmemd.errors import InputError
 from cmemd.files import write_output
@@ -121,7 +122,8 @@ def _paste(
     caption: Sequence[str],
 ) -> None:
     try:
-        tile = ImageOps.pad(read_rgb(path), _TILE, color=_PAPER)
+        file, box, _ = located(path)
+        tile = ImageOps.pad(read_rgb(file, box=box), _TILE, color=_PAPER)
     except InputError:
         tile = Image.new("RGB", _TILE, _MISSING)
     sheet.paste(tile, at)
