@@ -1,9 +1,9 @@
 """Time of a cold ``cmemd search``: this checkout against another, processes in turn.
 
     git worktree add /tmp/before 31d1cb0
-    python tests/benchmarks/bm_cold_search.py /tmp/before --model M --gallery G --image Q [--runs 10]
+    python tests/benchmarks/bm_cold_search.py /tmp/before --model M --gallery G --image Q
 
-Prints the median wall and processor time of a process in each, and their ratio. Both search the same
+Prints the median wall and processor time of a process in each, and the ratio. Both search the same
 gallery with the same model, so name one that both can read.
 """
 
