@@ -2,6 +2,7 @@
 
 import csv
 import re
+import zipfile
 from pathlib import Path
 
 import lancedb
@@ -13,7 +14,7 @@ from tests.gallery.stub import DIGEST, SIZE, rows_of, vector_of
 from tests.inference.refusal import refusal
 
 from cmemd.cli.main import main
-from cmemd.gallery.embeddings_file import read_rows
+from cmemd.gallery.embeddings_file import own_model, read_rows, write_embeddings
 from cmemd.gallery.rows import row_schema
 from cmemd.gallery.search import find_matches
 from cmemd.gallery.table import create_gallery, open_gallery
@@ -83,8 +84,16 @@ def test_a_gallery_without_tracklets_is_read_and_gets_them_with_the_first_change
 def test_files_of_an_earlier_version_are_read(tmp_path):
     rows = rows_of(["/a", "/b"], identity="1")
     pq.write_table(rows.drop_columns("tracklet"), tmp_path / "f.parquet")
-    (read,) = read_rows(tmp_path / "f.parquet")
-    assert read.to_pylist() == rows.to_pylist()
+    write_embeddings([rows], tmp_path / "whole.npz")
+    with zipfile.ZipFile(tmp_path / "whole.npz") as whole:
+        with zipfile.ZipFile(tmp_path / "f.npz", "w") as archive:
+            archive.comment = whole.comment
+            for name in set(whole.namelist()) - {"tracklet.npy"}:
+                archive.writestr(name, whole.read(name))
+    for name in ("f.parquet", "f.npz"):
+        (read,) = read_rows(tmp_path / name)
+        assert read.to_pylist() == rows.to_pylist(), name
+        assert own_model(tmp_path / name) == DIGEST, name
 
 
 def test_labels_are_set_by_path_and_missing_paths_refused_before_any_change(
