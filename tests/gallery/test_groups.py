@@ -46,15 +46,20 @@ def test_one_per_group_is_the_first_of_each_in_the_full_ranking(drawn, monkeypat
             for own in (False, True):
                 exclude = [[f"/{n}"] for n in range(9)] if own else []
                 with open_gallery(place) as gallery:
-                    found = find_matches(gallery, vectors[:9], 4, one_per=one_per, exclude=exclude)
+                    found, all_found = (
+                        find_matches(gallery, vectors[:9], top, one_per=one_per, exclude=exclude)
+                        for top in (4, ROWS)
+                    )
                 for number in range(9):
                     expected = []
                     for n in np.argsort(-(vectors @ vectors[number])).tolist():
                         seen = {key(labels, one_per, m) for m in expected}
                         if key(labels, one_per, n) not in seen and not (own and n == number):
                             expected.append(n)
-                    paths = [match.path for match in found[number]]
-                    assert paths == [f"/{n}" for n in expected[:4]], (one_per, own, number)
+                    paths = [f"/{n}" for n in expected]
+                    case = one_per, own, number
+                    assert [match.path for match in found[number]] == paths[:4], case
+                    assert [match.path for match in all_found[number]] == paths, case
 
 
 def test_tracklets_are_compared_by_the_mean_of_their_embeddings(drawn, monkeypatch):

@@ -81,15 +81,27 @@ def test_a_gallery_without_tracklets_is_read_and_gets_them_with_the_first_change
         assert gallery.info()["tracklets"] == 1
 
 
+def test_a_tracklet_that_another_program_changed_is_found(place):
+    for value in ("8", None):
+        table = lancedb.connect(place).open_table("gallery")
+        table.update(where="path = '/a'", values={"tracklet": value})
+        with open_gallery(place) as gallery:
+            assert list(gallery.check()) == [("checksum", "/a")], value
+            message = refusal(find_matches, gallery, vector_of("/a")[None], 1)
+        assert "expected the row of /a" in message, value
+
+
 def test_files_of_an_earlier_version_are_read(tmp_path):
     rows = rows_of(["/a", "/b"], identity="1")
     pq.write_table(rows.drop_columns("tracklet"), tmp_path / "f.parquet")
     write_embeddings([rows], tmp_path / "whole.npz")
-    with zipfile.ZipFile(tmp_path / "whole.npz") as whole:
-        with zipfile.ZipFile(tmp_path / "f.npz", "w") as archive:
-            archive.comment = whole.comment
-            for name in set(whole.namelist()) - {"tracklet.npy"}:
-                archive.writestr(name, whole.read(name))
+    with (
+        zipfile.ZipFile(tmp_path / "whole.npz") as whole,
+        zipfile.ZipFile(tmp_path / "f.npz", "w") as archive,
+    ):
+        archive.comment = whole.comment
+        for name in set(whole.namelist()) - {"tracklet.npy"}:
+            archive.writestr(name, whole.read(name))
     for name in ("f.parquet", "f.npz"):
         (read,) = read_rows(tmp_path / name)
         assert read.to_pylist() == rows.to_pylist(), name
