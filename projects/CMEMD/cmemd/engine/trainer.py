@@ -390,6 +390,7 @@ class Trainer(DefaultTrainer):
         with EventStorage(self.start_iter) as self.storage:
             load_log_state(self.storage, self._log_state)
             try:
+                self._trainer.open()  # the random number that it draws counts in each checkpoint
                 self.before_train()
                 self._evaluate_what_was_missed()
                 for epoch in range(self.start_epoch, self.max_epoch):
