@@ -207,7 +207,7 @@ def test_what_was_stored_says_which_file_was_embedded(kind):
 def test_rows_without_facts_of_their_file_count_as_changed(tmp_path):
     paths = make_images(tmp_path / "images", 3)
     with create_gallery("g", DIGEST, SIZE) as gallery:
-        gallery.add(rows_of(paths))
+        gallery.add_rows(rows_of(paths))
     assert run("gallery") == paths
     assert run("gallery") == []
 
@@ -294,7 +294,7 @@ def test_what_we_have_not_written_is_not_removed(kind, tmp_path):
             place.symlink_to("elsewhere")
         elif what == "a gallery":
             with create_gallery(place, DIGEST, SIZE) as gallery:
-                gallery.add(rows_of(["/a"]))
+                gallery.add_rows(rows_of(["/a"]))
         else:
             place.mkdir()
             if what == "a folder with a file":
@@ -348,7 +348,7 @@ def test_a_run_killed_at_any_step_of_its_end_is_no_obstacle_to_the_next(tmp_path
             return step
 
         with monkeypatch.context() as patch, unfinished_gallery(file, DIGEST, SIZE) as gallery:
-            gallery.add(rows_of(paths))
+            gallery.add_rows(rows_of(paths))
             write_in_order(gallery, paths, file)
             steps.clear()
             for name in ("rename", "unlink", "rmdir", "mkdir"):
@@ -493,14 +493,14 @@ def test_a_process_alone_adds_without_a_search_and_another_ones_rows_are_found(
         version = ours.version
         with monkeypatch.context() as patch:
             patch.setattr(type(ours._table), "merge_insert", None)
-            assert ours.add(rows_of(["/a"]), version) == 1
-            assert ours.add(rows_of(["/b"]), version) == 1
+            assert ours.add_rows(rows_of(["/a"]), version) == 1
+            assert ours.add_rows(rows_of(["/b"]), version) == 1
         assert ours.replace(rows_of(["/b"], camera="2")) == 1
         with open_gallery(tmp_path / "g") as theirs:
-            assert theirs.add(rows_of(["/c", "/a"])) == 1
-        assert ours.add(rows_of(["/c", "/d"]), version) == 1
+            assert theirs.add_rows(rows_of(["/c", "/a"])) == 1
+        assert ours.add_rows(rows_of(["/c", "/d"]), version) == 1
         found = sorted(path for path in ours.modalities())
         assert found == ["/a", "/b", "/c", "/d"]
         # What is known after the other's commit needs no search either.
         monkeypatch.setattr(type(ours._table), "merge_insert", None)
-        assert ours.add(rows_of(["/e"]), ours.version) == 1
+        assert ours.add_rows(rows_of(["/e"]), ours.version) == 1

@@ -33,6 +33,9 @@ _PUBLIC = {
     "score": "cmemd.evaluation.scoring",
     "read_features": "cmemd.evaluation.features_file",
     "get_protocol": "cmemd.evaluation.protocols",
+    # with LanceDB
+    "create_gallery": "cmemd.gallery.table",
+    "open_gallery": "cmemd.gallery.table",
     # with ONNX Runtime, or with PyTorch
     "Predictor": "cmemd.inference.predictor",
     "load_pretrained": "cmemd.inference.zoo",

@@ -18,7 +18,7 @@ from cmemd.data.boxes import located
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.gallery.facts import FileFacts, file_facts, many_file_facts
-from cmemd.gallery.rows import FACTS, make_rows, vectors_of
+from cmemd.gallery.rows import make_rows, with_labels
 from cmemd.gallery.sources import LABELS, Source
 from cmemd.gallery.table import Gallery
 from cmemd.gallery.video_sources import pixels_of
@@ -37,6 +37,7 @@ __all__ = [
     "embed_chunks",
     "in_commits",
     "plan_embedding",
+    "relabel",
     "update_gallery",
 ]
 
@@ -110,14 +111,16 @@ def update_gallery(
         InputError: the gallery holds an image in the other modality, or cannot be written.
     """
     plan = plan_embedding(gallery, sources, modality, given)
-    relabelled = sum(
-        map(gallery.replace, in_commits(_relabel(gallery, plan.relabelled, modality), gallery))
-    )
+    corrected = {
+        number: {label: getattr(source, label) for label in LABELS}
+        for number, source in plan.relabelled.items()
+    }
+    relabelled = relabel(gallery, corrected)
     embed = embed or embed_chunks
     changed = embed(predictor, plan.changed, modality)
     replaced = sum(map(gallery.replace, in_commits(changed, gallery)))
     new = embed(predictor, plan.new, modality)
-    added = sum(gallery.add(rows, plan.version) for rows in in_commits(new, gallery))
+    added = sum(gallery.add_rows(rows, plan.version) for rows in in_commits(new, gallery))
     return Done(added, replaced, relabelled, plan.unchanged)
 
 
@@ -150,21 +153,32 @@ def in_commits(chunks: "Iterable[pa.Table]", gallery: Gallery) -> "Iterator[pa.T
             return
 
 
-def _relabel(
-    gallery: Gallery, relabelled: Mapping[int, Source], modality: Modality
+def relabel(gallery: Gallery, labels: "Mapping[int, Mapping[str, object]]") -> int:
+    """Give rows other labels, in commits as ``in_commits`` makes them; return how many.
+
+    Args:
+        gallery: an open gallery.
+        labels: by row number, each row's labels to change; all rows have the same ones.
+
+    Raises:
+        InputError: a row is gone or has changed since it was written, or the disk is full.
+    """
+    return sum(map(gallery.replace, in_commits(_relabelled(gallery, labels), gallery)))
+
+
+def _relabelled(
+    gallery: Gallery, labels: "Mapping[int, Mapping[str, object]]"
 ) -> "Iterator[pa.Table]":
     """Yield rows with corrected labels, ``CHUNK`` at a time.
 
     Their numbers are those of the planned version, and a commit changes only the numbers of the
     rows that it writes.
     """
-    numbers = iter(relabelled)
+    numbers = iter(labels)
     while part := list(islice(numbers, CHUNK)):
-        rows = gallery.take(part)
-        images = [relabelled[number] for number in part]
-        facts = zip(*(rows[name].to_pylist() for name in FACTS), strict=True)
-        files = [None if None in of else FileFacts(*of) for of in facts]
-        yield make_rows(images, vectors_of(rows), modality, gallery.model, files)
+        names = labels[part[0]]
+        values = {name: [labels[number][name] for number in part] for name in names}
+        yield with_labels(gallery.take(part), values)
 
 
 def plan_embedding(

@@ -24,10 +24,12 @@ from cmemd.data.sensors import Sensor
 from cmemd.errors import InputError, exhausted
 from cmemd.files import whole_file
 from cmemd.gallery.rows import (
+    ADDED,
     MODEL,
     SENSOR,
     check_rows,
     check_vectors,
+    complete,
     row_schema,
     sensor_in,
     sensor_of_text,
@@ -144,11 +146,12 @@ def own_model(path: Path) -> str:
             import pyarrow.parquet as pq
 
             schema = pq.read_schema(path)
-            if not {*row_schema("", 1).names}.issubset(schema.names):
+            if not set(row_schema("", 1).names).difference(ADDED).issubset(schema.names):
                 raise ValueError("other columns")
             return schema.metadata[MODEL].decode()
         with zipfile.ZipFile(path) as archive:
-            if {f"{name}.npy" for name in _WRITTEN} != set(archive.namelist()):
+            missing = {f"{name}.npy" for name in _WRITTEN} ^ set(archive.namelist())
+            if not {f"{name}.npy" for name in ADDED}.issuperset(missing):
                 raise ValueError("other arrays")
             comment = archive.comment.decode("ascii")
             if not comment.startswith(_COMMENT):
@@ -318,13 +321,15 @@ def _parquet_rows(path: Path) -> "Iterator[pa.Table]":
 
     with _open_parquet(path, _NEEDED) as file:
         for batch in file.iter_batches(_CHUNK):
-            yield pa.Table.from_batches([batch], file.schema_arrow)
+            yield complete(pa.Table.from_batches([batch], file.schema_arrow))
 
 
 def _npz_rows(path: Path) -> "Iterator[pa.Table]":
     """The vectors are read a part at a time, the labels at once."""
-    with _open_npz(path, _WRITTEN) as archive:
-        columns = {name: _read_array(archive, name) for name in (*_STRINGS, *_NUMBERS)}
+    with _open_npz(path, _WRITTEN.difference(ADDED)) as archive:
+        there = {name.removesuffix(".npy") for name in archive.namelist()}
+        labels = [name for name in (*_STRINGS, *_NUMBERS) if name in there or name not in ADDED]
+        columns = {name: _read_array(archive, name) for name in labels}
         with archive.open("vector.npy") as file:
             (rows, size), kind = _header(file)
             for start in range(0, rows, _CHUNK):
@@ -343,6 +348,7 @@ def _table(columns: Mapping[str, list], flat: np.ndarray, size: int) -> "pa.Tabl
         name: [None if value in ("", -1) else value for value in column]
         for name, column in columns.items()
     }
+    values |= {name: [None] * len(columns["path"]) for name in ADDED if name not in columns}
     values["time"] = [text and datetime.fromisoformat(text) for text in values["time"]]
     values["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), size)
     values["crc"] = np.zeros(len(values["path"]), dtype=np.uint32)

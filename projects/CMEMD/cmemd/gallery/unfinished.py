@@ -52,7 +52,7 @@ def unfinished_gallery(
         if output.exists():
             there, version = gallery.modalities(), gallery.version
             for rows in in_commits(_missing(read_rows(output), there), gallery):
-                gallery.add(rows, version)
+                gallery.add_rows(rows, version)
         yield gallery
         _remove(folder)
 
