@@ -14,7 +14,7 @@ import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.config import CfgNode, get_cfg
 
-from cmemd.config_file import read_config_file
+from cmemd.config_file import find_config, read_config_file
 from cmemd.data.layouts import llcm, regdb, sysu
 from cmemd.data.resizing import DEFAULT_RESIZE
 from cmemd.errors import InputError
@@ -172,18 +172,15 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> Cfg
     tuple. Ranges are the business of ``cmemd.engine.setup``.
 
     Args:
-        config_file: path of a yaml; "" for the defaults alone.
+        config_file: path of a yaml, or the name of one that comes with the package, as "demo"; ""
+            for the defaults alone.
         opts: KEY VALUE pairs, flat.
 
     Raises:
         InputError: a missing or malformed file, an unknown key or a value of a wrong type.
     """
     cfg = default_config()
-    if config_file and not Path(config_file).is_file():
-        raise InputError(
-            f"a configuration file at {config_file}", "no file", "--config-file names a yaml"
-        )
-    for entry in read_config_file(config_file) if config_file else ():
+    for entry in read_config_file(find_config(config_file)) if config_file else ():
         _set(cfg, entry.key, entry.value, f" in {entry.place}")
     if len(opts) % 2:
         known = set(_keys(cfg))

@@ -16,8 +16,11 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = (
     "synth",
     "doctor",
+    "train",
     "score",
     "compare",
+    "export",
+    "verify",
     "embed",
     "gallery",
     "search",

@@ -72,7 +72,8 @@ class Predictor:
         device: "cpu" or "cuda".
         batch_size: images that run at once.
         runtime: "onnx", "torch" or "auto", see ``open_backend``.
-        precision: "float32", or "float16" or "int8" if the folder has such a graph.
+        precision: "float32", "float16" or "int8", if the folder has such a graph; "auto" is the
+            first of these that it has.
         strict: raise an error, not a warning, for an image that looks like the other modality.
         on_corrupt: "skip" lists an unusable image in ``skipped`` and goes on; "raise" stops there.
         workers: threads that decode images; by default one per processor, at most 8.
@@ -96,7 +97,7 @@ class Predictor:
         batch_size: int = 64,
         *,
         runtime: Literal["auto", "onnx", "torch"] = "auto",
-        precision: Literal["float32", "float16", "int8"] = "float32",
+        precision: Literal["auto", "float32", "float16", "int8"] = "auto",
         strict: bool = False,
         on_corrupt: Literal["skip", "raise"] = "skip",
         workers: int = _THREADS,
