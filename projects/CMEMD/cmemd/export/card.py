@@ -89,7 +89,8 @@ def card_metadata(document: Mapping[str, Any]) -> dict[str, Any]:
         "tags": ["person-re-identification", "visible-thermal", "cross-modality", "onnx"],
     }
     if training["dataset"]:
-        metadata["datasets"] = [training["dataset"].split(" ")[0]]
+        drawn = "stand-in" in training["dataset"]
+        metadata["datasets"] = ["drawn-people" if drawn else training["dataset"]]
     if document["results"]:
         metadata["metrics"] = list(_METRICS)
         metadata["model-index"] = [
