@@ -1,4 +1,4 @@
-"""Packages ``projects/CMEMD/cmemd``, and the configurations with it; the rest is in pyproject.toml."""
+"""Packages ``projects/CMEMD/cmemd`` and the configurations; pyproject.toml has the rest."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,7 @@ CONFIGS = ("configs", "projects/CMEMD/configs")
 
 
 class BuildWithConfigs(build_py):
-    """Also copies the configurations, in the same places to each other: a ``_BASE_`` is relative."""
+    """Also copies the configurations, side by side as here: a ``_BASE_`` is relative."""
 
     def run(self) -> None:
         """Build the package as setuptools does, then add the configurations."""

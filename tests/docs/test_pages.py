@@ -10,17 +10,13 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from tests.conftest import REPOSITORY
-from tests.inference.one_matrix import WEIGHT, document, write_onnx
 
 import cmemd
 from cmemd.cli import main as command_line
 from cmemd.evaluation.protocols import PROTOCOLS
-from cmemd.inference.model_folder import write_model_document
 from cmemd.losses.transport import sinkhorn_plan
 from cmemd.moved import MOVED
 
@@ -273,24 +269,6 @@ def test_no_paragraph_of_the_readme_is_longer_than_five_lines():
     text = re.sub(r"^\|.*$", "", text, flags=re.MULTILINE)
     paragraphs = re.split(r"\n\s*\n|\n(?=- )", text)
     assert max(len(paragraph.strip().splitlines()) for paragraph in paragraphs) <= 5
-
-
-def test_five_lines_of_the_readme_embed_and_compare_two_images(tmp_path, monkeypatch, capsys):
-    (tmp_path / "model").mkdir()
-    (tmp_path / "model/weights.safetensors").write_bytes(WEIGHT.tobytes())
-    write_onnx(tmp_path / "model/model.onnx")
-    write_model_document(tmp_path / "model", document())
-    rng = np.random.default_rng(0)
-    colours = rng.integers(0, 256, (8, 4, 3), np.uint8)
-    Image.fromarray(colours).save(tmp_path / "visible.jpg")
-    Image.fromarray(colours).convert("L").save(tmp_path / "thermal.jpg")
-    monkeypatch.chdir(tmp_path)
-    code = fenced(text_of(REPOSITORY / "README.md"), "python")[0]
-    assert len([line for line in code.splitlines() if line]) == 5
-    scope = {}
-    exec(code.replace('"demo"', '"model"'), scope)
-    assert scope["visible"].shape == scope["thermal"].shape == (1, scope["model"].size)
-    assert -1 <= float(capsys.readouterr().out) <= 1
 
 
 def test_five_lines_of_the_readme_train_any_network_with_cm_emd():

@@ -8,7 +8,6 @@ import difflib
 import os
 from ast import literal_eval
 from collections.abc import Sequence
-from pathlib import Path
 
 import cmemd.compat  # noqa: F401  before fastreid
 
@@ -156,6 +155,10 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.TEST.SAVE_FEATURES = False
     # Score weights even on identities that they were trained on; the results then say so [C].
     cfg.TEST.ALLOW_LEAK = False
+
+    # Services that get a copy of the logged scalars: "wandb", "mlflow". Their own environment
+    # variables say where they write, such as WANDB_MODE and MLFLOW_TRACKING_URI [C].
+    cfg.TRACKERS = ()
 
 
 def default_config() -> CfgNode:

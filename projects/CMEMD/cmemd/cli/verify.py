@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
             embeddings = None
         if not isinstance(embeddings, dict) or not embeddings:
             raise InputError(
-                f"JSON with embeddings by modality in {args.client}", "something else", "write it so"
+                f"JSON with embeddings by modality in {args.client}",
+                "something else",
+                "write it so",
             )
         measured = check_client(folder, embeddings)
     rows = [

@@ -15,6 +15,7 @@ from cmemd.data.layouts import llcm, regdb, sysu
 from cmemd.data.layouts.layout import Layout
 from cmemd.data.resizing import RESIZES
 from cmemd.engine.compilation import BACKENDS
+from cmemd.engine.trackers import is_tracker
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import DISTANCES
 from cmemd.evaluation.protocols import SAMPLINGS
@@ -512,6 +513,9 @@ KEYS: dict[str, Row] = {
     "TEST.RANKED_GALLERY": _ours(_whole(0, 100)),
     "TEST.SAVE_FEATURES": _ours(_FLAG),
     "TEST.ALLOW_LEAK": _ours(_FLAG),
+    "TRACKERS": _ours(
+        _list("a list out of wandb and mlflow, both from cmemd[track], if installed", is_tracker)
+    ),
     "OUTPUT_DIR": _other(
         Rule(
             'a folder, not empty and not starting with "~"',

@@ -1,4 +1,4 @@
-"""Write what other programs need of a model folder: a test vector, and roboflow's reid_config.json."""
+"""Write what other programs need of a model folder: a test vector, and a reid_config.json."""
 
 import base64
 import json
@@ -46,7 +46,7 @@ def write_test_vector(folder: Path, embed: Embed, height: int, width: int) -> No
 
 
 def write_reid_config(folder: Path, height: int, width: int) -> None:
-    """Write the description by which roboflow's ``reid`` finds the weights and its preprocessing."""
+    """Write the description by which roboflow's ``reid`` finds weights and preprocessing."""
     preprocessing = {
         "input_size": [height, width],
         "mean": [0.0, 0.0, 0.0],

@@ -16,6 +16,7 @@ from cmemd.engine.record import TrainingRecord, identity_digests
 from cmemd.errors import InputError
 from cmemd.export.agw import AGW, agw_config
 from cmemd.export.card import format_parity, format_variants, model_card
+from cmemd.export.client_files import write_reid_config, write_test_vector
 from cmemd.export.document import describe, results_beside
 from cmemd.export.evaluate import evaluate_model
 from cmemd.export.formats import (
@@ -43,7 +44,6 @@ from cmemd.export.parity import (
     check_parity,
     measure_parity,
 )
-from cmemd.export.client_files import write_reid_config, write_test_vector
 from cmemd.export.variants import VARIANTS
 from cmemd.export.wrapper import EmbeddingGraph
 from cmemd.files import file_sha256, whole_folder

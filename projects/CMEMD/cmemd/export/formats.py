@@ -40,7 +40,6 @@ __all__ = [
     "trace",
     "write_one_modality",
     "write_onnx",
-    "write_onnx_any_size",
     "write_program",
     "write_weights",
 ]
@@ -58,6 +57,7 @@ FILES = {
 ONE_MODALITY = {"onnx-nchw": "nchw", "onnx-nchw-any": "nchw-any"}
 OPSET = 20  # PyTorch's default of 2026; ONNX Runtime reads it since 1.17 of January 2024 [chosen]
 _IMAGES, _MODALITIES, _EMBEDDINGS, _BATCH = "images", "modalities", "embeddings", "batch"
+_HEIGHT, _WIDTH = "height", "width"
 
 
 def check_formats(formats: Sequence[str], modalities: Sequence[str] = ()) -> None:
@@ -95,16 +95,21 @@ def check_formats(formats: Sequence[str], modalities: Sequence[str] = ()) -> Non
         ) from None
 
 
-def trace(
-    module: EmbeddingGraph | OneModalityGraph, height: int, width: int
-) -> ExportedProgram:
-    """Return a module as a program of what it takes: N images of height x width, N >= 1."""
+def trace(module: EmbeddingGraph | OneModalityGraph, height: int, width: int) -> ExportedProgram:
+    """Return a module as a program of what it takes: N images of height x width, N >= 1.
+
+    A module that resizes takes images of any size.
+    """
+    batch = {0: Dim(_BATCH, min=1)}
     if isinstance(module, OneModalityGraph):
-        example = (torch.zeros(2, 3, height, width),)
+        example = (torch.zeros(2, 3, height + 3, width + 5),)
+        if module.resized_to is None:
+            example = (torch.zeros(2, 3, height, width),)
+        else:
+            batch |= {2: Dim(_HEIGHT, min=1), 3: Dim(_WIDTH, min=1)}
     else:
         images = torch.zeros(2, height, width, 3, dtype=torch.uint8)
         example = (images, torch.tensor([0, 1]))
-    batch = {0: Dim(_BATCH, min=1)}
     program = torch.export.export(module, example, dynamic_shapes=(batch,) * len(example))
     program = program.run_decompositions()  # core ATen only: no formula in a string
     graph = program.graph
@@ -158,7 +163,11 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
     graph = model.graph
     del graph.value_info[:]  # sizes in the exporter's own names for the batch
     for value in (*graph.input, *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = _BATCH
+        shape = value.type.tensor_type.shape.dim
+        shape[0].dim_param = _BATCH
+        for place, name in ((2, _HEIGHT), (3, _WIDTH)):
+            if len(shape) == 4 and not shape[place].dim_value:
+                shape[place].dim_param = name
         del value.metadata_props[:]
     for node in graph.node:
         del node.metadata_props[:]  # as large as the graph, and names files of this machine
@@ -171,7 +180,9 @@ def one_modality_file(name: str, modality: str) -> str:
     return f"model.{modality}.{ONE_MODALITY[name]}.onnx"
 
 
-def write_one_modality(network: CMEMDNet, name: str, path: Path, modality: str, size: Sequence[int]) -> None:
+def write_one_modality(
+    network: CMEMDNet, name: str, path: Path, modality: str, size: Sequence[int]
+) -> None:
     """Write a format of ``ONE_MODALITY``.
 
     Args:
@@ -181,57 +192,9 @@ def write_one_modality(network: CMEMDNet, name: str, path: Path, modality: str, 
         modality: "visible" or "thermal".
         size: height and width of the network's images.
     """
-    write_onnx(trace(OneModalityGraph(network, Modality[modality.upper()]), *size), path)
-    if name == "onnx-nchw-any":
-        write_onnx_any_size(path, *size)
-
-
-def write_onnx_any_size(path: Path, height: int, width: int) -> None:
-    """Let a graph of floats (N, 3, height, width) take images of any size; in place.
-
-    The graph resizes them by a bicubic filter (a = -0.5) that widens when it shrinks an image, then
-    rounds to grey levels, as Pillow does. Pillow also rounds between rows and columns.
-    """
-    import onnx
-    from onnx import TensorProto, helper
-
-    model = onnx.load(path)
-    graph = model.graph
-    inside = f"{_IMAGES}_resized"
-    for node in graph.node:
-        for at, name in enumerate(node.input):
-            if name == _IMAGES:
-                node.input[at] = inside
-    constants = {
-        "resize_sizes": helper.make_tensor("resize_sizes", TensorProto.INT64, [2], [height, width]),
-        "resize_levels": helper.make_tensor("resize_levels", TensorProto.FLOAT, [], [255.0]),
-        "resize_low": helper.make_tensor("resize_low", TensorProto.FLOAT, [], [0.0]),
-    }
-    graph.initializer.extend(constants.values())
-    nodes = [
-        helper.make_node(
-            "Resize",
-            [_IMAGES, "", "", "resize_sizes"],
-            ["resize_smooth"],
-            name="resize",
-            axes=[2, 3],
-            mode="cubic",
-            cubic_coeff_a=-0.5,
-            antialias=1,
-            exclude_outside=1,
-            coordinate_transformation_mode="half_pixel",
-        ),
-        helper.make_node("Mul", ["resize_smooth", "resize_levels"], ["resize_grey"]),
-        helper.make_node("Round", ["resize_grey"], ["resize_round"]),
-        helper.make_node("Clip", ["resize_round", "resize_low", "resize_levels"], ["resize_cut"]),
-        helper.make_node("Div", ["resize_cut", "resize_levels"], [inside]),
-    ]
-    for node in reversed(nodes):
-        graph.node.insert(0, node)
-    for at, name in ((2, "height"), (3, "width")):
-        graph.input[0].type.tensor_type.shape.dim[at].dim_param = name
-    onnx.checker.check_model(model)
-    onnx.save(model, path)
+    resized_to = size if name == "onnx-nchw-any" else None
+    graph = OneModalityGraph(network, Modality[modality.upper()], resized_to)
+    write_onnx(trace(graph, *size), path)
 
 
 def by_one_modality(path: Path, modality: str, others: np.ndarray) -> Embed:

@@ -3,11 +3,14 @@
 Shape legend: N images of H x W; D channels of the embedding.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cmemd.data.modality import Modality
+from cmemd.export.resize import pillow_bicubic
 from cmemd.modeling.cmemd_net import CMEMDNet
 
 __all__ = ["BACKBONE_PARTS", "EmbeddingGraph", "OneModalityGraph", "is_exported"]
@@ -73,10 +76,14 @@ class OneModalityGraph(_Flat):
     Args:
         network: a trained network; put into evaluation mode and shared, not copied.
         modality: of all images.
+        resized_to: height and width to which the graph resizes images; None if it does not.
     """
 
-    def __init__(self, network: CMEMDNet, modality: Modality) -> None:
-        super().__init__(_OneModality(network, modality))
+    def __init__(
+        self, network: CMEMDNet, modality: Modality, resized_to: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(_OneModality(network, modality, resized_to))
+        self.resized_to = resized_to
 
     def forward(self, images: Tensor) -> Tensor:
         """Return embeddings (N, D), float32.
@@ -113,14 +120,20 @@ class _Embedding(nn.Module):
 class _OneModality(nn.Module):
     """Compute ``OneModalityGraph`` under the network's own names."""
 
-    def __init__(self, network: CMEMDNet, modality: Modality) -> None:
+    def __init__(
+        self, network: CMEMDNet, modality: Modality, resized_to: Sequence[int] | None
+    ) -> None:
         super().__init__()
         self.network = network
         self._modality = int(modality)
+        self._resized_to = resized_to
 
     def forward(self, images: Tensor) -> Tensor:
         network = self.network
-        normalised = (images * 255 - network.pixel_mean) / network.pixel_std
+        levels = images * 255
+        if self._resized_to is not None:
+            levels = pillow_bicubic(levels, *self._resized_to)
+        normalised = (levels - network.pixel_mean) / network.pixel_std
         return _embed_shallow(network, network.backbone.stems[self._modality](normalised))
 
 

@@ -134,8 +134,8 @@ def write_model_document(
         digest: SHA-256 of the weights from which the files were made; by default it is computed.
 
     Raises:
-        InputError: a file's name is not plain, the weights are missing and have no digest, the document breaks the
-            schema, or the folder cannot be written to.
+        InputError: a file's name is not plain, the weights are missing and have no digest, the
+            document breaks the schema, or the folder cannot be written to.
     """
     folder = Path(folder)
     paths = sorted(path for path in folder.iterdir() if path.name != DOCUMENT)

@@ -104,7 +104,9 @@ def read_test_vector(folder: ModelFolder) -> dict[str, TestImage]:
         images = {}
         for modality in Modality:
             entry = document["images"][modality.name.lower()]
-            pixels = np.frombuffer(base64.b64decode(entry["pixels"]), np.uint8).reshape(shape).copy()
+            pixels = (
+                np.frombuffer(base64.b64decode(entry["pixels"]), np.uint8).reshape(shape).copy()
+            )
             embedding = np.array(entry["embedding"], np.float32).reshape(folder.embedding_size)
             file = folder.file(entry["file"])
             images[modality.name.lower()] = TestImage(modality, file, pixels, embedding)

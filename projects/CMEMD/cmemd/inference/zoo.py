@@ -9,8 +9,9 @@
       bytes: its size
 
 A model that comes with this package has ``packaged``, the name of its folder beside this file, and
-the ``commands`` that make it, instead of the last three. A model that users make themselves has ``folder`` and the ``commands`` that make it instead of the
-last three. Unpacked archives stay under ``$CMEMD_CACHE`` (by default ``~/.cache/cmemd``).
+the ``commands`` that make it, instead of the last three. A model that users make themselves has
+``folder`` and the ``commands`` that make it. Unpacked archives stay under ``$CMEMD_CACHE`` (by
+default ``~/.cache/cmemd``).
 """
 
 import hashlib
