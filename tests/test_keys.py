@@ -25,6 +25,7 @@ import cmemd
 from cmemd.cli import main as command_line
 from cmemd.config import default_config
 from cmemd.data.build import build_dataset
+from cmemd.data.naming import licences_of, person_of, title_of
 from cmemd.data.random_state import Draws
 from cmemd.data.transform import build_transform
 from cmemd.engine.compilation import compiled
@@ -182,6 +183,12 @@ def listed(cfg: Any) -> object:
     return [[item.path for item in items] for items in (data.train, data.query, data.validation)]
 
 
+def named(cfg: Any) -> object:
+    """The name of the data set under test, its licence, and the first training identity's."""
+    data = build_dataset(cfg, cfg.DATASETS.TESTS[0])
+    return title_of(data), licences_of(data), person_of(data, data.train[0].pid)
+
+
 def first_batch(cfg: Any) -> object:
     """The images of a training's first batch, and the loader's workers."""
     loader = Trainer.build_train_loader(cfg)
@@ -237,6 +244,11 @@ LLCM = {
     "DATASETS.NAMES": ("LLCM",),
     "DATASETS.TESTS": ("LLCM",),
     "TEST.PROTOCOLS": ("llcm-v2t-paper",),
+}
+OWN = {
+    "DATASETS.NAMES": ("Own",),
+    "DATASETS.TESTS": ("Own",),
+    "TEST.PROTOCOLS": ("own-t2v",),
 }
 NO_WEIGHT = {"MODEL.LOSSES.ALIGN.WEIGHT": 1.0}
 
@@ -325,6 +337,12 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "DATASETS.REGDB.TRIAL": (2, listed, REGDB),
     "DATASETS.REGDB.VALIDATION_SHARE": (0.3, listed, REGDB),
     "DATASETS.LLCM.VALIDATION_SHARE": (0.3, listed, LLCM),
+    "DATASETS.OWN.NAME": ("Campus", named, OWN),
+    "DATASETS.OWN.NAMING": (("campus",), named, OWN),
+    "DATASETS.OWN.LICENCE": ("ours", named, OWN),
+    "DATASETS.OWN.TEST_SHARE": (0.5, listed, OWN),
+    "DATASETS.OWN.VALIDATION_SHARE": (0.3, listed, OWN),
+    "DATASETS.OWN.SPLIT_SEED": (1, listed, OWN),
     "DATALOADER.NUM_WORKERS": (1, first_batch, {}),
     "DATALOADER.PREFETCH": (3, first_batch, {"DATALOADER.NUM_WORKERS": 1}),
     "DATALOADER.CACHE": ("cache", cached, {}),
@@ -398,6 +416,8 @@ REFUSED_ALONE: dict[str, tuple[object, str]] = {
     "DATASETS.SYSUMM01.FOLDER": ("nothing", "no such folder"),
     "DATASETS.REGDB.FOLDER": ("nothing", "no such folder"),
     "DATASETS.LLCM.FOLDER": ("nothing", "no such folder"),
+    "DATASETS.OWN.FOLDER": ("nothing", "no such folder"),
+    "DATASETS.OWN.LIST": (("nothing.csv",), "a list of images at nothing.csv"),
     "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "CrossModalitySampler"),
     "TEST.PRECISE_BN.DATASET": ("RegDB", "as in DATASETS.NAMES"),
 }
@@ -409,6 +429,8 @@ CONTEXTS = {
     },
     "DATASETS.REGDB.FOLDER": REGDB,
     "DATASETS.LLCM.FOLDER": LLCM,
+    "DATASETS.OWN.FOLDER": OWN,
+    "DATASETS.OWN.LIST": OWN,
     "TEST.PRECISE_BN.DATASET": {"TEST.PRECISE_BN.ENABLED": True},
 }
 
@@ -577,6 +599,10 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "INPUT.AUGMIX.PROB": ((2,), on("AUGMIX")),
     "DATASETS.NAMES": (([1],), {}),
     "DATASETS.REGDB.TRIAL": ((0, 11), REGDB),
+    "DATASETS.OWN.LIST": (([3], [""]), OWN),
+    "DATASETS.OWN.NAME": (("", " "), OWN),
+    "DATASETS.OWN.TEST_SHARE": ((1, -0.1, "nan"), OWN),
+    "DATASETS.OWN.SPLIT_SEED": ((-1,), OWN),
     "DATASETS.REGDB.VALIDATION_SHARE": ((1, -0.1, "nan"), REGDB),
     "DATALOADER.SAMPLER_TRAIN": (("BalancedIdentitySampler", ""), {}),
     "DATALOADER.NUM_WORKERS": ((-1, 10**6), {}),

@@ -154,6 +154,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_iteration_and_never_saved(tm
 
 
 def test_a_compiled_step_is_the_eager_one_in_one_graph(tmp_path):
+    """A modality is an IntEnum: compared within a compiled step, it must not become False."""
     plain = trainer_of(tmp_path / "plain")
     fast = trainer_of(tmp_path / "fast", MODEL__COMPILE="aot_eager")
     fast.model.load_state_dict(plain.model.state_dict())

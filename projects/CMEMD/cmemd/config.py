@@ -14,7 +14,7 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.config import CfgNode, get_cfg
 
 from cmemd.config_file import find_config, read_config_file
-from cmemd.data.layouts import llcm, regdb, sysu
+from cmemd.data.layouts import llcm, own, regdb, sysu
 from cmemd.data.resizing import DEFAULT_RESIZE
 from cmemd.errors import InputError
 
@@ -122,6 +122,26 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.DATASETS.LLCM.FOLDER = llcm.LAYOUT.folder
     # As for REGDB [C].
     cfg.DATASETS.LLCM.VALIDATION_SHARE = 0.0
+    cfg.DATASETS.OWN = CfgNode()
+    # Lists of images, .csv or .parquet, from the working folder; () lists FOLDER by its names. One
+    # list may stand by itself. docs/own_data.md has the columns [C].
+    cfg.DATASETS.OWN.LIST = ()
+    # Where relative paths of lists start, "" for each list's folder. Without lists, the folder of
+    # images below fast-reid's root, "" for "Own" [C].
+    cfg.DATASETS.OWN.FOLDER = ""
+    # Name of the data set in results [C].
+    cfg.DATASETS.OWN.NAME = own.LAYOUT.dataset
+    # Whose identities these are, for the leak guard: one naming for all lists, or one for each; ()
+    # takes NAME. Equal identities of one naming are one person [C].
+    cfg.DATASETS.OWN.NAMING = ()
+    # Licence of the images in your words, for model cards [C].
+    cfg.DATASETS.OWN.LICENCE = ""
+    # Share of the identities to test on, where the lists have no column "split" [C].
+    cfg.DATASETS.OWN.TEST_SHARE = 0.3
+    # As for REGDB, where the lists have no rows "val" [C].
+    cfg.DATASETS.OWN.VALIDATION_SHARE = 0.0
+    # Chooses the identities of both shares; another seed gives another split [C].
+    cfg.DATASETS.OWN.SPLIT_SEED = 0
 
     # ---- Solver ---------------------------------------------------------------------------
     # Which checkpoint is scored on the test set at the end [C]. "last": the last one. "validation":
@@ -275,6 +295,8 @@ def _as_type_of(default: object, value: object) -> object:
         return float(value)  # of text: "inf" and "nan", which are no literals
     if kind in (list, tuple) and isinstance(value, list | tuple):
         return kind(value)
+    if default == () and isinstance(value, str):  # only lists of texts are empty by default
+        return (value,)
     raise TypeError
 
 

@@ -98,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
             before = own_model(args.output)
     modality = Modality[args.modality.upper()]
     tally = Tally()
-    sources = find_sources(args.images, args.pattern, tally)
+    sources = find_sources(args.images, args.pattern, tally, modality)
     report_tally(tally)
     if args.on_corrupt == "raise" and (faults := tally.faults()):
         raise InputError(

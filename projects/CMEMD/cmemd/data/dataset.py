@@ -8,7 +8,7 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.data import CommDataset
 from PIL import Image
 
-from cmemd.data.images import read_pixels
+from cmemd.data.images import crop, read_pixels, read_rgb
 from cmemd.data.items import ImageItem
 from cmemd.data.pixel_cache import PixelCache
 from cmemd.data.random_state import Draws
@@ -57,14 +57,14 @@ class VisibleThermalDataset(CommDataset):
         if self._cache is not None:
             image = self.transform.finish(self._cache[index], draws)
         elif isinstance(self.transform, Transform):
-            image = self.transform(read_pixels(item.path), draws)
+            image = self.transform(crop(read_pixels(item.path), item.box), draws)
         else:
             with nullcontext() if draws is None else draws.as_global():
-                image = self.transform(Image.fromarray(read_pixels(item.path)))
+                image = self.transform(read_rgb(item.path, box=item.box))
         return {
             "images": image,
             "targets": self.pid_dict[item.pid] if self.relabel else item.pid,
             "camids": self.cam_dict[item.camid] if self.relabel else item.camid,
             "modalities": int(item.modality),
-            "img_paths": item.path,
+            "img_paths": item.key,
         }

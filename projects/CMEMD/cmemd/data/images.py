@@ -23,7 +23,8 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,12 +32,16 @@ import numpy as np
 import simplejpeg
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
+from cmemd.data.boxes import Box, outside
 from cmemd.data.image_files import Reason, Tally, find_images, list_images
+from cmemd.data.items import ImageItem
 from cmemd.errors import InputError, exhausted
 
 __all__ = [
     "check_images",
+    "check_items",
     "chroma",
+    "crop",
     "damage",
     "find_images",
     "has_jpeg_end",
@@ -74,12 +79,42 @@ _logger = logging.getLogger(__name__)
 Image.preinit()
 
 
-def check_images(paths: Iterable[Path | str]) -> None:
+def check_items(items: Iterable[ImageItem]) -> None:
+    """Raise unless ``check_images`` accepts every file, and every box lies in its frame.
+
+    A file is read once, however many boxes it has.
+
+    Raises:
+        InputError: see ``check_images``; or names the first box outside, with its list and row.
+    """
+    by_path: dict[str, list[ImageItem]] = defaultdict(list)
+    for item in items:
+        by_path[item.path].append(item)
+
+    def check_boxes(path: Path | str, width: int, height: int) -> None:
+        for item in by_path[path]:
+            if item.box is not None and outside(item.box, width, height):
+                raise InputError(
+                    f"a box in the {width} x {height} pixels of {path} ({item.source})",
+                    f"x, y, w, h {item.box}",
+                    "clip it to the frame, or remove the row",
+                )
+
+    check_images(by_path, check_boxes)
+
+
+def check_images(
+    paths: Iterable[Path | str], on_size: Callable[[Path | str, int, int], None] | None = None
+) -> None:
     """Raise unless every file is a whole image of 8 bits and one frame; log what is ignored.
 
     Fast enough for the start of a training: a JPEG's header and end are read, and it is not
     decoded. So bytes that changed in the middle of a JPEG are not found; ``cmemd doctor`` finds
     some of these, and with ``--sums`` all of them.
+
+    Args:
+        paths: of the files.
+        on_size: takes each file, its width and its height.
 
     Raises:
         InputError: names the first file that is no image, cut short, too large or too deep, or has
@@ -90,6 +125,8 @@ def check_images(paths: Iterable[Path | str]) -> None:
         with _naming(path):
             data = read_bytes(path)
             image = open_image(data, path)
+            if on_size is not None:
+                on_size(path, *image.size)
             for reason in peculiarities(image):
                 if reason is Reason.FRAMES:
                     raise InputError(
@@ -109,9 +146,9 @@ def check_images(paths: Iterable[Path | str]) -> None:
         _logger.warning(line)
 
 
-def read_rgb(path: Path | str, tally: Tally | None = None) -> Image.Image:
-    """Return an image in RGB, as ``read_pixels`` does."""
-    return Image.fromarray(read_pixels(path, tally))
+def read_rgb(path: Path | str, tally: Tally | None = None, box: Box | None = None) -> Image.Image:
+    """Return an image, or the part of it in a box, in RGB, as ``read_pixels`` and ``crop`` do."""
+    return Image.fromarray(crop(read_pixels(path, tally), box))
 
 
 def read_pixels(path: Path | str, tally: Tally | None = None) -> np.ndarray:
@@ -144,6 +181,25 @@ def read_pixels(path: Path | str, tally: Tally | None = None) -> np.ndarray:
         if tally is not None:
             _inspect(path, data, image, tally, whole)
         return pixels
+
+
+def crop(pixels: np.ndarray, box: Box | None) -> np.ndarray:
+    """Return the part of a frame that a box holds; the frame itself without a box.
+
+    Args:
+        pixels: ``(H, W, 3)``.
+        box: in the frame, or None.
+
+    Raises:
+        InputError: the box leaves the frame.
+    """
+    if box is None:
+        return pixels
+    height, width = pixels.shape[:2]
+    if outside(box, width, height):
+        raise InputError(f"a box in {width} x {height} pixels", f"x, y, w, h {box}", "clip it")
+    part = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
+    return np.ascontiguousarray(part)  # decoders and resizers want whole rows
 
 
 def read_bytes(path: Path | str) -> bytes:

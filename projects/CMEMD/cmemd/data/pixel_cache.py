@@ -33,7 +33,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from cmemd.data.images import read_pixels
+from cmemd.data.boxes import image_key, located
+from cmemd.data.images import crop, read_pixels
 from cmemd.data.resizing import resize
 from cmemd.errors import InputError
 from cmemd.files import one_writer, shown_bytes, write_whole
@@ -56,7 +57,7 @@ class CachePlan:
     Attributes:
         root: the user's folder of caches.
         files: (absolute path, bytes, time of change in nanoseconds) of each image, in the order of
-            the cache's rows.
+            the cache's rows. Of a box in a frame the path is its key.
         height: of resized images.
         width: of resized images.
         kernel: a key of ``cmemd.data.resizing.RESIZES``.
@@ -218,7 +219,8 @@ def _fill(plan: CachePlan) -> None:
     def fill(row: int) -> None:
         if sums[row] and sums[row] == _sum(pixels[row]):
             return
-        image = resize(read_pixels(plan.files[row][0]), plan.height, plan.width, plan.kernel)
+        file, box, _ = located(plan.files[row][0])
+        image = resize(crop(read_pixels(file), box), plan.height, plan.width, plan.kernel)
         content = np.ascontiguousarray(image)
         _write(descriptor, content.data.cast("B"), row * plan.row_bytes)
         sums[row] = _sum(content)
@@ -274,9 +276,10 @@ def _others(plan: CachePlan) -> Iterator[tuple[Path, Sequence[Sequence[Any]]]]:
                     break
 
 
-def _facts(path: Path | str) -> tuple[str, int, int]:
-    status = os.stat(path)
-    return os.path.abspath(path), status.st_size, status.st_mtime_ns
+def _facts(key: Path | str) -> tuple[str, int, int]:
+    file, box, frame = located(os.fspath(key))
+    status = os.stat(file)
+    return image_key(os.path.abspath(file), box, frame), status.st_size, status.st_mtime_ns
 
 
 def _unchanged(facts: Sequence[Any]) -> bool:

@@ -9,6 +9,7 @@ from fastreid.utils import comm
 
 from cmemd.data.items import ImageItem
 from cmemd.data.pixel_cache import CachePlan, PixelCache, build_cache
+from cmemd.engine.ranks import wait_for_main
 
 __all__ = ["open_cache", "plan_cache"]
 
@@ -17,7 +18,7 @@ def plan_cache(cfg: CfgNode, items: Sequence[ImageItem]) -> CachePlan | None:
     """Return the plan of the cache of training images; None without ``DATALOADER.CACHE``."""
     if not cfg.DATALOADER.CACHE:
         return None
-    paths = [item.path for item in items]
+    paths = [item.key for item in items]
     return CachePlan.of(cfg.DATALOADER.CACHE, paths, *cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESIZE)
 
 
@@ -36,5 +37,6 @@ def open_cache(cfg: CfgNode, items: Sequence[ImageItem]) -> PixelCache | None:
     for turn in range(comm.get_world_size()):
         if comm.get_rank() == turn and comm.get_local_rank() == 0:
             build_cache(plan)
-        comm.synchronize()
+        # The wait for the main process has no limit, as a large cache takes long.
+        wait_for_main() if turn == 0 else comm.synchronize()
     return PixelCache(plan)

@@ -17,7 +17,7 @@ from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
 
 from cmemd.data.items import ImageItem
-from cmemd.data.layouts import LAYOUTS
+from cmemd.data.layouts import ALL_LAYOUTS
 from cmemd.data.layouts.permutations import read_rand_perm_cam
 from cmemd.engine.feature_table import FeatureTable
 from cmemd.engine.ranks import wait_for_main
@@ -57,7 +57,9 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         save_features: whether to write ``features.npz`` too, as ``cmemd score`` reads it.
         reranking: score once more with k-reciprocal re-ranking, as a row of its own.
         paths: of the images that come, in the order in which they are scored and saved; on the main
-            process those of all processes. Memory for their features is claimed once.
+            process those of all processes. Memory for their features is claimed once. Of a box in
+            a frame it is the key.
+        roles: key of an image -> its role, where roles count; the loader's batches lack them.
 
     Raises:
         InputError: unknown protocol, gallery sampling or metric; protocols of several data sets; a
@@ -78,6 +80,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         save_features: bool = False,
         reranking: Reranking | None = None,
         paths: Sequence[str] = (),
+        roles: Mapping[str, str] | None = None,
     ) -> None:
         self._protocols = get_protocols(protocols)
         self._perm = None if rand_perm_cam is None else read_rand_perm_cam(rand_perm_cam)
@@ -92,6 +95,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._save_features = save_features
         self._rerankings = [None] if reranking is None else [None, reranking]
         self._paths = paths
+        self._roles = roles or {}
         self._table = FeatureTable(paths)
 
     def check(self, items: Sequence[ImageItem]) -> None:
@@ -107,7 +111,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
             "pids": np.array([item.pid for item in items]),
             "camids": np.array([item.camid for item in items]),
             "modalities": np.array([int(item.modality) for item in items]),
-            "paths": np.array([item.path for item in items]),
+            "paths": np.array([item.key for item in items]),
         }
         samples = self._samples(columns)[False]
         for protocol in self._protocols:
@@ -196,10 +200,12 @@ class VisibleThermalEvaluator(DatasetEvaluator):
     def _samples(self, columns: Mapping[str, np.ndarray]) -> dict[bool, Samples]:
         """Return the columns of a ``FeatureTable`` by flip; features are not copied."""
         paths, labels = columns["paths"], {**columns}
-        numbered = LAYOUTS[self._protocols[0].dataset].numbered
+        numbered = ALL_LAYOUTS[self._protocols[0].dataset].numbered
         labels["frames"] = (
             np.array([_frame(path) for path in paths]) if numbered else order_by_name(paths)
         )
+        if self._roles:
+            labels["roles"] = np.array([self._roles[path] for path in paths.tolist()])
         return {
             bool(flip): Samples(**{**labels, "features": of_flip})
             for flip, of_flip in enumerate(columns["features"])

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cmemd.data.layouts import llcm, regdb, sysu
+from cmemd.data.layouts import llcm, own, regdb, sysu
 from cmemd.data.layouts.layout import Layout
 from cmemd.data.resizing import RESIZES
 from cmemd.engine.compilation import BACKENDS
@@ -421,7 +421,8 @@ KEYS: dict[str, Row] = {
     ),
     "INPUT.RPT.PROB": _refused("INPUT.RPT.ENABLED is refused"),
     "DATASETS.NAMES": _other(
-        _list("one data set of visible-thermal images", _NAME.allows), "one only"
+        _list("data sets of visible-thermal images", _NAME.allows),
+        "several are joined, and their identities and cameras kept apart",
     ),
     "DATASETS.TESTS": _other(
         _list("one data set of visible-thermal images", _NAME.allows), "one only"
@@ -434,6 +435,14 @@ KEYS: dict[str, Row] = {
     "DATASETS.REGDB.VALIDATION_SHARE": _ours(_BELOW_1, _used(regdb.LAYOUT)),
     "DATASETS.LLCM.FOLDER": _ours(_NAME, _used(llcm.LAYOUT)),
     "DATASETS.LLCM.VALIDATION_SHARE": _ours(_BELOW_1, _used(llcm.LAYOUT)),
+    "DATASETS.OWN.LIST": _ours(_NAMES),
+    "DATASETS.OWN.FOLDER": _ours(_TEXT, _used(own.LAYOUT)),
+    "DATASETS.OWN.NAME": _ours(_NAME, _used(own.LAYOUT)),
+    "DATASETS.OWN.NAMING": _ours(_NAMES),
+    "DATASETS.OWN.LICENCE": _ours(_TEXT, _used(own.LAYOUT)),
+    "DATASETS.OWN.TEST_SHARE": _ours(_BELOW_1, _used(own.LAYOUT)),
+    "DATASETS.OWN.VALIDATION_SHARE": _ours(_BELOW_1, _used(own.LAYOUT)),
+    "DATASETS.OWN.SPLIT_SEED": _ours(_whole(0), _used(own.LAYOUT)),
     "DATALOADER.SAMPLER_TRAIN": _other(
         _choice("CrossModalitySampler"), "batches need both modalities of each identity"
     ),

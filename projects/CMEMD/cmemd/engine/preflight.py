@@ -25,8 +25,9 @@ from torch import nn
 
 from cmemd.config import default_config
 from cmemd.data.build import RunData
-from cmemd.data.images import check_images
+from cmemd.data.images import check_items
 from cmemd.data.items import ImageItem
+from cmemd.data.naming import parts_of
 from cmemd.data.random_state import Draws
 from cmemd.data.resizing import check_resize
 from cmemd.data.sampler import check_identities
@@ -397,7 +398,7 @@ def check_data(cfg: CfgNode, data: RunData, weights: Weights, *, resumed: bool =
         forecast = forecast._replace(warnings=[*forecast.warnings, few])
     trained_on = [] if data.train is None else [data.train.train]
     for items in [*trained_on, *tested]:
-        check_images(item.path for item in items)
+        check_items(items)
     if training and (plan := plan_cache(cfg, data.train.train)) is not None:
         plan.check_room()
     return forecast
@@ -453,7 +454,7 @@ def _small_picture(cfg: CfgNode, tested: Sequence[ImageItem]) -> str | None:
 
 
 def _check_validation(cfg: CfgNode, data: RunData, trained: Weights) -> list[ImageItem]:
-    if data.train is not data.test:
+    if not any(part is data.test for part in parts_of(data.train)):
         raise InputError(
             "the same data set in DATASETS.NAMES and TESTS for SOLVER.SELECTION validation",
             f"{list(cfg.DATASETS.NAMES)} and {list(cfg.DATASETS.TESTS)}",

@@ -17,8 +17,9 @@ from torch.utils.data import DataLoader
 
 from cmemd.data.build import items_under_test
 from cmemd.data.dataset import VisibleThermalDataset
-from cmemd.data.items import ImageItem
+from cmemd.data.items import TEST, ImageItem
 from cmemd.data.loader import build_loader
+from cmemd.data.naming import title_of
 from cmemd.data.transform import build_transform
 from cmemd.engine.checkpoint import load_weights
 from cmemd.engine.evaluator import VisibleThermalEvaluator
@@ -72,7 +73,8 @@ def score_network(
         model = _Mirrored(model)
     results = inference_on_dataset(model, loader, evaluator)
     if comm.is_main_process():
-        results["dataset"] = cfg.DATASETS.TESTS[0]
+        name = cfg.DATASETS.TESTS[0]
+        results["dataset"] = getattr(cfg.DATASETS, name.upper(), {}).get("NAME", name)
         print_csv_format(results)  # takes the name out again
     return results
 
@@ -109,7 +111,7 @@ def build_evaluator(
     if not comm.is_main_process():
         shown = [items[row] for batch in _own_batches(cfg, len(items)) for row in batch]
     return build_test_loader(cfg, items, len(data.query))[0], _evaluator(
-        cfg, data, split, folder, facts, [item.path for item in shown]
+        cfg, data, split, folder, facts, shown
     )
 
 
@@ -122,7 +124,7 @@ def check_test(
         The images under test.
     """
     items, _ = _items_and_guard(cfg, data, weights, split)
-    _evaluator(cfg, data, split, cfg.OUTPUT_DIR, None).check(items)
+    _evaluator(cfg, data, split, cfg.OUTPUT_DIR, None, items).check(items)
     return items
 
 
@@ -137,7 +139,7 @@ def check_protocols(cfg: CfgNode, data: ImageDataset) -> None:
     if layout and other:
         own = [name for name, protocol in PROTOCOLS.items() if protocol.dataset == layout]
         raise InputError(
-            f"TEST.PROTOCOLS of the data set under test, {type(data).__name__}",
+            f"TEST.PROTOCOLS of the data set under test, {title_of(data)}",
             ", ".join(other),
             f"choose out of {', '.join(own)}",
         )
@@ -177,13 +179,20 @@ def _items_and_guard(
     return items, guard(cfg, data, items, split, weights)
 
 
+def _roles(items: Sequence[ImageItem]) -> dict[str, str]:
+    """Return the role of each image by its key; empty where every image may have any."""
+    if all(item.role == TEST for item in items):
+        return {}
+    return {item.key: item.role for item in items}
+
+
 def _evaluator(
     cfg: CfgNode,
     data: ImageDataset,
     split: str,
     folder: str,
     run: dict | None,
-    paths: Sequence[str] = (),
+    items: Sequence[ImageItem] = (),
 ) -> VisibleThermalEvaluator:
     test, rerank = split == "test", cfg.TEST.RERANK
     return VisibleThermalEvaluator(
@@ -196,7 +205,8 @@ def _evaluator(
         run=run,
         save_features=cfg.TEST.SAVE_FEATURES and test,
         reranking=Reranking(rerank.K1, rerank.K2, rerank.LAMBDA) if rerank.ENABLED else None,
-        paths=paths,
+        paths=[item.key for item in items],
+        roles=_roles(items),
     )
 
 

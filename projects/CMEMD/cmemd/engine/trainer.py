@@ -19,7 +19,7 @@ from fastreid.utils.events import EventStorage
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader
 
-from cmemd.data.build import RunData, build_dataset, read_data, test_dataset, train_dataset
+from cmemd.data.build import RunData, build_dataset, build_training, read_data, test_dataset
 from cmemd.data.collate import collate_with_rows
 from cmemd.data.dataset import VisibleThermalDataset
 from cmemd.data.loader import build_loader
@@ -161,10 +161,10 @@ class Trainer(DefaultTrainer):
 
         Args:
             cfg: the configuration.
-            data: the data set; that of ``DATASETS.NAMES`` if it is not given.
+            data: the data set; those of ``DATASETS.NAMES`` if it is not given.
 
         Raises:
-            InputError: more or fewer than one data set, one that is not of this plugin, a sampler
+            InputError: no data set, one that is not of this plugin, a sampler
                 other than ``CrossModalitySampler``, or data that do not fill a batch.
         """
         if cfg.DATALOADER.SAMPLER_TRAIN != CrossModalitySampler.__name__:
@@ -174,7 +174,7 @@ class Trainer(DefaultTrainer):
                 "CM-EMD needs images of both modalities of each identity: leave the key out",
             )
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-        items = (build_dataset(cfg, train_dataset(cfg)) if data is None else data).train
+        items = (build_training(cfg) if data is None else data).train
         each = cfg.DATALOADER.NUM_VISIBLE + cfg.DATALOADER.NUM_THERMAL
         sampler = CrossModalitySampler(
             items,
@@ -272,8 +272,11 @@ class Trainer(DefaultTrainer):
         if checkpoint is not None:
             changes = self._resume(checkpoint)
         elif self._weights.checkpoint is not None:
-            load_weights(self.checkpointer.model, self._weights.checkpoint)
-            self.record.start_from(self._weights.record)
+            record = self._weights.record
+            # As many other people have classifiers of the same size, which mean nothing here.
+            same = record is None or record.identities == self.record.identities
+            load_weights(self.checkpointer.model, self._weights.checkpoint, classifiers=same)
+            self.record.start_from(record)
         if checkpoint is None and self._averages is not None:
             self._averages.start()
         if self.start_iter < self.max_iter:
@@ -388,6 +391,7 @@ class Trainer(DefaultTrainer):
         with EventStorage(self.start_iter) as self.storage:
             load_log_state(self.storage, self._log_state)
             try:
+                self._trainer.open()  # the random number that it draws counts in each checkpoint
                 self.before_train()
                 self._evaluate_what_was_missed()
                 for epoch in range(self.start_epoch, self.max_epoch):

@@ -160,7 +160,7 @@ def model_card(
         "network has one stem per modality. A wrong modality gives a plausible, useless "
         "embedding; a number other than 0 and 1 gives NaN.",
         tabulate(files, ["File", "Runs with"], "github"),
-        "`test_visible.png` and `test_thermal.png` are drawn people. `test_vector.json` holds their "
+        "`test_visible.png` and `test_thermal.png` are drawn people. `test_vector.json` has their "
         "pixels after the resize, and their embeddings: `cmemd verify` checks a client by it.",
     ]
     if measured:

@@ -8,7 +8,7 @@ import cmemd.compat  # noqa: F401  before fastreid
 import numpy as np
 from fastreid.config import CfgNode
 
-from cmemd.data.images import check_images, read_pixels
+from cmemd.data.images import check_items, crop, read_pixels
 from cmemd.data.items import ImageItem
 from cmemd.data.modality import Modality
 from cmemd.data.transform import build_transform
@@ -111,9 +111,9 @@ def read_images(items: Sequence[ImageItem], cfg: CfgNode) -> np.ndarray:
     Raises:
         InputError: a file is truncated, not an image, or one that training refuses.
     """
-    check_images(item.path for item in items)
+    check_items(items)
     transform = build_transform(cfg, training=False)
-    return np.stack([transform(read_pixels(item.path)) for item in items])
+    return np.stack([transform(crop(read_pixels(item.path), item.box)) for item in items])
 
 
 def _spread(items: Sequence[ImageItem], modality: Modality, most: int) -> list[ImageItem]:

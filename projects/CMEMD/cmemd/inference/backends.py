@@ -171,8 +171,8 @@ def open_backend(
         device: where it runs.
         runtime: "onnx", "torch" or "auto". "auto" takes ONNX Runtime if it is installed and the
             folder has an ONNX graph, else PyTorch.
-        precision: "auto" is the best that the folder has. "float32"; ONNX Runtime also runs "float16"
-            and "int8" if the folder has them.
+        precision: "auto" is the best that the folder has. "float32"; ONNX Runtime also runs
+            "float16" and "int8" if the folder has them.
 
     Raises:
         MissingDependencyError: the runtime's package is not installed.
