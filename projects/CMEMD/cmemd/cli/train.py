@@ -64,8 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, or evaluate, and return the exit status."""
-    import cmemd.plugin  # noqa: F401  only registration, and before torch
-
+    from cmemd import Trainer  # noqa: F401  registers the plugin, before torch
     from cmemd.config_file import find_config
     from cmemd.engine import trials
     from cmemd.engine.launch import launch

@@ -141,6 +141,8 @@ def write_model_document(
     paths = sorted(path for path in folder.iterdir() if path.name != DOCUMENT)
     files = {p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in paths}
     digest = files.get(WEIGHTS, {}).get("sha256", digest)
+    if digest is None:
+        raise InputError(f"{WEIGHTS} in {folder}", "no such file", "write it first")
     document = {**document, "files": files, "digest": digest}
     if problem := _problem(document):
         raise InputError(
