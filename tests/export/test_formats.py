@@ -125,7 +125,7 @@ def test_files_hold_no_path_of_the_exporting_machine(model_folder):
 def test_an_unknown_format():
     with pytest.raises(
         InputError,
-        match="--formats out of safetensors, torch-export, onnx, onnx-nchw, .*got tensorrt: leave",
+        match="--formats out of safetensors, torch-export, onnx, .*got tensorrt: leave",
     ):
         check_formats(["onnx", "tensorrt"])
     for formats, modalities in ((["onnx-nchw"], []), (["onnx"], ["thermal"])):
