@@ -431,6 +431,7 @@ OF_A_RUN = {
     "TEST.ALLOW_LEAK",
     "CUDNN_BENCHMARK",
     "OUTPUT_DIR",
+    "TRACKERS",  # tests/engine/test_trackers.py
 }
 
 # Keys that must agree with the rest, so that another value alone is refused; here, and why.
@@ -675,6 +676,7 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "TEST.METRIC": (("jaccard", ""), {}),
     "TEST.DRAW": (("all", ""), {}),
     "TEST.RANKED_GALLERY": ((-1, 101, 10**9), {}),
+    "TRACKERS": ((["wanda"], [""], [1]), {}),
     "TEST.RERANK.K1": ((0, -1), RERANKED),
     "TEST.RERANK.K2": ((0,), RERANKED),
     "TEST.RERANK.LAMBDA": ((-0.1, 1.1, "nan"), RERANKED),

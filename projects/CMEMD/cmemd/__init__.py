@@ -39,6 +39,9 @@ _PUBLIC = {
     # with ONNX Runtime, or with PyTorch
     "Predictor": "cmemd.inference.predictor",
     "load_pretrained": "cmemd.inference.zoo",
+    "FrameEncoder": "cmemd.inference.frames",
+    # with PyTorch
+    "reid_backbone": "cmemd.inference.frames",
 }
 _FACES_FASTREID = {
     "add_cmemd_config",

@@ -8,13 +8,12 @@ import difflib
 import os
 from ast import literal_eval
 from collections.abc import Sequence
-from pathlib import Path
 
 import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.config import CfgNode, get_cfg
 
-from cmemd.config_file import read_config_file
+from cmemd.config_file import find_config, read_config_file
 from cmemd.data.layouts import llcm, own, regdb, sysu
 from cmemd.data.palettes import NO_PALETTE
 from cmemd.data.resizing import DEFAULT_RESIZE
@@ -210,6 +209,10 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # Score weights even on identities that they were trained on; the results then say so [C].
     cfg.TEST.ALLOW_LEAK = False
 
+    # Services that get a copy of the logged scalars: "wandb", "mlflow". Their own environment
+    # variables say where they write, such as WANDB_MODE and MLFLOW_TRACKING_URI [C].
+    cfg.TRACKERS = ()
+
 
 def default_config() -> CfgNode:
     """Return fast-reid's defaults and ours, as a configuration that can be changed."""
@@ -225,18 +228,15 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> Cfg
     tuple. Ranges are the business of ``cmemd.engine.setup``.
 
     Args:
-        config_file: path of a yaml; "" for the defaults alone.
+        config_file: path of a yaml, or the name of one that comes with the package, as "demo"; ""
+            for the defaults alone.
         opts: KEY VALUE pairs, flat.
 
     Raises:
         InputError: a missing or malformed file, an unknown key or a value of a wrong type.
     """
     cfg = default_config()
-    if config_file and not Path(config_file).is_file():
-        raise InputError(
-            f"a configuration file at {config_file}", "no file", "--config-file names a yaml"
-        )
-    for entry in read_config_file(config_file) if config_file else ():
+    for entry in read_config_file(find_config(config_file)) if config_file else ():
         _set(cfg, entry.key, entry.value, f" in {entry.place}")
     if len(opts) % 2:
         known = set(_keys(cfg))

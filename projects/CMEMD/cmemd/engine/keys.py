@@ -17,6 +17,7 @@ from cmemd.data.palettes import NO_PALETTE, PALETTES
 from cmemd.data.resizing import RESIZES
 from cmemd.data.sensors import POLARITIES, is_range
 from cmemd.engine.compilation import BACKENDS
+from cmemd.engine.trackers import is_tracker
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import DISTANCES
 from cmemd.evaluation.protocols import SAMPLINGS
@@ -553,6 +554,9 @@ KEYS: dict[str, Row] = {
     ),
     "TEST.SAVE_FEATURES": _ours(_FLAG),
     "TEST.ALLOW_LEAK": _ours(_FLAG),
+    "TRACKERS": _ours(
+        _list("a list out of wandb and mlflow, both from cmemd[track], if installed", is_tracker)
+    ),
     "OUTPUT_DIR": _other(
         Rule(
             'a folder, not empty and not starting with "~"',

@@ -13,7 +13,15 @@ from cmemd.data.items import ImageItem
 from cmemd.data.modality import Modality
 from cmemd.data.transform import build_sensor, build_transform
 
-__all__ = ["PROBES", "Probes", "channel_statistics", "drawn_probes", "probes_of", "read_images"]
+__all__ = [
+    "PROBES",
+    "Probes",
+    "channel_statistics",
+    "draw_people",
+    "drawn_probes",
+    "probes_of",
+    "read_images",
+]
 
 PROBES = 16  # of each modality
 _STATISTICS = 256  # of each modality [chosen]
@@ -54,14 +62,24 @@ def probes_of(items: Sequence[ImageItem], cfg: CfgNode, source: str) -> Probes:
 
 def drawn_probes(height: int, width: int) -> Probes:
     """Draw ``PROBES`` stand-in people, each in both modalities, for use without a data set."""
+    images, modalities = draw_people(height, width, PROBES)
+    return Probes(images, modalities, "drawn people (no data set found)")
+
+
+def draw_people(height: int, width: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw stand-in people, each in both modalities.
+
+    Returns:
+        Images (2 x number, height, width, 3) uint8 RGB and their modalities, alternating.
+    """
     from cmemd.standin.figure import Figure
     from cmemd.standin.image import render
     from cmemd.standin.person import draw_person
     from cmemd.standin.shot import draw_shot
 
     images = []
-    for number in range(PROBES):
-        rng = np.random.default_rng([_SEED, number])
+    for each in range(number):
+        rng = np.random.default_rng([_SEED, each])
         person = draw_person(rng)
         images += [
             render(
@@ -74,8 +92,7 @@ def drawn_probes(height: int, width: int) -> Probes:
             )[..., ::-1]  # OpenCV's channel order
             for modality in Modality
         ]
-    modalities = np.tile(np.array(list(Modality), dtype=np.int64), PROBES)
-    return Probes(np.stack(images), modalities, "drawn people (no data set found)")
+    return np.stack(images), np.tile(np.array(list(Modality), dtype=np.int64), number)
 
 
 def channel_statistics(items: Sequence[ImageItem], cfg: CfgNode) -> dict[str, dict[str, object]]:

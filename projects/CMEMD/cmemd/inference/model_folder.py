@@ -128,22 +128,27 @@ def read_model_folder(path: Path | str) -> ModelFolder:
     return ModelFolder(folder, document)
 
 
-def write_model_document(folder: Path | str, document: Mapping[str, Any]) -> ModelFolder:
+def write_model_document(
+    folder: Path | str, document: Mapping[str, Any], digest: str | None = None
+) -> ModelFolder:
     """Write ``model.json`` for the files that a folder holds; call it last.
 
     Args:
-        folder: holds ``weights.safetensors`` and the other files.
+        folder: holds the files, with ``weights.safetensors`` unless the digest is given.
         document: all but ``files``, ``digest`` and ``document_sha256``, which this function
             computes.
+        digest: SHA-256 of the weights from which the files were made; by default it is computed.
 
     Raises:
-        InputError: a file's name is not plain, the weights are missing, the document breaks the
-            schema, or the folder cannot be written to.
+        InputError: a file's name is not plain, the weights are missing and have no digest, the
+            document breaks the schema, or the folder cannot be written to.
     """
     folder = Path(folder)
     paths = sorted(path for path in folder.iterdir() if path.name != DOCUMENT)
     files = {p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in paths}
-    digest = files.get(WEIGHTS, {}).get("sha256")
+    digest = files.get(WEIGHTS, {}).get("sha256", digest)
+    if digest is None:
+        raise InputError(f"{WEIGHTS} in {folder}", "no such file", "write it first")
     document = {**document, "files": files, "digest": digest}
     if problem := _problem(document):
         raise InputError(
@@ -209,7 +214,7 @@ def _problem(document: Any) -> str | None:
             return f"{name!r} among its files, which is not a plain file name"
     if not is_range(document["input"].get("thermal", {}).get("range", "")):
         return f"the thermal range {document['input']['thermal']['range']!r}"
-    if document["digest"] != document["files"][WEIGHTS]["sha256"]:
+    if document["digest"] != document["files"].get(WEIGHTS, {}).get("sha256", document["digest"]):
         return f"a digest other than that of {WEIGHTS}"
     return None
 

@@ -78,7 +78,8 @@ class Predictor:
         device: "cpu" or "cuda".
         batch_size: images that run at once.
         runtime: "onnx", "torch" or "auto", see ``open_backend``.
-        precision: "float32", or "float16" or "int8" if the folder has such a graph.
+        precision: "float32", "float16" or "int8", if the folder has such a graph; "auto" is the
+            first of these that it has.
         guard: "warn" of images that look like the other modality; "strict" raises an error; "off"
             does not look.
         sensor: how files of a thermal camera become grey levels; or what differs from the model's
@@ -107,7 +108,7 @@ class Predictor:
         batch_size: int = 64,
         *,
         runtime: Literal["auto", "onnx", "torch"] = "auto",
-        precision: Literal["float32", "float16", "int8"] = "float32",
+        precision: Literal["auto", "float32", "float16", "int8"] = "auto",
         guard: Literal["off", "warn", "strict"] = "warn",
         sensor: Sensor | Mapping[str, str] = MappingProxyType({}),
         statistics: Statistics | None = None,
