@@ -20,7 +20,7 @@ setup: $(INSTALLED)
 # fast-reid goes in last and without its pins; a checkout on PYTHONPATH is used as it is.
 $(INSTALLED): setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,export,serve,headless,browser]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,export,serve,headless,report,browser]'
 	$(BIN)/python -c "import fastreid" 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --no-deps fastreid==1.4.0
 	touch $@

@@ -25,6 +25,7 @@ COMMANDS = (
     "zoo",
     "ablate",
     "keys",
+    "report",
     "plans",
     "clouds",
 )

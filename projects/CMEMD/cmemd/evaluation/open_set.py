@@ -25,6 +25,7 @@ __all__ = [
     "Calibration",
     "OpenSetScores",
     "calibrate",
+    "det_curve",
     "false_positive_threshold",
     "open_set_scores",
 ]
@@ -77,7 +78,11 @@ class Calibration:
 
 
 def open_set_scores(
-    probes: np.ndarray, probe_ids: np.ndarray, gallery: np.ndarray, gallery_ids: np.ndarray
+    probes: np.ndarray,
+    probe_ids: np.ndarray,
+    gallery: np.ndarray,
+    gallery_ids: np.ndarray,
+    ignored: np.ndarray | None = None,
 ) -> OpenSetScores:
     """Compare every probe with every row.
 
@@ -86,11 +91,14 @@ def open_set_scores(
         probe_ids: ``(P,)`` identities.
         gallery: ``(N, D)``, L2-normalised, at least one row.
         gallery_ids: ``(N,)`` identities.
+        ignored: ``(P, N)`` booleans, true for rows that are not in a probe's gallery.
     """
     best, mate, rank = [], [], []
     step = max(1, _PRODUCTS // len(gallery))
     for start in range(0, len(probes), step):
         scores = (probes[start : start + step] @ gallery.T).astype(np.float64)  # (p, N)
+        if ignored is not None:
+            scores[ignored[start : start + step]] = -np.inf
         same = probe_ids[start : start + step, None] == gallery_ids
         of_mate = np.where(same, scores, -np.inf).max(axis=1)
         best.append(scores.max(axis=1))
@@ -125,6 +133,46 @@ def false_positive_threshold(best: np.ndarray, rate: float) -> float:
         )
     above = float(np.sort(best)[::-1][allowed])
     return round((math.floor(above / _STEP) + 1) * _STEP, 6)
+
+
+def det_curve(scores: OpenSetScores, top: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return both error rates at every threshold that changes the first one.
+
+    The FPIR falls and the FNIR rises with the threshold; this is the curve of detection error
+    trade-off. Rates are those of ``calibrate``.
+
+    >>> scores = OpenSetScores(
+    ...     best=np.array([0.9, 0.4, 0.6, 0.2]),
+    ...     mate=np.array([0.9, 0.4, -np.inf, -np.inf]),
+    ...     rank=np.array([1, 1, 1, 1]),
+    ... )
+    >>> thresholds, fpir, fnir = det_curve(scores)
+    >>> thresholds.tolist(), fpir.tolist(), fnir.tolist()
+    ([0.2, 0.6, inf], [1.0, 0.5, 0.0], [0.0, 0.5, 1.0])
+
+    Args:
+        scores: of ``open_set_scores``, with mated and non-mated probes.
+        top: how many matches a search lists.
+
+    Returns:
+        Thresholds, rising, the last one infinite; FPIR; FNIR.
+
+    Raises:
+        InputError: no mated or no non-mated probes.
+    """
+    mated = scores.mated
+    if mated.all() or not mated.any():
+        raise InputError(
+            "probes of people who are in the gallery, and of others",
+            f"{mated.sum()} and {(~mated).sum()}",
+            "add some of the kind that is missing",
+        )
+    alarms = np.sort(scores.best[~mated])
+    reached = np.sort(np.where(scores.rank <= top, scores.mate, -np.inf)[mated])
+    thresholds = np.append(np.unique(alarms), np.inf)
+    fpir = 1 - np.searchsorted(alarms, thresholds, side="left") / len(alarms)
+    fnir = np.searchsorted(reached, thresholds, side="left") / len(reached)
+    return thresholds, fpir, fnir
 
 
 def calibrate(
