@@ -31,6 +31,7 @@ demo: $(DEMO_LOG)/model_final.pth $(DEMO_LOG)/untrained/results.json
 	@echo "results:         $(DEMO_LOG)/results.json"
 	@echo "log:             $(DEMO_LOG)/log.txt"
 	@echo "ranked gallery:  $(DEMO_LOG)/ranked_gallery.png"
+	@$(BIN)/cmemd report --run $(DEMO_LOG) --compare $(DEMO_LOG)/untrained --output $(DEMO_LOG)/report
 
 $(DEMO_DATA)/meta.jsonl: | $(INSTALLED)
 	$(BIN)/cmemd synth --layout sysu --root $(DEMO_DATA) --ids 200 --per-camera 8 \

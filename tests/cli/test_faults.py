@@ -111,6 +111,7 @@ TABLE = {
         middle="cmemd.engine.runs.Run.results",
     ),
     "keys": command("", middle="cmemd.engine.key_page.key_page", writes=False),
+    "report": command("--run {run} --output {out}.html", "run", middle="cmemd.report.page.render"),
     "plans": command(
         "--features {views} --standin {standin} --images 1 --output {out}.png",
         "views standin",
@@ -183,6 +184,7 @@ def good(tmp_path_factory, datasets) -> dict[str, str]:
         "features": str(GOLDEN / "sysu_small/features.npz"),
         "splits": str(GOLDEN / "sysu_small"),
         "results": str(results[0]),
+        "run": str(results[0].parent),
         "other": str(results[1]),
         "model": str(model),
         "images": str(root / "images"),
@@ -347,13 +349,20 @@ def test_a_place_that_cannot_be_written_is_one_line(run, name, tmp_path):
     mine.write_text("mine")
     for out in (mine / "out", Path("/proc/1/nowhere/out"), tmp_path / ("x" * 300), mine / "a/b"):
         run.one_line(name, out=out)
-    for suffix in (".json", ".npz", ".png", ".md", ""):  # a folder where a file is to be, or odd
+    for suffix in (
+        ".json",
+        ".npz",
+        ".png",
+        ".md",
+        ".html",
+        "",
+    ):  # a folder where a file is to be, or odd
         (tmp_path / f"used{suffix}").mkdir()
         (tmp_path / f"used{suffix}/mine").write_text("mine")
     if name not in ("ablate", "train_net"):  # whose outputs are folders that may hold other things
         run.one_line(name, out=tmp_path / "used")
     assert mine.read_text() == "mine"
-    assert [path.read_text() for path in sorted(tmp_path.glob("used*/mine"))] == ["mine"] * 5
+    assert [path.read_text() for path in sorted(tmp_path.glob("used*/mine"))] == ["mine"] * 6
 
 
 @contextlib.contextmanager
@@ -542,6 +551,11 @@ BAD_ARGUMENTS = {
         ),
     ),
     "keys": ("--nonsense", "SOLVER.BASE_LR"),
+    "report": (
+        *("--run /nonexistent", "--run {mine}", "--run {images}", "--images /nonexistent"),
+        *("--images {mine}", "--seed -1", "--seed 1.5", "--compare {run}", "--compare {images}"),
+        *("--output {mine}", "--output {mine}/a", "--compare /nonexistent"),
+    ),
     "plans": (
         *("--images 0", "--images -1", "--images 999", "--features {views} {views}"),
         *("--features {features}", "--standin {images}", "--output {mine}", "--output x.jpg"),

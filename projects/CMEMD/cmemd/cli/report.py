@@ -59,5 +59,5 @@ def run(args: argparse.Namespace) -> int:
     path = write_report(
         args.folder, args.output, compare=args.compare, images=args.images, seed=args.seed
     )
-    print(f"{path}  ({path.stat().st_size / 1e6:.1f} MB)")
+    print(f"page of the run: {path} ({path.stat().st_size / 1e6:.1f} MB)")
     return 0

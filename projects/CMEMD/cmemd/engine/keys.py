@@ -488,6 +488,7 @@ KEYS: dict[str, Row] = {
     "TEST.DRAW": _ours(_choice(*SAMPLINGS)),
     "TEST.RANKED_GALLERY": _ours(_whole(0, 100)),
     "TEST.SAVE_FEATURES": _ours(_FLAG),
+    "TEST.TENSORBOARD": _ours(_FLAG),
     "TEST.ALLOW_LEAK": _ours(_FLAG),
     "OUTPUT_DIR": _other(
         Rule(

@@ -28,7 +28,8 @@ INK, MUTED, GRID = "#1f2328", "#59636e", "#d5dae0"
 # their dashes, and bars in their filling.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b5578f", "#8a6d00", "#5b6b7b")
 DASHES = ("-", "--", "-.", ":", (0, (6, 1, 1, 1, 1, 1)), (0, (1, 2)))
-_SIZE = (4.3, 2.9)  # inches; a page sets panels side by side, or one below the other
+_LONG = 18  # characters of a name; longer ones stand below each other
+_SIZE = (4.3, 3.0)  # inches; a page sets panels side by side, or one below the other
 
 
 def new_axes(
@@ -45,10 +46,12 @@ def new_axes(
     figure = Figure(figsize=size, dpi=110, facecolor="none", layout="constrained")
     axes = figure.add_subplot()
     axes.set_facecolor("none")
-    axes.set_title(title, fontsize=10.5, color=INK, loc="left", fontweight="bold", parse_math=False)
-    axes.set_xlabel(xlabel, fontsize=9, color=MUTED, parse_math=False)
-    axes.set_ylabel(ylabel, fontsize=9, color=MUTED, parse_math=False)
-    axes.tick_params(labelsize=9, colors=MUTED, length=0)
+    figure.suptitle(
+        title, x=0.01, ha="left", fontsize=11, color=INK, fontweight="bold", parse_math=False
+    )
+    axes.set_xlabel(xlabel, fontsize=10, color=MUTED, parse_math=False)
+    axes.set_ylabel(ylabel, fontsize=10, color=MUTED, parse_math=False)
+    axes.tick_params(labelsize=10, colors=MUTED, length=0)
     axes.spines[["top", "right", "left"]].set_visible(False)
     axes.spines["bottom"].set_color(GRID)
     axes.grid(axis="y", color=GRID, linewidth=0.7)
@@ -74,7 +77,7 @@ def draw_cmc(curves: Mapping[str, np.ndarray], title: str = "CMC") -> Figure:
     axes.set_xlim(1, max(2, *(trials.shape[1] for trials in curves.values())))
     axes.set_xticks([tick for tick in (1, 5, 10, 15, 20) if tick <= axes.get_xlim()[1]])
     if len(curves) > 1:
-        legend(axes, loc="lower right")
+        legend(axes)
     return figure
 
 
@@ -106,7 +109,7 @@ def draw_rates(
         axes.annotate(
             "all",
             (100 * overall, -0.6),
-            fontsize=8.5,
+            fontsize=9.5,
             color=MUTED,
             ha="left",
             va="center",
@@ -142,15 +145,25 @@ def draw_distances(same: np.ndarray, other: np.ndarray, title: str, xlabel: str)
         if len(values):
             weights = np.full(len(values), 100 / len(values))
             axes.hist(values, edges, weights=weights, color=colour, label=name, **style)
-    axes.set_ylim(0, 1.22 * axes.get_ylim()[1])
-    legend(axes, loc="upper left", columns=2)
+    legend(axes)
     return figure
 
 
-def legend(axes: Axes, loc: str = "best", columns: int = 1) -> None:
-    """Add a legend without a frame, for names that may hold any characters."""
-    found = axes.legend(
-        loc=loc, fontsize=8.5, frameon=False, ncols=columns, labelcolor=MUTED, handlelength=2.4
+def legend(axes: Axes, columns: int = 3) -> None:
+    """Add a legend below the axes, where it covers nothing; names may hold any characters."""
+    handles, names = axes.get_legend_handles_labels()
+    if max(map(len, names)) > _LONG:
+        columns = 1
+    found = axes.figure.legend(
+        handles,
+        names,
+        loc="outside lower left",
+        fontsize=9.5,
+        frameon=False,
+        ncols=columns,
+        labelcolor=MUTED,
+        handlelength=2.2,
+        columnspacing=1.4,
     )
     for text in found.get_texts():
         text.set_parse_math(False)

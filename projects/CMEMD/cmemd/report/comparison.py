@@ -44,8 +44,8 @@ def comparison_section(
     section = Section(
         "comparison",
         "Side by side",
-        f"Differences are to {first.name}, in points. Their 95 % intervals resample the queries, in "
-        "pairs: an interval that holds 0 shows no difference. They do not cover the training seed.",
+        f"Differences are to {first.name}, in points. Their 95 % intervals resample the queries, "
+        "in pairs: an interval that holds 0 shows no difference. The training seed is not covered.",
     )
     for run in runs:
         if run.results is None:
@@ -91,7 +91,7 @@ def _configurations(runs: Sequence[Run]) -> Table:
         for key in keys
         if len({_word(run.config.get(key)) for run in runs}) > 1
     ]
-    caption = f"Configuration: {len(rows)} keys differ"
+    caption = "Keys of the configuration that differ"
     kind = "table" if len(rows) <= _LARGE else "fold"
     return Table(caption, ["Key", *(run.name for run in runs)], rows, plain=True, kind=kind)
 

@@ -73,7 +73,7 @@ def headline(run: Run) -> list[Figure]:
         notes = [f"± {std:.1f} over {run.main['trials']} trials"] if run.main["trials"] > 1 else []
         if interval := _intervals(run, 0).get(metric):
             notes.append(f"95 % interval {interval[0]:.1f} to {interval[1]:.1f}")
-        found.append(Figure(HEADINGS[metric], f"{mean:.1f} %", "; ".join(notes)))
+        found.append(Figure(HEADINGS[metric], f"{mean:.1f} %", "\n".join(notes)))
     return found
 
 
@@ -264,10 +264,9 @@ def _dataset_words(dataset: Mapping[str, Any]) -> str:
     if not dataset:
         return "unknown"
     trial = "" if dataset.get("trial") is None else f", split {dataset['trial']}"
-    return (
-        f"{dataset.get('name')}{trial}, {dataset.get('split')}: {dataset.get('images', 0):,} images "
-        f"of {dataset.get('identities', 0):,} identities"
-    )
+    images, identities = (f"{dataset.get(name, 0):,}" for name in ("images", "identities"))
+    split = f"{dataset.get('name')}{trial}, {dataset.get('split')}"
+    return f"{split}: {images} images of {identities} identities"
 
 
 def _source(entry: Mapping[str, Any]) -> str:

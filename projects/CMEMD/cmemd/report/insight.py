@@ -64,7 +64,7 @@ def _add_plans(run: Run, seen: "Seen", seed: int, section: Section) -> None:
         f"plan saves the median share. Rows are {count} visible images, columns {count} thermal "
         "ones. The area of a filled square is the mass that optimal transport moves between the "
         "two; the outline is what uniform weights would have moved. The number is the ground cost "
-        f"({seen.distance}); darker cells cost more."
+        f"({seen.distance}); a stronger shade costs more."
     )
     views = _views(run)
     sides = [_side(run, rows, views) for rows in (seen.visible, seen.thermal)]
@@ -74,14 +74,14 @@ def _add_plans(run: Run, seen: "Seen", seed: int, section: Section) -> None:
         note = f"Transport costs {spent:.3f}, uniform weights {uniform:.3f}: "
         note += f"it saves {100 * plan.saving:.0f} %."
         section.blocks.append(Matrix(plan.title, *sides, plan_cells(plan), note))
-        row = [plan.title, f"{spent:.4f}", f"{uniform:.4f}", f"{100 * plan.saving:.1f} %"]
+        line = [plan.title, f"{spent:.4f}", f"{uniform:.4f}", f"{100 * plan.saving:.1f} %"]
         if views:
             visible, thermal = (
                 [_view(run, r, views) for r in of] for of in (seen.visible, seen.thermal)
             )
             same = np.array(visible)[:, None] == np.array(thermal)
-            row += [f"{100 * (plan.plan * same).sum():.0f} %", f"{100 * same.mean():.0f} %"]
-        rows.append(row)
+            line += [f"{100 * (plan.plan * same).sum():.0f} %", f"{100 * same.mean():.0f} %"]
+        rows.append(line)
     head = ["Feature", "Cost of the plan", "Cost of uniform weights", "Saved"]
     if views:
         head += ["Mass on pairs of one view", "The same, uniform"]
@@ -93,13 +93,14 @@ def plan_cells(plan: "Plan") -> list[list[Cell]]:
     most = 1 / max(plan.plan.shape)
     uniform = float(np.sqrt(1 / plan.plan.size / most))
     span = plan.cost.max() - plan.cost.min()
+    digits = 2 if plan.cost.max() >= 1 else 4 if plan.cost.max() < 0.1 else 3
     return [
         [
             Cell(
                 side=round(float(np.sqrt(min(1.0, max(0.0, mass / most)))), 3),
                 uniform=round(uniform, 3),
                 mass=f"{mass:.3f}",
-                cost=f"{cost:.2f}",
+                cost=f"{cost:.{digits}f}",
                 shade=round(float((cost - plan.cost.min()) / (span if span > 0 else 1)), 3),
             )
             for mass, cost in zip(masses, costs, strict=True)
@@ -180,7 +181,7 @@ def draw_stripes(weights: np.ndarray) -> Figure:
         (1 / stripes, -0.62),
         xytext=(3, 0),
         textcoords="offset points",
-        fontsize=8.5,
+        fontsize=9.5,
         color=COLOURS[1],
         va="center",
     )
@@ -194,7 +195,7 @@ def draw_stripes(weights: np.ndarray) -> Figure:
 def _add_activations(run: Run, seen: "Seen", section: Section) -> None:
     section.lead = (
         "Bright places answer most: the norm over channels of each stream's last feature map, from "
-        "its lowest to its highest value in the image."
+        "its lowest to its highest value in the image. Images are shown as the network gets them."
     )
     samples = run.saved.samples
     for found in seen.activations:

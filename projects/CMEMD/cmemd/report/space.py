@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 
 from cmemd.data.modality import Modality
 from cmemd.evaluation.details import FirstTrial, open_set_of, pair_distances, unit_rows
-from cmemd.evaluation.figures import COLOURS, MUTED, draw_distances, new_axes
+from cmemd.evaluation.figures import COLOURS, MUTED, draw_distances, legend, new_axes
 from cmemd.evaluation.open_set import det_curve
 from cmemd.evaluation.samples import Samples
 from cmemd.report.blocks import Missing, Section
@@ -133,7 +133,6 @@ def draw_map(
     else:
         groups = {m.name.lower(): (modalities == m, COLOURS[m]) for m in Modality}
         rest = np.zeros(len(pids), dtype=bool)
-    handles = []
     for name, (own, colour) in {"": (rest, MUTED), **groups}.items():
         for modality, mark in _MARKS.items():
             place = points[own & (modalities == modality)]
@@ -143,26 +142,9 @@ def draw_map(
             )
             drawn.set_rasterized(True)
         if name:
-            handles.append(
-                axes.plot(
-                    [],
-                    [],
-                    linestyle="",
-                    marker=_MARKS[Modality.THERMAL] if name == "thermal" else "o",
-                    color=colour,
-                    label=name,
-                )[0]
-            )
-    axes.legend(
-        handles=handles,
-        loc="upper center",
-        bbox_to_anchor=(0.5, 0),
-        ncols=3,
-        fontsize=8.5,
-        frameon=False,
-        labelcolor=MUTED,
-        handletextpad=0.1,
-    )
+            mark = _MARKS[Modality.THERMAL if name == "thermal" else Modality.VISIBLE]
+            axes.plot([], [], mark, color=colour, label=name)
+    legend(axes)
     return figure
 
 
@@ -171,7 +153,7 @@ def open_set_section(run: Run, trials: list[FirstTrial]) -> Section:
     section = Section("open-set", "Open set")
     section.lead = (
         "Some queries have no person in the gallery. With a threshold on the score, a search can "
-        "say that nothing matches: the curve shows what that costs. `cmemd calibrate` chooses a "
+        "say that nothing matches: the curve shows what that costs. cmemd calibrate chooses a "
         "threshold."
     )
     for found in trials:
@@ -206,5 +188,4 @@ def draw_det(fpir: np.ndarray, fnir: np.ndarray, title: str) -> Figure:
     figure, axes = new_axes(title, words, "Miss rate, FNIR (%)")
     axes.step(100 * fpir, 100 * fnir, where="post", color=COLOURS[0], linewidth=2)
     axes.set(xlim=(0, 100), ylim=(0, 101))
-    axes.plot([0, 100], [100, 0], color=MUTED, linewidth=1, linestyle=":")
     return figure

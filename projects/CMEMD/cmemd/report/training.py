@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cmemd.evaluation.figures import COLOURS, DASHES, MUTED, legend, new_axes
 from cmemd.evaluation.tables import HEADINGS
@@ -14,6 +15,7 @@ from cmemd.report.run import Run
 __all__ = ["draw_curves", "training_section"]
 
 _LOSS = "loss_"
+_ORDER = ("global", "local", "accumulated")
 _TITLES = {
     "id": "Identity loss",
     "align": "Alignment loss",
@@ -81,10 +83,12 @@ def draw_curves(
         )
     for stop in stops:
         axes.axvline(stop, color=MUTED, linestyle=":", linewidth=1.2)
-    lowest = min(y.min() for _, y in curves.values())
+    lowest, highest = (f(f(y) for _, y in curves.values()) for f in (min, max))
     if lowest >= 0:
-        axes.set_ylim(bottom=0)
-    axes.set_xlim(left=0)
+        axes.set_ylim(0, 1.08 * highest if highest > 0 else 1)
+    axes.set_xlim(0, 1.03 * max(x.max() for x, _ in curves.values()))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_locator(MaxNLocator(5))
     if len(curves) > 1:
         legend(axes)
     return figure
@@ -95,7 +99,7 @@ def _panels(
 ) -> dict[tuple[str, str], dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Return (title, unit) -> name -> values: terms of one loss share a panel."""
     panels: dict[tuple[str, str], dict] = {}
-    for name in sorted(scalars):
+    for name in sorted(scalars, key=_place):
         if name.startswith(_LOSS):
             loss, _, term = name.removeprefix(_LOSS).partition("_")
             title = _TITLES.get(loss, f"Loss: {loss}")
@@ -105,6 +109,12 @@ def _panels(
     }
     first = {titles: of for titles, of in watched.items() if titles[0] == "Total loss"}
     return {**first, **panels, **watched}
+
+
+def _place(name: str) -> tuple[str, int, str]:
+    """Return what sorts terms by loss, and then from coarse to fine."""
+    loss, _, term = name.removeprefix(_LOSS).partition("_")
+    return loss, _ORDER.index(term) if term in _ORDER else len(_ORDER), name
 
 
 def _add_evaluations(run: Run, section: Section, stops: Sequence[int]) -> None:
