@@ -3,6 +3,8 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -243,3 +245,29 @@ def test_what_cannot_be_reported_is_refused(finished_run, tmp_path):
             write_report(call.pop("folder"), call.pop("output"), **call)
     assert not (tmp_path / "out").exists()
     assert mine.read_text() == "my own page"
+
+
+ABSENT = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {"torch", "torchvision", "fastreid", "yacs", "openTSNE"}:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from cmemd.cli.main import main
+raise SystemExit(main(["report", "--run", sys.argv[1], "--output", sys.argv[2]]))
+"""
+
+
+def test_without_torch_only_the_sections_of_the_network_are_skipped(finished_run, tmp_path):
+    words = [sys.executable, "-c", ABSENT, str(finished_run), str(tmp_path / "out.html")]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    text = (tmp_path / "out.html").read_text(encoding="utf-8")
+    assert text.count("torch is not installed; the network is needed") == 3
+    assert set(re.findall(r'<li class="empty"><a href="#([\w-]+)"', text)) <= {
+        *("plans", "stripes", "activations", "open-set")
+    }
+    assert "Principal components" in text

@@ -136,10 +136,10 @@ def false_positive_threshold(best: np.ndarray, rate: float) -> float:
 
 
 def det_curve(scores: OpenSetScores, top: int = 10) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return both error rates at every threshold that changes the first one.
+    """Return both error rates with a threshold just above each score that changes the first one.
 
     The FPIR falls and the FNIR rises with the threshold; this is the curve of detection error
-    trade-off. Rates are those of ``calibrate``.
+    trade-off. Rates are those of ``calibrate``, which takes such a threshold too.
 
     >>> scores = OpenSetScores(
     ...     best=np.array([0.9, 0.4, 0.6, 0.2]),
@@ -148,14 +148,14 @@ def det_curve(scores: OpenSetScores, top: int = 10) -> tuple[np.ndarray, np.ndar
     ... )
     >>> thresholds, fpir, fnir = det_curve(scores)
     >>> thresholds.tolist(), fpir.tolist(), fnir.tolist()
-    ([0.2, 0.6, inf], [1.0, 0.5, 0.0], [0.0, 0.5, 1.0])
+    ([-inf, 0.2, 0.6], [1.0, 0.5, 0.0], [0.0, 0.0, 0.5])
 
     Args:
         scores: of ``open_set_scores``, with mated and non-mated probes.
         top: how many matches a search lists.
 
     Returns:
-        Thresholds, rising, the last one infinite; FPIR; FNIR.
+        Scores that a match must exceed, rising from minus infinity; FPIR; FNIR.
 
     Raises:
         InputError: no mated or no non-mated probes.
@@ -169,9 +169,9 @@ def det_curve(scores: OpenSetScores, top: int = 10) -> tuple[np.ndarray, np.ndar
         )
     alarms = np.sort(scores.best[~mated])
     reached = np.sort(np.where(scores.rank <= top, scores.mate, -np.inf)[mated])
-    thresholds = np.append(np.unique(alarms), np.inf)
-    fpir = 1 - np.searchsorted(alarms, thresholds, side="left") / len(alarms)
-    fnir = np.searchsorted(reached, thresholds, side="left") / len(reached)
+    thresholds = np.append(-np.inf, np.unique(alarms))
+    fpir = 1 - np.searchsorted(alarms, thresholds, side="right") / len(alarms)
+    fnir = np.searchsorted(reached, thresholds, side="right") / len(reached)
     return thresholds, fpir, fnir
 
 
