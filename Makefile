@@ -13,7 +13,7 @@ TRAIN := FASTREID_DATASETS=datasets/demo $(BIN)/python tools/train_net.py \
 # PyTorch's threads spin at barriers otherwise, which one other busy process makes very slow.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test test-slow test-browser bench lint
+.PHONY: setup demo test test-slow test-browser test-ray test-multihost bench lint
 
 setup: $(INSTALLED)
 
@@ -54,13 +54,25 @@ test-slow: $(INSTALLED)
 test-browser: $(INSTALLED)
 	$(BIN)/python -m pytest -m browser -rs tests/browser
 
+# A cluster of two nodes on this machine; Ray and pandas come with the extra.
+test-ray: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[ray]'
+	$(BIN)/python -m pytest -m "slow or not slow" tests/gallery/test_ray.py
+
+# Two machines, as two network namespaces of this one; needs root and the command `ip`.
+test-multihost: $(INSTALLED)
+	$(BIN)/python -m tests.multihost
+
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bm_scoring.py
 	$(BIN)/python tests/benchmarks/bm_doctor.py
 	$(BIN)/python tests/benchmarks/bm_transport.py
 	$(BIN)/python tests/benchmarks/bm_step.py
+	$(BIN)/python tests/benchmarks/bm_processes.py
+	$(BIN)/python tests/benchmarks/bm_memory.py
 	$(BIN)/python tests/benchmarks/bm_export.py
 	$(BIN)/python tests/benchmarks/bm_search.py
+	$(BIN)/python tests/benchmarks/bm_serving.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

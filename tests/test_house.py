@@ -19,6 +19,7 @@ BAD_INPUT = {"InputError", "UnusableImageError"}
 WHOLE_MESSAGES = {
     "inference/preprocess.py": "the same error, in a class that callers can tell apart",
     "evaluation/ranked_gallery.py": "adds what only this caller knows: the picture can be left out",
+    "gallery/on_ray.py": "the same error, which a worker on another machine met",
 }
 # A docstring that opens with one of these says what something is, not what it does.
 NO_VERBS = {"A", "An", "The", "This", "It", "What", "Whether", "How", "Where", "If", "For", "Of"}
@@ -111,3 +112,16 @@ def test_docstrings_state_the_condition_of_an_error_as_a_fact():
         for text in docstrings(tree):
             for entry in re.findall(r"^ +\w+(?:Error|Stopped): (.+)", text, re.MULTILINE):
                 assert not re.match(r"(for|if|unless|when|where) ", entry), f"{path}: {entry}"
+
+
+def test_no_tensor_is_compared_with_a_member_of_an_enumeration():
+    """Compiled, `tensor == member` is False throughout within a conjunction; int(member) is not."""
+    tensors = ("data/grouping.py", "losses/", "modeling/", "export/wrapper.py")
+    for path, tree in MODULES.items():
+        if not path.startswith(tensors):
+            continue
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Compare):
+                sides = [ast.unparse(side) for side in (node.left, *node.comparators)]
+                members = [x for x in sides if re.fullmatch(r"modality|Modality\.\w+", x)]
+                assert not members, f"{path}:{node.lineno}: {ast.unparse(node)}: use int(...)"

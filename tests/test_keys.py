@@ -1,35 +1,43 @@
 """Every key of the configuration has an effect, or is refused before any work."""
 
-import random
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from fastreid.data.transforms import build_transforms
 from fastreid.modeling import build_model
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
-from fastreid.solver import build_optimizer
 from fastreid.utils.events import EventStorage
-from PIL import Image
 from tests.cases import cases
 from tests.conftest import CONFIGS, REPOSITORY, TINY
 from tests.engine.replay import replayed
+from torch._dynamo.utils import counters
+from torch.autograd.graph import saved_tensors_hooks
 
 import cmemd
 from cmemd.cli import main as command_line
 from cmemd.config import default_config
 from cmemd.data.build import build_dataset
-from cmemd.engine.keys import KEYS, OPTIMIZERS, Status, check_keys, flat_values
+from cmemd.data.naming import licences_of, person_of, title_of
+from cmemd.data.random_state import Draws
+from cmemd.data.transform import build_transform
+from cmemd.engine.compilation import compiled
+from cmemd.engine.keys import KEYS, OPTIMIZERS, Condition, Status, check_keys, flat_values
+from cmemd.engine.optimizer import build_optimizer
+from cmemd.engine.precision import half_type
 from cmemd.engine.preflight import check_config
 from cmemd.engine.provenance import UNTRAINED, Weights, guard, training_record
+from cmemd.engine.step import TrainingStep
 from cmemd.engine.testing import build_evaluator, score_network
 from cmemd.engine.trainer import Trainer
+from cmemd.engine.update import build_update
 from cmemd.errors import InputError
 from cmemd.modeling.cmemd_net import CMEMDNet
 from cmemd.modeling.multi_granularity import MultiGranularityHead
@@ -95,7 +103,7 @@ def network(cfg: Any) -> object:
 
 
 def trained(cfg: Any) -> object:
-    """Sums of parameters after three steps of the optimizer on fixed gradients."""
+    """Sums of parameters, and of their averages, after three steps on fixed gradients."""
     torch.manual_seed(0)
     model = torch.nn.ModuleDict(
         {
@@ -103,14 +111,57 @@ def trained(cfg: Any) -> object:
             "heads": torch.nn.Linear(2, 2),
         }
     )
-    optimizer, _ = build_optimizer(cfg, model)
     generator = torch.Generator().manual_seed(1)
-    for _ in range(3):
-        optimizer.zero_grad()
-        for parameter in model.parameters():
-            parameter.grad += 10 * torch.randn(parameter.shape, generator=generator)
-        optimizer.step()
-    return [parameter.double().sum().item() for parameter in model.parameters()]
+    factors = [
+        {
+            name: 10 * torch.randn(parameter.shape, generator=generator)
+            for name, parameter in model.named_parameters()
+        }
+        for _ in range(3 * cfg.SOLVER.ACCUMULATE)
+    ]
+
+    def losses(batch: Any) -> dict[str, torch.Tensor]:
+        fixed = sum((p * batch[name]).sum() for name, p in model.named_parameters())
+        return {"fixed": fixed, "product": model["heads"](torch.full((1, 2), 0.3)).float().sum()}
+
+    model.forward = losses
+    optimizer, frozen, freeze_iters = build_optimizer(cfg, model)
+    update = build_update(cfg, model, optimizer)
+    step = TrainingStep(
+        model,
+        factors,
+        update,
+        frozen=frozen,
+        freeze_iters=freeze_iters,
+        dtype=half_type(cfg),
+        parts=cfg.SOLVER.ACCUMULATE,
+    )
+    for step.iter in range(3):
+        step.run_step()
+    averages = {} if update.averages is None else update.averages.state_dict()["model"]
+    return [tensor.double().sum().item() for tensor in (*model.parameters(), *averages.values())]
+
+
+def graphs(cfg: Any) -> object:
+    """Number of graphs that a training step's call was compiled to."""
+    torch._dynamo.reset()
+    counters.clear()
+    compiled(torch.nn.Linear(2, 2), cfg.MODEL.COMPILE)(torch.ones(1, 2))
+    return counters["stats"]["unique_graphs"]
+
+
+def memory(cfg: Any) -> object:
+    """How many tensors a training keeps for its backward pass, and how a filter lies in memory."""
+    model, kept = build_model(cfg).train(), []
+    with EventStorage(1), saved_tensors_hooks(lambda x: kept.append(x.shape) or x, lambda x: x):
+        model(
+            {
+                "images": 255 * torch.rand(4, 3, 32, 16),
+                "modalities": torch.tensor([0, 1, 0, 1]),
+                "targets": torch.tensor([0, 0, 1, 1]),
+            }
+        )
+    return len(kept), model.backbone.stems[0][0].weight.stride()
 
 
 def rates(cfg: Any) -> object:
@@ -121,13 +172,9 @@ def rates(cfg: Any) -> object:
 def pictures(cfg: Any) -> object:
     """Sums of an image after the transforms, a few times with one seed."""
     noise = np.random.default_rng(0).integers(0, 256, (48, 24, 3), np.uint8)
-    image = Image.fromarray(noise)
-    random.seed(0)
-    np.random.seed(0)  # noqa: NPY002  fast-reid draws from it
-    torch.manual_seed(0)
-    seen = [build_transforms(cfg, is_train=True)(image) for _ in range(12)]
-    seen.append(build_transforms(cfg, is_train=False)(image))
-    return [(tuple(x.shape), x.double().sum().item(), x[:, 0].tolist()) for x in seen]
+    seen = [build_transform(cfg, training=True)(noise, Draws(0, place)) for place in range(12)]
+    seen.append(build_transform(cfg, training=False)(noise))
+    return [(x.shape, int(x.sum(dtype=np.int64)), x[0].tolist()) for x in seen]
 
 
 def listed(cfg: Any) -> object:
@@ -136,20 +183,34 @@ def listed(cfg: Any) -> object:
     return [[item.path for item in items] for items in (data.train, data.query, data.validation)]
 
 
+def named(cfg: Any) -> object:
+    """The name of the data set under test, its licence, and the first training identity's."""
+    data = build_dataset(cfg, cfg.DATASETS.TESTS[0])
+    return title_of(data), licences_of(data), person_of(data, data.train[0].pid)
+
+
 def first_batch(cfg: Any) -> object:
     """The images of a training's first batch, and the loader's workers."""
     loader = Trainer.build_train_loader(cfg)
-    return next(iter(loader.batch_sampler)), loader.num_workers
+    return next(iter(loader.batch_sampler)), loader.num_workers, loader.prefetch_factor
+
+
+def cached(cfg: Any) -> object:
+    """How many new caches of images a training's loader leaves."""
+    before = set(Path().glob("cache/cmemd-pixels-*/cache.json"))
+    Trainer.build_train_loader(cfg)
+    return len(set(Path().glob("cache/cmemd-pixels-*/cache.json")) - before)
 
 
 class Identities(torch.nn.Module):
     """Embeds an image by its numbers; flipped images differ."""
 
     def forward(self, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        ramp = torch.linspace(0, 1, batch["images"].shape[-1])
-        return torch.stack(
-            [batch["images"].mean((1, 2, 3)), (batch["images"] * ramp).mean((1, 2, 3))], 1
-        ).add(batch["targets"][:, None] * 5)
+        images = batch["images"].float()
+        ramp = torch.linspace(0, 1, images.shape[-1])
+        return torch.stack([images.mean((1, 2, 3)), (images * ramp).mean((1, 2, 3))], 1).add(
+            batch["targets"][:, None] * 5
+        )
 
 
 def scored(cfg: Any) -> object:
@@ -184,6 +245,11 @@ LLCM = {
     "DATASETS.TESTS": ("LLCM",),
     "TEST.PROTOCOLS": ("llcm-v2t-paper",),
 }
+OWN = {
+    "DATASETS.NAMES": ("Own",),
+    "DATASETS.TESTS": ("Own",),
+    "TEST.PROTOCOLS": ("own-t2v",),
+}
 NO_WEIGHT = {"MODEL.LOSSES.ALIGN.WEIGHT": 1.0}
 
 
@@ -202,6 +268,9 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "MODEL.BACKBONE.WITH_IBN": (True, network, {}),
     "MODEL.BACKBONE.WITH_SE": (True, network, WIDER),
     "MODEL.BACKBONE.WITH_NL": (True, network, DEEP),
+    "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS": (True, memory, {}),
+    "MODEL.CHANNELS_LAST": (True, memory, {}),
+    "MODEL.COMPILE": ("aot_eager", graphs, {}),
     "MODEL.HEADS.NAME": ("OwnHead", network, {}),
     "MODEL.HEADS.NORM": ("FrozenBN", network, {}),
     "MODEL.HEADS.NUM_CLASSES": (7, network, {}),
@@ -238,6 +307,7 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "MODEL.PIXEL_STD": ([9, 9, 9], network, {}),
     "INPUT.SIZE_TRAIN": ([40, 20], pictures, {}),
     "INPUT.SIZE_TEST": ([40, 20], pictures, {}),
+    "INPUT.RESIZE": ("opencv", pictures, {}),
     "INPUT.CROP.ENABLED": (True, pictures, {}),
     "INPUT.CROP.SIZE": ([40, 20], pictures, {"INPUT.CROP.ENABLED": True}),
     "INPUT.CROP.SCALE": ([0.9, 1], pictures, {"INPUT.CROP.ENABLED": True}),
@@ -253,6 +323,7 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "INPUT.CJ.CONTRAST": (1, pictures, on("CJ")),
     "INPUT.CJ.SATURATION": (1, pictures, on("CJ")),
     "INPUT.CJ.HUE": (0.5, pictures, on("CJ")),
+    "INPUT.AFFINE.ENABLED": (True, pictures, {}),
     "INPUT.AUTOAUG.ENABLED": (True, pictures, {"INPUT.AUTOAUG.PROB": 1.0}),
     "INPUT.AUTOAUG.PROB": (1, pictures, on("AUTOAUG")),
     "INPUT.AUGMIX.ENABLED": (True, pictures, {"INPUT.AUGMIX.PROB": 1.0}),
@@ -266,7 +337,15 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "DATASETS.REGDB.TRIAL": (2, listed, REGDB),
     "DATASETS.REGDB.VALIDATION_SHARE": (0.3, listed, REGDB),
     "DATASETS.LLCM.VALIDATION_SHARE": (0.3, listed, LLCM),
+    "DATASETS.OWN.NAME": ("Campus", named, OWN),
+    "DATASETS.OWN.NAMING": (("campus",), named, OWN),
+    "DATASETS.OWN.LICENCE": ("ours", named, OWN),
+    "DATASETS.OWN.TEST_SHARE": (0.5, listed, OWN),
+    "DATASETS.OWN.VALIDATION_SHARE": (0.3, listed, OWN),
+    "DATASETS.OWN.SPLIT_SEED": (1, listed, OWN),
     "DATALOADER.NUM_WORKERS": (1, first_batch, {}),
+    "DATALOADER.PREFETCH": (3, first_batch, {"DATALOADER.NUM_WORKERS": 1}),
+    "DATALOADER.CACHE": ("cache", cached, {}),
     "DATALOADER.NUM_VISIBLE": (3, first_batch, {"DATALOADER.NUM_THERMAL": 1}),
     "DATALOADER.NUM_THERMAL": (3, first_batch, {"DATALOADER.NUM_VISIBLE": 1}),
     "SOLVER.OPT": ("SGD", trained, {}),
@@ -288,6 +367,10 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "SOLVER.WARMUP_ITERS": (8, rates, WARM),
     "SOLVER.WARMUP_METHOD": ("exp", rates, WARM),
     "SOLVER.FREEZE_ITERS": (2, trained, {**SGD, "MODEL.FREEZE_LAYERS": ["backbone"]}),
+    "SOLVER.AMP.ENABLED": (True, trained, SGD),
+    "SOLVER.AMP.DTYPE": ("float16", trained, {**SGD, "SOLVER.AMP.ENABLED": True}),
+    "SOLVER.ACCUMULATE": (2, first_batch, {}),
+    "SOLVER.EMA.DECAY": (0.9, trained, SGD),
     "SOLVER.IMS_PER_BATCH": (20, first_batch, {}),
     "SOLVER.CLIP_GRADIENTS.ENABLED": (True, trained, SGD),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": ("value", trained, CLIPPED),
@@ -333,8 +416,9 @@ REFUSED_ALONE: dict[str, tuple[object, str]] = {
     "DATASETS.SYSUMM01.FOLDER": ("nothing", "no such folder"),
     "DATASETS.REGDB.FOLDER": ("nothing", "no such folder"),
     "DATASETS.LLCM.FOLDER": ("nothing", "no such folder"),
+    "DATASETS.OWN.FOLDER": ("nothing", "no such folder"),
+    "DATASETS.OWN.LIST": (("nothing.csv",), "a list of images at nothing.csv"),
     "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "CrossModalitySampler"),
-    "SOLVER.AMP.ENABLED": (True, "needs CUDA"),
     "TEST.PRECISE_BN.DATASET": ("RegDB", "as in DATASETS.NAMES"),
 }
 CONTEXTS = {
@@ -345,6 +429,8 @@ CONTEXTS = {
     },
     "DATASETS.REGDB.FOLDER": REGDB,
     "DATASETS.LLCM.FOLDER": LLCM,
+    "DATASETS.OWN.FOLDER": OWN,
+    "DATASETS.OWN.LIST": OWN,
     "TEST.PRECISE_BN.DATASET": {"TEST.PRECISE_BN.ENABLED": True},
 }
 
@@ -475,6 +561,7 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "MODEL.META_ARCHITECTURE": (("Baseline", "MGN", "Nowhere", ""), {}),
     "MODEL.BACKBONE.NAME": (("build_resnet_backbone", "build_vit_backbone", "nowhere"), {}),
     "MODEL.HEADS.NAME": (("EmbeddingHead", "nowhere"), {}),
+    "MODEL.COMPILE": (("yes", "", True), {}),
     "MODEL.FREEZE_LAYERS": ((["nose"], ["("], [""], [3]), {"SOLVER.FREEZE_ITERS": 1}),
     "INPUT.AUGMIX.ENABLED": ((True,), {}),
     "MODEL.BACKBONE.LAST_STRIDE": ((0, -1, 3), {}),
@@ -512,14 +599,22 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "INPUT.CJ.BRIGHTNESS": ((-1,), on("CJ")),
     "INPUT.CJ.HUE": ((0.6,), on("CJ")),
     "INPUT.REA.PROB": ((1.5,), on("REA")),
-    "INPUT.REA.VALUE": (([1], [1, 2, 3, 4]), on("REA")),
+    "INPUT.REA.VALUE": (([1], [1, 2, 3, 4], [0, 0, 256], [-1, 0, 0]), on("REA")),
     "INPUT.AUTOAUG.PROB": ((-1, 0), on("AUTOAUG")),
     "INPUT.AUGMIX.PROB": ((2,), on("AUGMIX")),
     "DATASETS.NAMES": (([1],), {}),
     "DATASETS.REGDB.TRIAL": ((0, 11), REGDB),
+    "DATASETS.OWN.LIST": (([3], [""]), OWN),
+    "DATASETS.OWN.NAME": (("", " "), OWN),
+    "DATASETS.OWN.TEST_SHARE": ((1, -0.1, "nan"), OWN),
+    "DATASETS.OWN.SPLIT_SEED": ((-1,), OWN),
     "DATASETS.REGDB.VALIDATION_SHARE": ((1, -0.1, "nan"), REGDB),
     "DATALOADER.SAMPLER_TRAIN": (("BalancedIdentitySampler", ""), {}),
     "DATALOADER.NUM_WORKERS": ((-1, 10**6), {}),
+    "DATALOADER.PREFETCH": ((0, 10**6), {}),
+    "INPUT.RESIZE": (("", "nearest"), {}),
+    "DATALOADER.CACHE": (("~/cache", " ", "a\nb"), {}),
+    "INPUT.AUTOAUG.ENABLED": ((True,), {"DATALOADER.CACHE": "c", "INPUT.AUTOAUG.PROB": 0.5}),
     "DATALOADER.NUM_VISIBLE": ((0, -2), {}),
     "DATALOADER.NUM_THERMAL": ((0,), {}),
     "SOLVER.OPT": (("LBFGS", "SparseAdam", "Muon", "Optimizer", "adam", "lr_scheduler", ""), {}),
@@ -597,6 +692,25 @@ def test_an_option_of_a_feature_that_is_off_is_not_checked():
     assert "SOLVER.MOMENTUM" in refusal({"SOLVER.OPT": "SGD"} | off)
 
 
+def test_a_number_of_an_option_that_is_off_is_finite_all_the_same():
+    for key, row in KEYS.items():
+        default = DEFAULTS[key]
+        if row.when is None or not isinstance(default, float | tuple | list):
+            continue
+        if not isinstance(default, float) and not all(type(x) in (int, float) for x in default):
+            continue
+        for bad in (float("nan"), float("-inf")):
+            value = bad if isinstance(default, float) else type(default)([bad] * len(default))
+            off = replace(row, when=Condition("never", lambda cfg: False))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setitem(KEYS, key, off)
+                problems = check_keys({key: value}, DEFAULTS, default_config())
+            assert len(problems) == 1, (key, bad)
+            assert key in str(problems[0]), key
+    assert "SOLVER.MOMENTUM finite" in refusal({"SOLVER.OPT": "Adam", "SOLVER.MOMENTUM": "nan"})
+    assert "INPUT.CROP.RATIO finite" in refusal({"INPUT.CROP.RATIO": "[1.0, 1e999]"})
+
+
 def test_a_start_names_all_bad_keys_at_once():
     message = refusal({"SOLVER.BASE_LR": -1, "KD.EMA.ENABLED": True, "OUTPUT_DIR": ""})
     assert "without problems, got 3: (1) expected KD.EMA.ENABLED False" in message
@@ -606,9 +720,10 @@ def test_a_start_names_all_bad_keys_at_once():
 def test_every_optimizer_of_the_table_trains_and_keeps_as_many_numbers_as_it_says():
     for name, numbers in OPTIMIZERS.items():
         model = torch.nn.Linear(50, 40)
-        optimizer, _ = build_optimizer(load({"SOLVER.OPT": name, "SOLVER.NESTEROV": False}), model)
+        cfg = load({"SOLVER.OPT": name, "SOLVER.NESTEROV": False})
+        optimizer = build_optimizer(cfg, model).optimizer
         for parameter in model.parameters():
-            parameter.grad += 1
+            parameter.grad = torch.ones_like(parameter)
         before = model.weight.sum().item()
         optimizer.step()
         assert model.weight.sum().item() != before, name

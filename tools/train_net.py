@@ -5,6 +5,7 @@ Training, evaluation, training by several processes, and RegDB's ten trials with
 
     python tools/train_net.py --config-file projects/CMEMD/configs/sysu.yml [KEY VALUE ...]
     python tools/train_net.py --config-file ... --eval-only MODEL.WEIGHTS logs/sysu/model_final.pth
+    python tools/train_net.py --config-file ... --num-gpus 2
     torchrun --nproc-per-node 2 tools/train_net.py --config-file ...
     python tools/train_net.py --config-file projects/CMEMD/configs/regdb.yml --trials 1-10
 """
@@ -28,7 +29,7 @@ with readable_errors():  # fast-reid may be missing
 
 def main(args: argparse.Namespace) -> None:
     """Run one process."""
-    with readable_errors(), setup(args) as start:
+    with setup(args) as start:
         if args.eval_only:
             evaluate(start.cfg, start.data.test, start.weights)
         else:

@@ -25,8 +25,8 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from cmemd.data.grouping import IdentityRows
 from cmemd.losses.alignment import PairAlignment
-from cmemd.losses.grouping import IdentityRows
 from cmemd.losses.transport import exact_plan, sinkhorn_plan
 from cmemd.losses.transport.assignment import LARGEST, assignment_plan
 

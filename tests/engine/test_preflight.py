@@ -11,6 +11,7 @@ from tests.conftest import CONFIGS, TINY
 from tests.trees import copy_tree
 
 import cmemd
+from cmemd.engine import room
 from cmemd.engine.preflight import Problems
 from cmemd.engine.rehearsal import outline
 from cmemd.engine.room import checkpoint_bytes, kept_checkpoints
@@ -95,8 +96,8 @@ def test_a_disk_without_room_for_the_checkpoints_is_refused_with_both_numbers(
         assert "MB of free disk at" in error
         assert "got 1.0 MB: free the disk" in error
     each = checkpoint_bytes(outline(tiny()), "Adam")
-    room = 64 * 2**20 + 100 * each
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, room))
+    free = 64 * 2**20 + 100 * each
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, free))
     error = refused(train_net, tmp_path, SOLVER__MAX_EPOCH=200, SOLVER__CHECKPOINT_PERIOD=1)
     assert f"for 202 checkpoints of {each / 1e6:.1f} MB and results, got" in error
     assert train_net(SOLVER__MAX_EPOCH=1, SOLVER__CHECKPOINT_PERIOD=1) == (0, "")
@@ -113,8 +114,8 @@ def test_the_estimate_is_what_a_training_leaves(train_net, tmp_path, monkeypatch
     # model_0000, model_0001, final and best; and one that may be there beside the one in writing
     assert len(sizes) == kept_checkpoints(cfg) - 2 == 4
     # A resumed run needs room for what is missing alone; a new one in its place, for all.
-    room = 64 * 2**20 + 3 * estimated
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, room))
+    free = 64 * 2**20 + 3 * estimated
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(10**9, 0, free))
     assert train_net("--resume", **keys) == (0, "")
     assert "of free disk" in train_net("--archive", **keys)[1]
     other = {"MODEL__WEIGHTS": tmp_path / "out/model_final.pth", "OUTPUT_DIR": tmp_path / "new"}
@@ -130,6 +131,27 @@ def test_what_memory_cannot_hold_is_refused(train_net, tmp_path, monkeypatch):
     assert "of free memory to re-rank the" in error
     monkeypatch.setattr("cmemd.engine.room.available_memory", lambda: None)  # not Linux
     assert train_net(TEST__RERANK__ENABLED=True)[0] == 0
+
+
+def test_batches_that_shared_memory_cannot_hold_are_refused(train_net, tmp_path, monkeypatch):
+    """Docker gives 64 MB. Batches of 40 and 64 images of 32 x 16 take (40 + 64) x 1536 bytes."""
+    each = (40 + 64) * 32 * 16 * 3
+    for workers, prefetch in ((1, 2), (3, 4)):
+        keys = {"DATALOADER__NUM_WORKERS": workers, "DATALOADER__PREFETCH": prefetch}
+        need = (workers * prefetch + 2) * each
+        for free in (need - 1, need):
+            monkeypatch.setattr(
+                room.shutil,
+                "disk_usage",
+                lambda path, free=free: Usage(0, 0, free if str(path) == "/dev/shm" else 10**12),
+            )
+            if free == need:
+                room.check_shared_memory(tiny(**keys), training=True, processes=1)
+                continue
+            error = refused(train_net, tmp_path, **keys)
+            assert f"{need / 1e6:.1f} MB of free shared memory in /dev/shm for" in error
+            assert "--shm-size, or lower DATALOADER.NUM_WORKERS" in error
+    room.check_shared_memory(tiny(), training=True, processes=1)  # no workers need none
 
 
 # ---- data

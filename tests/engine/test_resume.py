@@ -132,6 +132,23 @@ def test_a_run_killed_at_any_iteration_ends_as_if_it_had_not_been(
     assert run["identity"] == results(whole)["run"]["identity"]
 
 
+def test_freezing_layers_goes_on_across_a_resume(train_net, tmp_path):
+    keys = KEYS | EVERY_STEP | {"MODEL__FREEZE_LAYERS": "['backbone']", "SOLVER__FREEZE_ITERS": 3}
+    start = None
+    for folder, kills in (("whole", ()), ("cut", (2, 4))):
+        for number in kills:  # while layers are frozen, and when they no longer are
+            with killed_at(number):
+                train_net("--resume", **keys, OUTPUT_DIR=tmp_path / folder)
+            saved = torch.load(
+                next((tmp_path / folder).glob("model_iter_*.pth")), weights_only=True
+            )
+            weight = saved["model"]["backbone.global_stream.0.0.conv1.weight"]
+            start = weight if start is None else start
+            assert torch.equal(weight, start) == (number <= 3), number
+        assert train_net("--resume", **keys, OUTPUT_DIR=tmp_path / folder)[0] == 0
+    assert_same(outcome(tmp_path / "cut"), outcome(tmp_path / "whole"))
+
+
 def test_loader_workers_change_nothing(train_net, tmp_path):
     for workers in (0, 1, 3):
         keys = AUGMENTED | {"DATALOADER__NUM_WORKERS": workers, "TEST__EVAL_PERIOD": 1}
@@ -210,6 +227,22 @@ def test_a_signal_ends_a_run_after_its_iteration(train_net, tmp_path, whole, num
     assert signal.getsignal(number) is before
     assert train_net("--resume", **KEYS, OUTPUT_DIR=out)[0] == 0
     assert_same(outcome(out), outcome(whole))
+
+
+def test_a_run_that_was_stopped_before_its_first_step_goes_on(train_net, tmp_path, whole):
+    """The loader's first random number counts as drawn."""
+    before_train = Trainer.before_train
+
+    def stop(trainer: Trainer) -> None:
+        before_train(trainer)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "before_train", stop)
+        status, message = train_net(**KEYS)
+    assert (status, "saved after iteration 0" in message) == (143, True)
+    assert train_net("--resume", **KEYS)[0] == 0
+    assert_same(outcome(tmp_path / "out"), outcome(whole))
 
 
 @cases(

@@ -32,6 +32,7 @@ def test_table_of_the_other_protocols():
         "llcm-{}-paper": (None, 1, 10, "identities", True),
         "llcm-{}-released": (1, None, 10, "identities", True),
         "llcm-{}-full-gallery": (None, None, 1, "identities", True),
+        "own-{}": (None, None, 1, "identities", False),
     }
     assert table == {
         way.format(direction): rules for way, rules in ways.items() for direction in ("v2t", "t2v")

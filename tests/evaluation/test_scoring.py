@@ -243,7 +243,7 @@ def test_a_trial_agrees_with_the_ranking_of_its_gallery(random_samples):
 
 
 def test_sets_that_go_in_parts_score_as_in_one(golden_samples, golden_perm, official, monkeypatch):
-    monkeypatch.setattr("cmemd.evaluation.scoring._DISTANCES_AT_ONCE", 100_000)
+    monkeypatch.setattr("cmemd.evaluation.scoring._PRODUCTS_AT_ONCE", 100_000)
     parts = score_all(golden_samples, SYSU, "official", golden_perm)
     for protocol, whole in official.items():
         for name in METRICS:

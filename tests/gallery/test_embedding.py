@@ -15,6 +15,7 @@ from tests.inference.refusal import refusal
 
 from cmemd.cli import embed
 from cmemd.data.modality import Modality
+from cmemd.gallery import embedding
 from cmemd.gallery.embedding import update_gallery
 from cmemd.gallery.embeddings_file import read_embeddings, read_rows
 from cmemd.gallery.facts import file_facts, many_file_facts
@@ -441,3 +442,65 @@ def test_descriptors_and_memory_do_not_grow_with_commits(monkeypatch):
         counts.append(descriptors())
     assert counts[-1] <= counts[0] + 2, counts
     assert peaks[-1] < 1.5 * peaks[1], peaks
+
+
+class Sized:
+    """A gallery of which only the number of rows counts."""
+
+    size = SIZE
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return self.rows
+
+
+def test_commits_grow_with_the_gallery_and_lose_no_row(monkeypatch):
+    chunk = rows_of([f"/{n}" for n in range(4)])
+    for before, chunks, commits in (
+        (0, 3, [4, 4, 4]),
+        (4 * 32 * 2, 5, [8, 12]),  # of 256 rows a share of 8, of 264 one of 8.25
+        (10**9, 3, [12]),  # the rest at the end
+        (0, 0, []),
+    ):
+        found = list(embedding.in_commits([chunk] * chunks, Sized(before)))
+        assert [len(rows) for rows in found] == commits, before
+    monkeypatch.setattr(embedding, "_COMMIT_BYTES", 4 * SIZE * 8)
+    found = embedding.in_commits([chunk] * 5, Sized(10**9))
+    assert [len(rows) for rows in found] == [8, 8, 4]
+    clock = iter(range(0, 10**6, embedding._COMMIT_SECONDS))
+    monkeypatch.setattr(embedding.time, "monotonic", lambda: next(clock))
+    found = embedding.in_commits([chunk] * 3, Sized(10**9))
+    assert [len(rows) for rows in found] == [4, 4, 4]
+
+
+def test_an_error_comes_after_the_rows_before_it():
+    def chunks():
+        yield rows_of(["/a"])
+        raise KeyboardInterrupt
+
+    commits = embedding.in_commits(chunks(), Sized(10**9))
+    assert next(commits)["path"].to_pylist() == ["/a"]
+    with pytest.raises(KeyboardInterrupt):
+        next(commits)
+
+
+def test_a_process_alone_adds_without_a_search_and_another_ones_rows_are_found(
+    tmp_path, monkeypatch
+):
+    with create_gallery(tmp_path / "g", DIGEST, SIZE) as ours:
+        version = ours.version
+        with monkeypatch.context() as patch:
+            patch.setattr(type(ours._table), "merge_insert", None)
+            assert ours.add(rows_of(["/a"]), version) == 1
+            assert ours.add(rows_of(["/b"]), version) == 1
+        assert ours.replace(rows_of(["/b"], camera="2")) == 1
+        with open_gallery(tmp_path / "g") as theirs:
+            assert theirs.add(rows_of(["/c", "/a"])) == 1
+        assert ours.add(rows_of(["/c", "/d"]), version) == 1
+        found = sorted(path for path in ours.modalities())
+        assert found == ["/a", "/b", "/c", "/d"]
+        # What is known after the other's commit needs no search either.
+        monkeypatch.setattr(type(ours._table), "merge_insert", None)
+        assert ours.add(rows_of(["/e"]), ours.version) == 1

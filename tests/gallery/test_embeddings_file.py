@@ -1,5 +1,6 @@
 import io
 import os
+import tempfile
 import tracemalloc
 import zipfile
 from datetime import datetime, timezone
@@ -24,7 +25,7 @@ MAY = datetime(2024, 5, 1, tzinfo=timezone.utc)
 @pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
 def test_what_is_written_is_read(tmp_path, name):
     chunks = [rows_of(["ü", "b"], identity="1", time=MAY), rows_of(["c"], Modality.THERMAL)]
-    assert write_embeddings(iter(chunks), tmp_path / name) == 3
+    assert write_embeddings(iter(chunks), tmp_path / name, 3) == 3
     columns = read_embeddings(tmp_path / name)
     np.testing.assert_array_equal(columns["vector"], np.stack([vector_of(p) for p in "übc"]))
     assert columns["path"].tolist() == ["ü", "b", "c"]
@@ -125,7 +126,7 @@ def test_memory_does_not_grow_with_rows(tmp_path, name):
 
     for number in (2, 24):
         tracemalloc.start()
-        assert write_embeddings(chunks(number), tmp_path / name) == 512 * number
+        assert write_embeddings(chunks(number), tmp_path / name, 512 * number) == 512 * number
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < peaks[0] + 22 * 2**20 / 2  # half of the vectors that came after
@@ -216,3 +217,17 @@ def test_a_pickle_is_never_loaded(tmp_path):
         for name in whole.namelist():
             archive.writestr(name, content.getvalue() if name == "path.npy" else whole.read(name))
     assert "an array of Python objects" in refusal(read_embeddings, path)
+
+
+@pytest.mark.parametrize("name", ["f.npz", "f.parquet"])
+def test_fewer_rows_than_announced_write_no_file(tmp_path, name):
+    with pytest.raises(InputError, match="expected 3 rows to write, got 2"):
+        write_embeddings([rows_of(["a", "b"])], tmp_path / name, 3)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_npz_file_needs_no_second_copy_on_disk(tmp_path, monkeypatch):
+    """Also a nameless one: Python's own temporary files."""
+    monkeypatch.setattr(tempfile, "TemporaryFile", None)
+    write_embeddings([rows_of(["a"])], tmp_path / "f.npz")
+    assert [path.name for path in tmp_path.iterdir()] == ["f.npz"]

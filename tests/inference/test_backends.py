@@ -9,6 +9,7 @@ from tests.inference.refusal import refusal
 
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError, MissingDependencyError
+from cmemd.inference import backends
 from cmemd.inference.backends import OnnxBackend, TorchBackend, open_backend
 from cmemd.inference.model_folder import read_model_folder, write_model_document
 
@@ -103,3 +104,25 @@ def test_a_graph_may_not_read_files_outside(model, tmp_path):
     folder = write_model_document(model, document())
     with pytest.raises(InputError, match="ONNX Runtime can run"):
         open_backend(folder)
+
+
+def test_after_some_small_batches_a_second_session_gives_the_same(shared_model, monkeypatch):
+    opened, session = [], backends._session
+
+    def counted(*args, spins):
+        opened.append(spins)
+        return session(*args, spins=spins)
+
+    monkeypatch.setattr(backends, "_session", counted)
+    embed = OnnxBackend(read_model_folder(shared_model))
+    large = embed(noise(17), Modality.VISIBLE)
+    for call in range(2 * backends._SETTLED):
+        assert opened == ([False, True] if call > backends._SETTLED else [False]), call
+        single = embed(noise(17)[:1], Modality.VISIBLE)
+        np.testing.assert_allclose(single[0], large[0], atol=2e-6)
+    np.testing.assert_array_equal(embed(noise(17), Modality.VISIBLE), large)
+    monkeypatch.setattr(backends, "_SPIN_FROM", (10**6, 0))
+    embed = OnnxBackend(read_model_folder(shared_model))
+    for _ in range(2 * backends._SETTLED):
+        embed(noise(1), Modality.VISIBLE)
+    assert opened == [False, True, False]

@@ -179,3 +179,15 @@ def test_reading_gives_no_warning(tmp_path):
         warnings.simplefilter("error")
         Image.fromarray(noise(1)[0]).save(tmp_path / "a.png")
         np.testing.assert_array_equal(read_image(tmp_path / "a.png", 8, 4), noise(1)[0])
+
+
+def test_a_key_embeds_the_box_as_its_crop(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "frame.png")
+    Image.fromarray(pixels[5:14, 3:10]).save(tmp_path / "crop.png")
+    expected = read_image(tmp_path / "crop.png", 16, 8)
+    np.testing.assert_array_equal(read_image(f"{tmp_path}/frame.png#xywh=3,5,7,9", 16, 8), expected)
+    with pytest.raises(UnusableImageError, match="a box in 30 x 40 pixels"):
+        read_image(f"{tmp_path}/frame.png#xywh=30,5,7,9", 16, 8)
+    (tmp_path / "crop.png").rename(tmp_path / "odd#xywh=3,5,7,9")  # a file's own name comes first
+    np.testing.assert_array_equal(read_image(f"{tmp_path}/odd#xywh=3,5,7,9", 16, 8), expected)

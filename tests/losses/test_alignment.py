@@ -14,6 +14,7 @@ from torch.nn import functional
 from torch.testing import assert_close
 
 from cmemd.config import load_config
+from cmemd.data.grouping import IdentityRows
 from cmemd.errors import InputError
 from cmemd.losses.alignment import ALIGNMENTS, CloudAlignment, PairAlignment, build_alignment
 from cmemd.losses.cm_emd import (
@@ -23,7 +24,6 @@ from cmemd.losses.cm_emd import (
     plan_saving,
     plan_sharpness,
 )
-from cmemd.losses.grouping import IdentityRows
 from cmemd.losses.interface import LossOutput
 from cmemd.losses.transport import exact_plan
 

@@ -4,9 +4,9 @@ from tests.cases import cases
 from tests.losses.generators import seeded
 from torch.testing import assert_close
 
+from cmemd.data.grouping import IdentityRows
 from cmemd.errors import InputError
 from cmemd.losses.centre_cluster import CentreClusterLoss, centre_cluster_loss
-from cmemd.losses.grouping import IdentityRows
 
 
 def features_of(identities=4, images=6, dim=5, seed=0):

@@ -6,6 +6,7 @@ import cmemd.compat  # noqa: F401  before torch and fastreid
 
 import pytest
 import torch
+from fastreid.utils import comm
 from fastreid.utils.events import EventStorage
 from tests.cases import cases
 from tests.processes import CONTEXT
@@ -14,11 +15,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.testing import assert_close
 
 from cmemd.config import load_config
+from cmemd.data.grouping import group_by_identity
+from cmemd.engine.step import TrainingStep
+from cmemd.engine.update import Update
 from cmemd.errors import InputError
 from cmemd.losses.alignment import ALIGNMENTS
 from cmemd.losses.build import build_losses
 from cmemd.losses.distributed import check_split, gather
-from cmemd.losses.grouping import group_by_identity
 from cmemd.modeling.cmemd_net import CMEMDNet
 from cmemd.modeling.multi_granularity import MultiGranularityHead
 
@@ -99,6 +102,38 @@ def check(targets, modalities):
     check_split(targets, group_by_identity(targets, torch.tensor(modalities)))
 
 
+class Stub(torch.nn.Module):
+    """A network with one weight."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, batch):
+        return {"loss": self.weight * 1.0}
+
+
+LATER = ("fine", "identities", "images")
+
+
+def later(rank, case):
+    """Train two steps on batches from a loader, the second of which may be split wrongly."""
+    batches = []
+    for number in range(2):
+        wrong = number == 1 and case != "fine"
+        same = wrong and case == "identities"
+        modalities = [0, 1, 1] if wrong and case == "images" else [0, 1]
+        targets = torch.tensor([7 if same else rank] * len(modalities))
+        rows = group_by_identity(targets, torch.tensor(modalities))
+        batches.append({"targets": targets, "rows": rows})
+    network = Stub()
+    update = Update(torch.optim.SGD(network.parameters(), lr=0.1))
+    step = TrainingStep(network, batches, update)
+    for step.iter in range(2):
+        step.run_step()
+    step.pending.write_to(EventStorage(0))
+
+
 def process(rank, folder):
     """Save what one process finds, in a group of each size in turn."""
     for world in WORLDS:
@@ -130,6 +165,8 @@ def process(rank, folder):
             works["identities"] = partial(check, [1, 1, 9, 9], two + two)
             works["images"] = partial(check, [1, 1], two)
         found |= {case: message_of(work) for case, work in works.items()}
+        comm._get_global_gloo_group.cache_clear()  # of the group before
+        found |= {f"later {case}": message_of(partial(later, rank, case)) for case in LATER}
         torch.save(found, f"{folder}/{world}-{rank}.pt")
         distributed.destroy_process_group()
 
@@ -192,6 +229,16 @@ def test_a_batch_that_is_not_split_by_identity_and_evenly_is_refused_on_every_ra
         assert of_rank["fine"] is None
         for word in [*words, "CrossModalitySampler"]:
             assert word in of_rank[case]
+
+
+@cases("world", WORLDS)
+def test_a_wrong_split_after_the_first_batch_is_refused_on_every_rank(found, world):
+    for of_rank in found[world]:
+        assert of_rank["later fine"] is None
+        # Of W equal labels, all but the first repeat one.
+        assert f"{world - 1} of iteration 1 on several" in of_rank["later identities"]
+        assert "each identity of a batch on one process" in of_rank["later identities"]
+        assert "as in the first batch, got (1, 1, 2)" in of_rank["later images"]
 
 
 def test_one_process_alone_gathers_and_checks_nothing():

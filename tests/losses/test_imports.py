@@ -12,7 +12,7 @@ sys.modules.update(dict.fromkeys(ABSENT))  # as if they were not installed
 
 import torch
 from cmemd.errors import MissingDependencyError
-from cmemd.losses import build, distributed, grouping
+from cmemd.losses import build, distributed
 from cmemd.losses.cm_dl import cm_dl_loss
 from cmemd.losses.cm_emd import cm_emd_loss, ground_cost
 from cmemd.losses.transport import exact_plan, sinkhorn_plan

@@ -14,9 +14,9 @@ from tests.losses import generators
 from tests.losses.generators import MARGINAL_TOLERANCE, OBJECTIVE_TOLERANCE
 from torch.testing import assert_close
 
+from cmemd.data.grouping import IdentityRows
 from cmemd.errors import InputError
 from cmemd.losses.alignment import PairAlignment
-from cmemd.losses.grouping import IdentityRows
 from cmemd.losses.transport import exact_plan
 from cmemd.losses.transport.assignment import assignment_plan
 

@@ -12,13 +12,13 @@ from torch import nn
 from torch.testing import assert_close
 
 from cmemd import CMEMDNet, load_config
+from cmemd.data.grouping import IdentityRows, group_by_identity
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.losses.alignment import PairAlignment
 from cmemd.losses.build import LOSSES, LossRow, WeightedLoss
 from cmemd.losses.centre_cluster import CentreClusterLoss
 from cmemd.losses.cm_dl import CMDLLoss
-from cmemd.losses.grouping import IdentityRows, group_by_identity
 from cmemd.losses.identity import IdentityLoss
 from cmemd.losses.triplet import TripletLoss
 from cmemd.modeling.cmemd_net import modality_gap
@@ -62,10 +62,10 @@ def batch_of(identities=3, visible=2, thermal=2, seed=0):
 
 
 def run(network, batch):
-    """Return the losses, and what was logged beside them."""
-    with EventStorage(0) as storage:
+    """Return the losses, and what is watched beside them."""
+    with EventStorage(0):
         losses = network(batch)
-    return losses, {name: value for name, (value, _) in storage.latest().items()}
+    return losses, {name: value.item() for name, value in network.watched.items()}
 
 
 # ---- training

@@ -279,8 +279,3 @@ def test_an_output_folder_that_cannot_be_written(train_net, tmp_path):
     (tmp_path / "file").write_text("in the way")
     message = refused(train_net, tmp_path, OUTPUT_DIR=tmp_path / "file" / "out")
     assert "OUTPUT_DIR" in message
-
-
-def test_several_processes_without_cuda_are_told_of_torchrun(train_net, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert "torchrun" in refused(train_net, tmp_path, "--num-gpus", "2")

@@ -22,6 +22,7 @@ _PUBLIC = {
     "SYSUMM01": "cmemd.data.sysu_mm01",
     "RegDB": "cmemd.data.regdb",
     "LLCM": "cmemd.data.llcm",
+    "Own": "cmemd.data.own",
     # with torch
     "exact_plan": "cmemd.losses.transport",
     "sinkhorn_plan": "cmemd.losses.transport",
@@ -44,6 +45,7 @@ _FACES_FASTREID = {
     "SYSUMM01",
     "RegDB",
     "LLCM",
+    "Own",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 
 from cmemd.errors import MissingDependencyError  # noqa: E402
 
-__all__ = ["set_frozen_steps", "set_local_group"]
+__all__ = ["set_local_group"]
 
 logger = logging.getLogger(__name__)
 
@@ -49,20 +49,6 @@ def set_local_group(group: ProcessGroup) -> None:
     from fastreid.utils import comm
 
     comm._LOCAL_PROCESS_GROUP = group
-
-
-def set_frozen_steps(optimizer: torch.optim.Optimizer, steps: int) -> None:
-    """Tell an optimizer that freezes layers how many of its steps are done, when a run is resumed.
-
-    fast-reid counts them from 0 in each process, so that a resumed run would freeze anew. Goes away
-    when fast-reid's optimizers keep the count in their state.
-
-    Args:
-        optimizer: of ``build_optimizer``; others are left alone.
-        steps: number of finished iterations.
-    """
-    if hasattr(optimizer, "frozen_steps"):
-        optimizer.frozen_steps = steps
 
 
 def _require_fastreid() -> None:
@@ -156,7 +142,7 @@ def _distribute_without_cuda() -> None:
 
 
 def _zero_gradients_in_place() -> None:
-    """Without this fast-reid's optimizers silently stop updating anything on PyTorch 2.
+    """Without this fast-reid's own trainer silently stops updating anything on PyTorch 2.
 
     ``build_optimizer`` hands the optimizer one flat buffer whose ``.grad`` is a buffer too, into
     which the parameters' gradients are views. Since PyTorch 2.0 ``zero_grad()`` drops ``.grad``
@@ -180,36 +166,6 @@ def _zero_gradients_in_place() -> None:
 
     build_optimizer.zeroes_in_place = True
     solver.build_optimizer = defaults.build_optimizer = build_optimizer
-
-
-def _count_frozen_steps() -> None:
-    """fast-reid's optimizers that freeze layers count their steps where nothing can set the count.
-
-    See ``set_frozen_steps``.
-    """
-    from fastreid.solver import build
-
-    def with_freeze_layer(
-        optimizer: type[torch.optim.Optimizer], *, freeze_iters: int = 0
-    ) -> type[torch.optim.Optimizer]:
-        @torch.no_grad()
-        def step(self: torch.optim.Optimizer, closure: Callable | None = None) -> None:
-            hidden = []
-            if self.frozen_steps < freeze_iters:
-                for group in self.param_groups:
-                    if group["freeze_status"] == "freeze":
-                        hidden += [(p, p.grad) for p in group["params"] if p.grad is not None]
-            self.frozen_steps += 1
-            for parameter, _ in hidden:
-                parameter.grad = None
-            optimizer.step(self, closure)
-            for parameter, gradient in hidden:
-                parameter.grad = gradient
-
-        name = f"{optimizer.__name__}WithFreezeLayer"
-        return type(name, (optimizer,), {"step": step, "frozen_steps": 0})
-
-    build._generate_optimizer_class_with_freeze_layer = with_freeze_layer
 
 
 def _survive_failed_compilation() -> None:
@@ -271,6 +227,7 @@ def _silence_known_warnings() -> None:
     for message in (
         r".*torch\.cuda\.amp\.(GradScaler|autocast)\(.*\)` is deprecated",
         r".*TypedStorage is deprecated",
+        r"`broadcast_buffers` is deprecated",
         r"Cython rank evaluation \(very fast so highly recommended\)",
         r".*lr_scheduler\.step\(\)` before `optimizer\.step\(\)`",  # steps are in the right order
         r".*'pin_memory' argument is set as true but no accelerator",
@@ -288,7 +245,6 @@ def _apply() -> None:
     _load_without_cuda_stream()
     _distribute_without_cuda()
     _zero_gradients_in_place()
-    _count_frozen_steps()
     _survive_failed_compilation()
     _print_an_iteration_once()
 

@@ -15,7 +15,8 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.config import CfgNode, get_cfg
 
 from cmemd.config_file import read_config_file
-from cmemd.data.layouts import llcm, regdb, sysu
+from cmemd.data.layouts import llcm, own, regdb, sysu
+from cmemd.data.resizing import DEFAULT_RESIZE
 from cmemd.errors import InputError
 
 __all__ = ["add_cmemd_config", "default_config", "load_config"]
@@ -28,9 +29,20 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # numbers of processes or threads see the same batches, but add up in another order.
     cfg.SEED = -1
 
+    # Backend of torch.compile for the training pass: "inductor", which makes kernels for the card;
+    # "aot_eager", which only traces; "none" [C]. The first step takes minutes then. Results are
+    # equal within rounding; evaluation, checkpoints and export use the plain network.
+    cfg.MODEL.COMPILE = "none"
+
     # ---- Backbone -------------------------------------------------------------------------
     # Factor on all channel counts; 1 is ResNet [P]. Less is for CPUs and small data [C].
     cfg.MODEL.BACKBONE.WIDTH = 1.0
+    # Whether a training keeps the input of each stage alone and computes the rest again for the
+    # backward pass: a fraction of the memory, about a third more work, equal gradients [C].
+    cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS = False
+    # Whether images, activations and filters lie in memory channel by channel of each pixel, as
+    # tensor cores read them. Results are equal within rounding [C].
+    cfg.MODEL.CHANNELS_LAST = False
 
     # ---- Heads ----------------------------------------------------------------------------
     # Kinds of features, coarse to fine [P]; for ablations the last one or two can be left out [C].
@@ -86,6 +98,14 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # P = SOLVER.IMS_PER_BATCH / (K_v + K_t). fast-reid's NUM_INSTANCE is not read. 8 + 8 [S].
     cfg.DATALOADER.NUM_VISIBLE = 8
     cfg.DATALOADER.NUM_THERMAL = 8
+    # Number of batches that each loader worker reads ahead [C]. All lie in shared memory, /dev/shm.
+    cfg.DATALOADER.PREFETCH = 2
+    # Folder of caches of resized training images; "" for none [C]. Pixels are the same. The first
+    # run writes height x width x 3 bytes an image, the next ones read them.
+    cfg.DATALOADER.CACHE = ""
+    # What resizes images, in training, evaluation and the exported model [C]: "pillow" gives
+    # fast-reid's pixels; "opencv" is faster, and gives others.
+    cfg.INPUT.RESIZE = DEFAULT_RESIZE
     cfg.DATASETS.SYSUMM01 = CfgNode()
     # Folder of the data set below fast-reid's root ($FASTREID_DATASETS, default "datasets") [C].
     cfg.DATASETS.SYSUMM01.FOLDER = sysu.LAYOUT.folder
@@ -103,6 +123,26 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.DATASETS.LLCM.FOLDER = llcm.LAYOUT.folder
     # As for REGDB [C].
     cfg.DATASETS.LLCM.VALIDATION_SHARE = 0.0
+    cfg.DATASETS.OWN = CfgNode()
+    # Lists of images, .csv or .parquet, from the working folder; () lists FOLDER by its names. One
+    # list may stand by itself. docs/own_data.md has the columns [C].
+    cfg.DATASETS.OWN.LIST = ()
+    # Where relative paths of lists start, "" for each list's folder. Without lists, the folder of
+    # images below fast-reid's root, "" for "Own" [C].
+    cfg.DATASETS.OWN.FOLDER = ""
+    # Name of the data set in results [C].
+    cfg.DATASETS.OWN.NAME = own.LAYOUT.dataset
+    # Whose identities these are, for the leak guard: one naming for all lists, or one for each; ()
+    # takes NAME. Equal identities of one naming are one person [C].
+    cfg.DATASETS.OWN.NAMING = ()
+    # Licence of the images in your words, for model cards [C].
+    cfg.DATASETS.OWN.LICENCE = ""
+    # Share of the identities to test on, where the lists have no column "split" [C].
+    cfg.DATASETS.OWN.TEST_SHARE = 0.3
+    # As for REGDB, where the lists have no rows "val" [C].
+    cfg.DATASETS.OWN.VALIDATION_SHARE = 0.0
+    # Chooses the identities of both shares; another seed gives another split [C].
+    cfg.DATASETS.OWN.SPLIT_SEED = 0
 
     # ---- Solver ---------------------------------------------------------------------------
     # Which checkpoint is scored on the test set at the end [C]. "last": the last one. "validation":
@@ -112,6 +152,17 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # Minutes between checkpoints, beside those of CHECKPOINT_PERIOD; 0 for none. The next
     # checkpoint replaces such a one [C].
     cfg.SOLVER.CHECKPOINT_MINUTES = 10.0
+
+    # Half precision of fast-reid's SOLVER.AMP: "bfloat16" or "float16". The backbone computes in
+    # it, the head and the losses in float32, and evaluations all in float32 [C].
+    cfg.SOLVER.AMP.DTYPE = "bfloat16"
+    # Parts in which a step reads its batch, one after the other: IMS_PER_BATCH stays the images of
+    # a step, and memory is that of IMS_PER_BATCH / ACCUMULATE [C].
+    cfg.SOLVER.ACCUMULATE = 1
+    # EMA weights: an average over about the last 1 / (1 - DECAY) steps, which evaluation, export
+    # and MODEL.WEIGHTS use; 0 for none [C].
+    cfg.SOLVER.EMA = CfgNode()
+    cfg.SOLVER.EMA.DECAY = 0.0
 
     # ---- Test -----------------------------------------------------------------------------
     # What is reported; SOLVER.SELECTION compares (Rank-1 + mAP) / 2 under the first [C].
@@ -246,6 +297,8 @@ def _as_type_of(default: object, value: object) -> object:
         return float(value)  # of text: "inf" and "nan", which are no literals
     if kind in (list, tuple) and isinstance(value, list | tuple):
         return kind(value)
+    if default == () and isinstance(value, str):  # only lists of texts are empty by default
+        return (value,)
     raise TypeError
 
 

@@ -29,7 +29,7 @@ import tempfile
 import threading
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -39,10 +39,13 @@ __all__ = [
     "EXIT_FAILED",
     "EXIT_INTERRUPTED",
     "InputError",
+    "LostProcessError",
     "MissingDependencyError",
     "Stopped",
+    "end_with",
     "exhausted",
     "format_warning",
+    "is_lost_process",
     "printable",
     "readable_errors",
     "reason",
@@ -75,6 +78,13 @@ class InputError(ValueError):
 
 class MissingDependencyError(ImportError):
     """A package that this use of cmemd needs is not installed; the message says how to get it."""
+
+
+class LostProcessError(RuntimeError):
+    """Another process of this run has failed, for a reason that it says itself."""
+
+    def __init__(self) -> None:
+        super().__init__("it has failed")
 
 
 class Stopped(BaseException):
@@ -142,7 +152,10 @@ def exhausted(error: BaseException) -> bool:
 
 
 @contextmanager
-def readable_errors(command: str = "this command") -> Iterator[None]:
+def readable_errors(
+    command: str = "this command",
+    tell: Callable[[BaseException, int, str], tuple[int, str]] | None = None,
+) -> Iterator[None]:
     """End the process with one line on stderr and a status of this module's table.
 
     SIGTERM and SIGHUP raise ``Stopped``, so that what is unfinished is removed and worker processes
@@ -150,6 +163,8 @@ def readable_errors(command: str = "this command") -> Iterator[None]:
 
     Args:
         command: what needs a package that is missing, for the line.
+        tell: called with the error, the status and the line; returns the status and the line to end
+            with. So several processes show one line.
     """
     with _raise_at_signals(), _short_warnings(), _quiet_logs():
         try:
@@ -162,12 +177,15 @@ def readable_errors(command: str = "this command") -> Iterator[None]:
             if os.environ.get(_DEBUG, "0") not in ("", "0"):
                 raise
             status, line = _explain(error, command)
+            if tell is not None:
+                status, line = tell(error, status, line)
         else:
             return
-        _end(status, line)
+        end_with(status, line)
 
 
-def _end(status: int, line: str) -> NoReturn:
+def end_with(status: int, line: str) -> NoReturn:
+    """End this process with a status, and a line on stderr unless it is empty."""
     if line and sys.stderr is not None:
         with contextlib.suppress(OSError, ValueError):  # it may be closed as well
             sys.stderr.write(f"{printable(line)}\n")
@@ -237,6 +255,12 @@ _DISK = re.compile(
     r"No space left on device|os error 28|os error 27|os error 122"
 )
 _FILES = re.compile(r"Too many open files|os error 24")
+_PEER = re.compile(  # gloo, NCCL and the store
+    r"LostProcessError|Connection (reset|closed) by peer|Broken pipe|Socket Timeout|DistStoreError|"
+    r"DistNetworkError|Connection refused|Application timeout|Timed out waiting \d+ms|"
+    r"[Rr]emote process (has )?(exited|ended)|ncclRemoteError|communicator was aborted|"
+    r"Watchdog caught collective operation timeout"
+)
 _OTHERS = (
     (
         re.compile(r"</torch_\w+>|shared memory"),
@@ -250,17 +274,18 @@ _OTHERS = (
         "a circle of symbolic links",
         "name another file",
     ),
+    (_PEER, "another process of this run has ended or does not answer", "see its own line"),
     (
         re.compile(r"CUDA error|cuDNN error|CUBLAS_STATUS|NCCL error|CUDA driver"),
         "the GPU or its driver failed",
         "run the same command again; if it fails again, try MODEL.DEVICE cpu or --device cpu",
     ),
-    (
-        re.compile(r"Connection (reset|closed) by peer|Broken pipe|Socket Timeout|DistStoreError"),
-        "another process of this run has ended or does not answer",
-        "see that process's own line",
-    ),
 )
+
+
+def is_lost_process(error: BaseException) -> bool:
+    """Return whether an error only says that another process of this run does not answer."""
+    return isinstance(error, RuntimeError) and bool(_PEER.search(_with_type(error)))
 
 
 def _of_machine(error: BaseException) -> str | None:
@@ -276,8 +301,6 @@ def _of_machine(error: BaseException) -> str | None:
         return f"not enough memory ({reason(error, 120)}): {_REMEDIES[errno.ENOMEM]}"
     if isinstance(error, OSError):
         return _of_system(error)
-    if type(error).__name__ == "ProcessExitedException":  # torch's launcher; its child has said why
-        return f"a process of this run has failed ({reason(error)}): see its own line"
     for pattern, what, remedy in _OTHERS:
         if isinstance(error, RuntimeError) and pattern.search(said):
             return f"{what} ({reason(error, 120)}): {remedy}"

@@ -31,6 +31,7 @@ __all__ = [
     "load_tensors",
     "one_writer",
     "schema_problem",
+    "shown_bytes",
     "whole_file",
     "whole_folder",
     "write_figure",
@@ -160,6 +161,15 @@ def write_figure(figure: "Figure", path: Path | str) -> None:
     png = io.BytesIO()
     FigureCanvasAgg(figure).print_png(png)
     write_whole(Path(path), png.getbuffer())
+
+
+def shown_bytes(size: float) -> str:
+    """Return a number of bytes in words.
+
+    >>> shown_bytes(4.2e6), shown_bytes(1.5e9)
+    ('4.2 MB', '1.50 GB')
+    """
+    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"
 
 
 def file_sha256(path: Path) -> str:

@@ -36,6 +36,7 @@ MOVED: dict[str, str] = {
     "cmemd.study.clouds_figure": "cmemd.study.figures",
     "cmemd.study.rows_figure": "cmemd.study.figures",
     "cmemd.losses.ranks": "cmemd.losses.distributed",
+    "cmemd.losses.grouping": "cmemd.data.grouping",
 }
 
 

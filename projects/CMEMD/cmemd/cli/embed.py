@@ -8,7 +8,8 @@ from cmemd.data.image_files import Tally
 from cmemd.errors import InputError, printable
 
 if TYPE_CHECKING:
-    from cmemd.gallery.embedding import Done
+    from cmemd.gallery.embedding import Done, Embedder
+    from cmemd.gallery.on_ray import RayEmbedder
     from cmemd.inference import Predictor
 
 __all__ = ["HELP", "add_arguments", "add_model", "report_skipped", "report_tally", "run"]
@@ -50,6 +51,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "%(default)s",
     )
     parser.add_argument(
+        "--engine",
+        choices=["local", "ray"],
+        default="local",
+        help="where images are embedded: in this process, or on the Ray cluster of RAY_ADDRESS "
+        "(without one, on a new one of this machine alone); default: %(default)s",
+    )
+    parser.add_argument(
         "--strict", action="store_true", help="refuse images that look like the other modality"
     )
 
@@ -82,7 +90,6 @@ def run(args: argparse.Namespace) -> int:
     from cmemd.gallery.sources import find_sources, given_labels
     from cmemd.gallery.table import create_gallery
     from cmemd.gallery.unfinished import unfinished_gallery, write_in_order
-    from cmemd.inference.predictor import Predictor
 
     before = None
     if args.output:
@@ -91,14 +98,15 @@ def run(args: argparse.Namespace) -> int:
             before = own_model(args.output)
     modality = Modality[args.modality.upper()]
     tally = Tally()
-    sources = find_sources(args.images, args.pattern, tally)
+    sources = find_sources(args.images, args.pattern, tally, modality)
     report_tally(tally)
     if args.on_corrupt == "raise" and (faults := tally.faults()):
         raise InputError(
             f"only images at {args.images}", faults, "restore them, or leave out --on-corrupt raise"
         )
     given = given_labels(args.images, args.pattern)
-    predictor = Predictor(
+    embedder, embed = _engine(args.engine)
+    predictor = embedder(
         args.model,
         device=args.device,
         batch_size=args.batch_size,
@@ -113,19 +121,31 @@ def run(args: argparse.Namespace) -> int:
         )
     if args.gallery:
         with create_gallery(args.gallery, predictor.digest, predictor.size) as gallery:
-            done = update_gallery(gallery, predictor, sources, modality, given)
+            done = update_gallery(gallery, predictor, sources, modality, given, embed)
             report_skipped(predictor)
             _check_some(done, predictor, args.images)
             print(f"{done.added} embeddings added to {args.gallery}, {done}; {len(gallery)} in all")
         return 0
     # A run to a file commits to this gallery, so that the next run can continue it.
     with unfinished_gallery(args.output, predictor.digest, predictor.size) as gallery:
-        done = update_gallery(gallery, predictor, sources, modality, given)
+        done = update_gallery(gallery, predictor, sources, modality, given, embed)
         report_skipped(predictor)
         rows = write_in_order(gallery, [source.path for source in sources], args.output)
     _check_some(done, predictor, args.images)
     print(f"{rows} embeddings in {args.output}: {done.added} added, {done}")
     return 0
+
+
+def _engine(name: str) -> "tuple[type[Predictor | RayEmbedder], Embedder]":
+    """Return what holds the model, and what embeds images with it."""
+    if name == "ray":
+        from cmemd.gallery.on_ray import RayEmbedder, embed_on_ray
+
+        return RayEmbedder, embed_on_ray
+    from cmemd.gallery.embedding import embed_chunks
+    from cmemd.inference.predictor import Predictor
+
+    return Predictor, embed_chunks
 
 
 def _check_some(done: "Done", predictor: "Predictor", images: str) -> None:

@@ -119,13 +119,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _read_splits(args: argparse.Namespace, protocol: "Protocol") -> "RandPermCam | None":
     """Return the official permutations of --splits, unless another sampling is asked for."""
-    from cmemd.data.layouts import LAYOUTS
+    from cmemd.data.layouts import ALL_LAYOUTS
     from cmemd.data.layouts.permutations import read_rand_perm_cam
     from cmemd.evaluation.protocols import PYTHON
 
     if args.splits is None:
         return None
-    if not LAYOUTS[protocol.dataset].official_permutations:
+    if not ALL_LAYOUTS[protocol.dataset].official_permutations:
         raise InputError(
             "--splits for SYSU-MM01's protocols only", protocol.name, "leave --splits out"
         )

@@ -72,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
             model's, or the threshold another pair of modalities'; no row fits the conditions; or no
             query can be read.
     """
+    from cmemd.data.modality import Modality
     from cmemd.gallery.sheet import QUERIES, check_sheet, contact_sheet, write_sheet
     from cmemd.gallery.sources import find_sources
     from cmemd.gallery.table import open_gallery
@@ -86,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
     where = _conditions(args, among)
     with open_gallery(args.gallery) as gallery:
         candidates = _count(gallery, where, args, among)
-        tally = Tally()
-        paths = [source.path for source in find_sources(args.image, tally=tally)]
+        tally, asked = Tally(), Modality[args.modality.upper()]
+        paths = [source.path for source in find_sources(args.image, tally=tally, modality=asked)]
         # JSON on stdout stays alone there.
         report_tally(tally, sys.stderr if args.json else None)
         predictor = Predictor(args.model, device=args.device, batch_size=args.batch_size)

@@ -8,9 +8,11 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.data import CommDataset
 from PIL import Image
 
-from cmemd.data.images import read_rgb
+from cmemd.data.images import crop, read_pixels, read_rgb
 from cmemd.data.items import ImageItem
-from cmemd.data.random_state import seeded
+from cmemd.data.pixel_cache import PixelCache
+from cmemd.data.random_state import Draws
+from cmemd.data.transform import Transform
 
 __all__ = ["VisibleThermalDataset"]
 
@@ -20,20 +22,24 @@ class VisibleThermalDataset(CommDataset):
 
     Args:
         items: images of both modalities.
-        transform: turns an RGB image into what the batch holds.
+        transform: gives what the batch holds of an image; or any function of an RGB Pillow image,
+            such as fast-reid's transforms, which draws from the global generators.
         relabel: number identities and cameras from 0, as training needs.
         seed: of the augmentation; see ``cmemd.data.places``.
+        cache: the resized images, in the order of ``items``; without it files are read.
     """
 
     def __init__(
         self,
         items: Sequence[ImageItem],
-        transform: Callable[[Image.Image], object],
+        transform: Transform | Callable[[Image.Image], object],
         relabel: bool,
         seed: int | None = None,
+        cache: PixelCache | None = None,
     ) -> None:
         super().__init__(items, transform, relabel)
         self._seed = seed
+        self._cache = cache
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, object]:
         """Return one image with its labels.
@@ -43,17 +49,22 @@ class VisibleThermalDataset(CommDataset):
                 its augmentation then depends.
 
         Raises:
-            InputError: the file is truncated or no image.
+            InputError: the file is truncated or no image, or its pixels in the cache are damaged.
         """
         index, place = key if isinstance(key, tuple) else (key, None)
         item = self.img_items[index]
-        image = read_rgb(item.path)
-        with nullcontext() if place is None else seeded(self._seed, place):
-            image = self.transform(image)
+        draws = None if place is None else Draws(self._seed, place)
+        if self._cache is not None:
+            image = self.transform.finish(self._cache[index], draws)
+        elif isinstance(self.transform, Transform):
+            image = self.transform(crop(read_pixels(item.path), item.box), draws)
+        else:
+            with nullcontext() if draws is None else draws.as_global():
+                image = self.transform(read_rgb(item.path, box=item.box))
         return {
             "images": image,
             "targets": self.pid_dict[item.pid] if self.relabel else item.pid,
             "camids": self.cam_dict[item.camid] if self.relabel else item.camid,
             "modalities": int(item.modality),
-            "img_paths": item.path,
+            "img_paths": item.key,
         }

@@ -52,6 +52,7 @@ class Reason(Enum):
     SUBFOLDER = ("a subfolder, which is not searched here", False, False)
     LOCKED_FOLDER = ("a folder that may not be read", False, True)
     REPEATED = ("named again", False, False)
+    OTHER_MODALITY = ("images of the other modality", False, False)
     SAME_FILE = ("the same file as another name", True, False)
     FRAMES = ("several frames: the first counts", True, False)
     ROTATED = ("an EXIF orientation, which is ignored: rotate the pixels", True, False)

@@ -23,7 +23,8 @@ import os
 import stat
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -31,12 +32,16 @@ import numpy as np
 import simplejpeg
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
 
+from cmemd.data.boxes import Box, outside
 from cmemd.data.image_files import Reason, Tally, find_images, list_images
+from cmemd.data.items import ImageItem
 from cmemd.errors import InputError, exhausted
 
 __all__ = [
     "check_images",
+    "check_items",
     "chroma",
+    "crop",
     "damage",
     "find_images",
     "has_jpeg_end",
@@ -46,6 +51,7 @@ __all__ = [
     "open_image",
     "peculiarities",
     "read_bytes",
+    "read_pixels",
     "read_rgb",
 ]
 
@@ -54,7 +60,9 @@ __all__ = [
 _FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _MEGAPIXELS = 50
 _MAX_BYTES = 2**28  # 50 megapixels of 32 bits fit
-_JPEG_SCAN, _JPEG_END = b"\xff\xda", b"\xff\xd9"
+_JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
+# Colours and subsamplings that a test compares with Pillow.
+_USUAL = {("YCbCr", name) for name in ("444", "422", "420", "440")} | {("Gray", "Gray")}
 _PROGRESSIVE, _SCAN = 0xC2, 0xDA
 _NO_SEGMENT = frozenset((0x00, 0x01, 0xFF, *range(0xD0, 0xDA)))
 _PNG_START = b"\x89PNG\r\n\x1a\n"
@@ -71,12 +79,42 @@ _logger = logging.getLogger(__name__)
 Image.preinit()
 
 
-def check_images(paths: Iterable[Path | str]) -> None:
+def check_items(items: Iterable[ImageItem]) -> None:
+    """Raise unless ``check_images`` accepts every file, and every box lies in its frame.
+
+    A file is read once, however many boxes it has.
+
+    Raises:
+        InputError: see ``check_images``; or names the first box outside, with its list and row.
+    """
+    by_path: dict[str, list[ImageItem]] = defaultdict(list)
+    for item in items:
+        by_path[item.path].append(item)
+
+    def check_boxes(path: Path | str, width: int, height: int) -> None:
+        for item in by_path[path]:
+            if item.box is not None and outside(item.box, width, height):
+                raise InputError(
+                    f"a box in the {width} x {height} pixels of {path} ({item.source})",
+                    f"x, y, w, h {item.box}",
+                    "clip it to the frame, or remove the row",
+                )
+
+    check_images(by_path, check_boxes)
+
+
+def check_images(
+    paths: Iterable[Path | str], on_size: Callable[[Path | str, int, int], None] | None = None
+) -> None:
     """Raise unless every file is a whole image of 8 bits and one frame; log what is ignored.
 
     Fast enough for the start of a training: a JPEG's header and end are read, and it is not
     decoded. So bytes that changed in the middle of a JPEG are not found; ``cmemd doctor`` finds
     some of these, and with ``--sums`` all of them.
+
+    Args:
+        paths: of the files.
+        on_size: takes each file, its width and its height.
 
     Raises:
         InputError: names the first file that is no image, cut short, too large or too deep, or has
@@ -87,6 +125,8 @@ def check_images(paths: Iterable[Path | str]) -> None:
         with _naming(path):
             data = read_bytes(path)
             image = open_image(data, path)
+            if on_size is not None:
+                on_size(path, *image.size)
             for reason in peculiarities(image):
                 if reason is Reason.FRAMES:
                     raise InputError(
@@ -106,13 +146,24 @@ def check_images(paths: Iterable[Path | str]) -> None:
         _logger.warning(line)
 
 
-def read_rgb(path: Path | str, tally: Tally | None = None) -> Image.Image:
-    """Return an image in RGB; a grey or thermal image gets three equal channels.
+def read_rgb(path: Path | str, tally: Tally | None = None, box: Box | None = None) -> Image.Image:
+    """Return an image, or the part of it in a box, in RGB, as ``read_pixels`` and ``crop`` do."""
+    return Image.fromarray(crop(read_pixels(path, tally), box))
+
+
+def read_pixels(path: Path | str, tally: Tally | None = None) -> np.ndarray:
+    """Return the pixels of an image in RGB; a grey or thermal image gets three equal channels.
+
+    The bytes are Pillow's. A JPEG of a usual kind is decoded by simplejpeg, which gives the same
+    ones faster.
 
     Args:
         path: of the file; of several frames, the first is read.
         tally: takes what is peculiar. With a tally, a damaged image raises; without, an image is
             returned wherever Pillow decodes one, because whole data was checked before.
+
+    Returns:
+        (H, W, 3) uint8, which may not be writable.
 
     Raises:
         InputError: names a file that is missing, truncated, no image, or has too many pixels or
@@ -120,11 +171,35 @@ def read_rgb(path: Path | str, tally: Tally | None = None) -> Image.Image:
     """
     with _naming(path):
         data = read_bytes(path)
+        pixels = _usual_jpeg(data)
+        if pixels is not None and tally is None:
+            return pixels
         image = open_image(data, path)
-        rgb = image.convert("RGB")
+        whole = pixels is not None and _has_all_scans(data)
+        if pixels is None:
+            pixels = np.asarray(image.convert("RGB"))
         if tally is not None:
-            _inspect(path, data, image, tally)
-        return rgb
+            _inspect(path, data, image, tally, whole)
+        return pixels
+
+
+def crop(pixels: np.ndarray, box: Box | None) -> np.ndarray:
+    """Return the part of a frame that a box holds; the frame itself without a box.
+
+    Args:
+        pixels: ``(H, W, 3)``.
+        box: in the frame, or None.
+
+    Raises:
+        InputError: the box leaves the frame.
+    """
+    if box is None:
+        return pixels
+    height, width = pixels.shape[:2]
+    if outside(box, width, height):
+        raise InputError(f"a box in {width} x {height} pixels", f"x, y, w, h {box}", "clip it")
+    part = pixels[box.y : box.y + box.height, box.x : box.x + box.width]
+    return np.ascontiguousarray(part)  # decoders and resizers want whole rows
 
 
 def read_bytes(path: Path | str) -> bytes:
@@ -270,11 +345,28 @@ def _naming(path: Path | str) -> Iterator[None]:
         ) from None
 
 
-def _inspect(path: Path | str, data: bytes, image: Image.Image, tally: Tally) -> None:
-    """Count an image's peculiarities; raise if it is damaged."""
+def _usual_jpeg(data: bytes) -> np.ndarray | None:
+    """Return the RGB pixels of a JPEG that simplejpeg decodes as Pillow does; None of any other.
+
+    Other kinds are left to Pillow: CMYK and RGB JPEGs, rare subsamplings, whatever a strict decoder
+    objects to, and images of too many pixels, about which ``open_image`` raises.
+    """
+    if not data.startswith(_JPEG_START):
+        return None
+    try:
+        height, width, colours, subsampling = simplejpeg.decode_jpeg_header(data)
+        if (colours, subsampling) in _USUAL and height * width <= max_pixels():
+            return simplejpeg.decode_jpeg(data, "RGB", strict=True)
+    except ValueError:
+        pass
+    return None
+
+
+def _inspect(path: Path | str, data: bytes, image: Image.Image, tally: Tally, whole: bool) -> None:
+    """Count an image's peculiarities; raise if it is damaged and not known to be whole."""
     for reason in peculiarities(image):
         tally.add(reason, path)
-    problem = damage(data, image.format)
+    problem = None if whole else damage(data, image.format)
     if problem and is_doubtful(problem):
         tally.add(Reason.DOUBTFUL, path)
     elif problem:

@@ -1,19 +1,19 @@
-"""The global random generators of a process: Python's, NumPy's and PyTorch's.
+"""The global random generators of a process, and the generators of one image.
 
-fast-reid's transforms draw from all three. States are plain types and tensors, so that a checkpoint
-that holds them can be read without running code in it.
+There are Python's, NumPy's and PyTorch's: fast-reid's transforms draw from all three. States are
+plain types and tensors, so that reading a checkpoint that holds them runs no code of it.
 """
 
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import get_worker_info
 
-__all__ = ["kept_random_state", "load_random_state", "random_state", "seeded"]
+__all__ = ["Draws", "kept_random_state", "load_random_state", "random_state"]
 
 
 def random_state() -> dict[str, Any]:
@@ -50,27 +50,50 @@ def kept_random_state() -> Iterator[None]:
         load_random_state(before)
 
 
-@contextmanager
-def seeded(seed: int, place: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and PyTorch's generators for one image.
-
-    They are restored afterwards, but not in a loader's worker process, which draws for images only.
+class Draws:
+    """The random numbers of one image: of three generators, each made when it is first used.
 
     Args:
         seed: of the run.
         place: the image's, of ``cmemd.data.places.PlacedSampler``.
     """
-    before = None
-    if get_worker_info() is None:
+
+    def __init__(self, seed: int, place: int) -> None:
+        self._words = [int(w) for w in np.random.SeedSequence([seed, place]).generate_state(3)]
+
+    @cached_property
+    def python(self) -> random.Random:
+        """A generator of Python's kind."""
+        return random.Random(self._words[0])
+
+    @cached_property
+    def numpy(self) -> np.random.RandomState:
+        """A generator of NumPy's kind."""
+        return np.random.RandomState(self._words[1])
+
+    @cached_property
+    def torch(self) -> torch.Generator:
+        """A generator of PyTorch's kind."""
+        return torch.Generator().manual_seed(self._words[2])
+
+    @contextmanager
+    def as_global(self) -> Iterator[None]:
+        """Let the global generators go on from here; afterwards they are as they were.
+
+        fast-reid's and torchvision's transforms draw from nothing else.
+        """
         before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    words = np.random.SeedSequence([seed, place]).generate_state(3)
-    random.seed(int(words[0]))
-    np.random.seed(words[1])
-    torch.default_generator.manual_seed(int(words[2]))
-    try:
-        yield
-    finally:
-        if before is not None:
-            random.setstate(before[0])
-            np.random.set_state(before[1])
-            torch.set_rng_state(before[2])
+        _set_global(self.python.getstate(), self.numpy.get_state(), self.torch.get_state())
+        try:
+            yield
+        finally:
+            self.python.setstate(random.getstate())
+            self.numpy.set_state(np.random.get_state())
+            self.torch.set_state(torch.get_rng_state())
+            _set_global(*before)
+
+
+def _set_global(python: tuple, numpy: tuple, pytorch: torch.Tensor) -> None:
+    random.setstate(python)
+    np.random.set_state(numpy)
+    torch.set_rng_state(pytorch)

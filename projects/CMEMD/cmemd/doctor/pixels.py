@@ -4,11 +4,11 @@ import hashlib
 import os
 import statistics
 from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from PIL import UnidentifiedImageError
@@ -28,6 +28,7 @@ __all__ = [
     "SWAPPED",
     "Decoded",
     "decode",
+    "map_images",
     "report_decoded",
     "report_pixels",
 ]
@@ -45,6 +46,7 @@ COLOURLESS = 0.9
 # no damage [C].
 _HABIT, _HABIT_IMAGES = 0.9, 100
 
+Job, Seen = TypeVar("Job"), TypeVar("Seen")
 _AHEAD = 8  # images that wait for each thread
 
 UNREADABLE = Fault(Severity.ERROR, "damaged or unreadable images", "restore them from the data set")
@@ -134,7 +136,11 @@ def report_pixels(root: Path, files: Sequence[ImageFile], report: Report) -> Non
 
 
 def _decode_all(paths: Sequence[Path]) -> Iterator[Decoded]:
-    """Yield what decoding shows, in order; only a few images are in memory.
+    return map_images(decode, paths)
+
+
+def map_images(look: Callable[[Job], Seen], jobs: Sequence[Job]) -> Iterator[Seen]:
+    """Yield what looking at images shows, in order; only a few images are in memory.
 
     Threads decode, because decoders release the interpreter: so no process is left behind, or
     waited for, when this one is interrupted or killed.
@@ -143,8 +149,8 @@ def _decode_all(paths: Sequence[Path]) -> Iterator[Decoded]:
     waiting = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
-            for path in paths:
-                waiting.append(pool.submit(decode, path))
+            for job in jobs:
+                waiting.append(pool.submit(look, job))
                 if len(waiting) > _AHEAD * threads:
                     yield waiting.popleft().result()
             while waiting:

@@ -22,6 +22,8 @@ _RUN_FILES = (
     "results.per_query.npz",
     "features.npz",
     "ranked_gallery.png",
+    "split.csv",
+    "split-[0-9]*.csv",
     "validation",
     "evaluation",
 )

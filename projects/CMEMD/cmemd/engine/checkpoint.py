@@ -15,6 +15,7 @@ import torch
 from fastreid.utils.checkpoint import Checkpointer
 from torch import Tensor, nn
 
+from cmemd.engine.averaging import EMA
 from cmemd.engine.identity import IDENTITY, RunIdentity
 from cmemd.engine.record import RECORD, TrainingRecord
 from cmemd.errors import InputError, reason
@@ -45,7 +46,10 @@ class Checkpoint:
 
     Attributes:
         path: the file.
-        model: the network's tensors by name.
+        model: the network's tensors by name, as they are tested and served: the EMA weights where
+            the run has them.
+        trained: the tensors that a resumed run trains on; the same ones without EMA weights.
+        ema: the decay of the EMA weights; None without them.
         record: the training record; None where the file has none.
         identity: the run's; None where the file has none.
         entries: whatever else was saved, by name.
@@ -54,6 +58,8 @@ class Checkpoint:
 
     path: Path
     model: Mapping[str, Tensor]
+    trained: Mapping[str, Tensor]
+    ema: float | None
     record: TrainingRecord | None
     identity: RunIdentity | None
     entries: Mapping[str, Any]
@@ -90,7 +96,10 @@ class WholeCheckpointer(Checkpointer):
             return
         path = Path(self.save_dir, f"{name}.pth")
         state = self.model.state_dict()
-        bad = [key for key, tensor in state.items() if not torch.isfinite(tensor).all()]
+        states = {key: kept.state_dict() for key, kept in self.checkpointables.items()}
+        averaged = states[EMA]["model"] if EMA in states else {}
+        tensors = [*state.items(), *averaged.items()]
+        bad = [key for key, tensor in tensors if not torch.isfinite(tensor).all()]
         if bad:
             raise InputError(
                 "finite parameters to save",
@@ -98,7 +107,6 @@ class WholeCheckpointer(Checkpointer):
                 "training has diverged: lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS",
             )
         self.logger.info("Saving checkpoint to %s", path)
-        states = {key: kept.state_dict() for key, kept in self.checkpointables.items()}
         try:
             with whole_file(path) as unfinished:
                 torch.save({"model": state, **states, **kwargs}, unfinished)
@@ -181,12 +189,15 @@ def read_checkpoint(path: str | Path, *, named_by: str = "MODEL.WEIGHTS") -> Che
     if not isinstance(entries, dict) or not isinstance(entries.get("model"), dict):
         raise InputError(f"{what} at {path}", 'a file without tensors under "model"', remedy)
     entries = dict(entries)
-    model = {name.removeprefix("module."): t for name, t in entries.pop("model").items()}
+    trained = {name.removeprefix("module."): t for name, t in entries.pop("model").items()}
+    average = entries.get(EMA, {"model": trained, "decay": None})
     record = TrainingRecord.from_state(entries[RECORD]) if RECORD in entries else None
     identity = None
     if IDENTITY in entries:
         identity = RunIdentity.from_state(entries[IDENTITY], path)
-    return Checkpoint(path, model, record, identity, entries, sha256)
+    return Checkpoint(
+        path, average["model"], trained, average["decay"], record, identity, entries, sha256
+    )
 
 
 def check_weights(model: nn.Module, state: Mapping[str, Tensor], path: str | Path) -> None:
@@ -219,25 +230,36 @@ def check_weights(model: nn.Module, state: Mapping[str, Tensor], path: str | Pat
         )
 
 
-def load_weights(model: nn.Module, checkpoint: Checkpoint) -> None:
+def load_weights(
+    model: nn.Module, checkpoint: Checkpoint, *, trained: bool = False, classifiers: bool = True
+) -> None:
     """Copy a checkpoint's tensors into a network; classifiers of another size stay as they are.
+
+    Args:
+        model: the network.
+        checkpoint: EMA weights come first where it has them.
+        trained: whether to take the trained weights all the same, to go on with the training.
+        classifiers: False to leave all classifiers as they are: theirs are of other people.
 
     Raises:
         InputError: the checkpoint is of another architecture.
     """
-    check_weights(model, checkpoint.model, checkpoint.path)
+    state = checkpoint.trained if trained else checkpoint.model
+    check_weights(model, state, checkpoint.path)
     own = model.state_dict()
     fitting = {
         name: tensor
-        for name, tensor in checkpoint.model.items()
-        if name in own and own[name].shape == tensor.shape
+        for name, tensor in state.items()
+        if name in own
+        and own[name].shape == tensor.shape
+        and (classifiers or not name.endswith(_CLASSIFIER))
     }
     model.load_state_dict(fitting, strict=False)
     kept = len(own) - len(fitting)
     logger.info(
         "Loaded %s%s",
         checkpoint.path,
-        f"; {kept} classifiers of another size start afresh" if kept else "",
+        f"; {kept} classifiers of other identities start afresh" if kept else "",
     )
 
 

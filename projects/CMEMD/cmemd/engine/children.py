@@ -13,7 +13,7 @@ from types import FrameType
 from cmemd.engine.stopping import handled_signals
 from cmemd.errors import Stopped
 
-__all__ = ["Children", "is_orphan", "stopping_children"]
+__all__ = ["Children", "is_orphan", "stop_with_parent", "stopping_children"]
 
 _PARENT = "CMEMD_PARENT"  # environment variable: the process that a child stops with
 _SAVED = "the runs have saved; the same command goes on from there"
@@ -77,7 +77,12 @@ def stopping_children() -> Iterator[Children]:
         raise Stopped(children.number, _SAVED)
 
 
+def stop_with_parent() -> None:
+    """Let this process stop with the one that started it, such as torchrun."""
+    os.environ[_PARENT] = str(os.getppid())
+
+
 def is_orphan() -> bool:
-    """Return whether the process that started this one as a child has ended."""
+    """Return whether the process that this one stops with has ended."""
     parent = os.environ.get(_PARENT)
     return parent is not None and os.getppid() != int(parent)

@@ -3,7 +3,6 @@
 Shape legend: ``B`` = images of a batch, ``D`` = feature dimension.
 """
 
-import itertools
 import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -19,8 +18,10 @@ from fastreid.utils import comm
 
 from cmemd.data.images import read_rgb
 from cmemd.data.items import ImageItem
-from cmemd.data.layouts import LAYOUTS
+from cmemd.data.layouts import ALL_LAYOUTS
 from cmemd.data.layouts.permutations import read_rand_perm_cam
+from cmemd.engine.feature_table import FeatureTable
+from cmemd.engine.ranks import wait_for_main
 from cmemd.engine.room import check_reranking
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import check_distance
@@ -60,6 +61,10 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         save_features: whether to write ``features.npz`` too, as ``cmemd score`` reads it.
         tensorboard: whether to write pictures for TensorBoard into the output folder.
         reranking: score once more with k-reciprocal re-ranking, as a row of its own.
+        paths: of the images that come, in the order in which they are scored and saved; on the main
+            process those of all processes. Memory for their features is claimed once. Of a box in
+            a frame it is the key.
+        roles: key of an image -> its role, where roles count; the loader's batches lack them.
 
     Raises:
         InputError: unknown protocol, gallery sampling or metric; protocols of several data sets; a
@@ -80,6 +85,8 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         save_features: bool = False,
         tensorboard: bool = False,
         reranking: Reranking | None = None,
+        paths: Sequence[str] = (),
+        roles: Mapping[str, str] | None = None,
     ) -> None:
         self._protocols = get_protocols(protocols)
         self._perm = None if rand_perm_cam is None else read_rand_perm_cam(rand_perm_cam)
@@ -94,7 +101,9 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._save_features = save_features
         self._tensorboard = tensorboard
         self._rerankings = [None] if reranking is None else [None, reranking]
-        self._batches: list[dict[str, Any]] = []
+        self._paths = paths
+        self._roles = roles or {}
+        self._table = FeatureTable(paths)
 
     def check(self, items: Sequence[ImageItem]) -> None:
         """Find what would stop ``evaluate`` on these images, whatever their features.
@@ -104,14 +113,14 @@ class VisibleThermalEvaluator(DatasetEvaluator):
                 do not fit the protocol or its sampling; or re-ranking needs more memory than is
                 free.
         """
-        batch = {
-            "features": np.zeros((len(items), 1), np.float32),
+        columns = {
+            "features": np.zeros((1, len(items), 1), np.float32),
             "pids": np.array([item.pid for item in items]),
             "camids": np.array([item.camid for item in items]),
             "modalities": np.array([int(item.modality) for item in items]),
-            "paths": np.array([item.path for item in items]),
+            "paths": np.array([item.key for item in items]),
         }
-        samples = _samples([batch], LAYOUTS[self._protocols[0].dataset].numbered)[False]
+        samples = self._samples(columns)[False]
         for protocol in self._protocols:
             trials = sample_trials(samples, protocol, self._draw, self._perm)
             check_scorable(samples, protocol, trials)
@@ -120,7 +129,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
 
     def reset(self) -> None:
         """Forget all images."""
-        self._batches = []
+        self._table = FeatureTable(self._paths)
 
     def process(self, inputs: Mapping[str, Any], outputs: torch.Tensor) -> None:
         """Add one batch.
@@ -131,14 +140,12 @@ class VisibleThermalEvaluator(DatasetEvaluator):
             outputs: ``(B, D)`` features; or ``(B, 2, D)``: features of the image, and means over
                 the image and its mirror image. Both are scored.
         """
-        self._batches.append(
-            {
-                "features": outputs.detach().to("cpu", torch.float32).numpy(),
-                "pids": _column(inputs["targets"]),
-                "camids": _column(inputs["camids"]),
-                "modalities": _column(inputs["modalities"]),
-                "paths": np.array(inputs["img_paths"]),
-            }
+        features = outputs.detach().to("cpu", torch.float32).numpy()
+        labels = {"pids": "targets", "camids": "camids", "modalities": "modalities"}
+        self._table.add(
+            list(inputs["img_paths"]),
+            {name: _column(inputs[key]) for name, key in labels.items()},
+            features.reshape(len(features), -1, features.shape[-1]),
         )
 
     def evaluate(self) -> OrderedDict[str, float] | dict[str, float]:
@@ -152,12 +159,13 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         Raises:
             InputError: see ``score_all`` and ``draw_ranked_gallery``.
         """
-        comm.synchronize()
-        gathered = comm.gather(self._batches, dst=0)
-        if not comm.is_main_process():
-            return {}
-        batches = list(itertools.chain.from_iterable(gathered))
-        by_flip = _samples(batches, numbered=LAYOUTS[self._protocols[0].dataset].numbered)
+        self._table.gather()
+        results = self._score() if comm.is_main_process() else {}
+        wait_for_main()
+        return results
+
+    def _score(self) -> OrderedDict[str, float]:
+        by_flip = self._samples(self._table.columns())
         columns = [
             Column(score, flip)
             for flip, samples in by_flip.items()
@@ -221,6 +229,20 @@ class VisibleThermalEvaluator(DatasetEvaluator):
                 picture = np.asarray(read_rgb(self._output_dir / "ranked_gallery.png"))
                 writer.add_image("test/ranked_gallery", picture, step, dataformats="HWC")
 
+    def _samples(self, columns: Mapping[str, np.ndarray]) -> dict[bool, Samples]:
+        """Return the columns of a ``FeatureTable`` by flip; features are not copied."""
+        paths, labels = columns["paths"], {**columns}
+        numbered = ALL_LAYOUTS[self._protocols[0].dataset].numbered
+        labels["frames"] = (
+            np.array([_frame(path) for path in paths]) if numbered else order_by_name(paths)
+        )
+        if self._roles:
+            labels["roles"] = np.array([self._roles[path] for path in paths.tolist()])
+        return {
+            bool(flip): Samples(**{**labels, "features": of_flip})
+            for flip, of_flip in enumerate(columns["features"])
+        }
+
     def _log(self, document: Mapping[str, Any]) -> None:
         logger.info(
             "Mean ± standard deviation over trials, in percent:\n%s", format_table(document)
@@ -265,26 +287,6 @@ def _frame(path: str) -> int:
             "remove files that are not part of the data set",
         )
     return int(stem)
-
-
-def _samples(batches: Sequence[Mapping[str, Any]], numbered: bool) -> dict[bool, Samples]:
-    """Return all batches as one, by flip; an image that a padding sampler repeats stays once."""
-    if not batches:
-        raise InputError("test images", "none", "check that the test set is complete")
-    columns = {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
-    _, first = np.unique(columns["paths"], return_index=True)
-    columns = {name: column[np.sort(first)] for name, column in columns.items()}
-    paths, features = columns["paths"], columns.pop("features")
-    frames = np.array([_frame(path) for path in paths]) if numbered else order_by_name(paths)
-    by_flip = (
-        {False: features}
-        if features.ndim == 2
-        else dict(zip((False, True), features.swapaxes(0, 1), strict=True))
-    )
-    return {
-        flip: Samples(features=of_flip, frames=frames, **columns)
-        for flip, of_flip in by_flip.items()
-    }
 
 
 def _flat(document: Mapping[str, Any]) -> OrderedDict[str, float]:

@@ -1,5 +1,6 @@
 """What the trainer does beside its steps: checkpoints, evaluations, warnings, watched values."""
 
+import itertools
 import logging
 import math
 import time
@@ -11,11 +12,12 @@ from fastreid.utils.events import EventWriter, get_event_storage
 
 from cmemd.engine.checkpoint import FINAL
 
-__all__ = ["Checkpoints", "DivergenceWarning", "Evaluations", "WatchedPrinter"]
+__all__ = ["Checkpoints", "DivergenceWarning", "Evaluations", "ReadScalars", "WatchedPrinter"]
 
 logger = logging.getLogger(__name__)
 
 _DIVERGED = 10.0  # times the first loss [C]
+_LOG_LINES = 200  # iterations from one log line to the next, as in fast-reid's build_hooks
 _WINDOW = 20  # iterations, of which the median is the loss at the end [C]
 
 
@@ -67,22 +69,44 @@ class Evaluations(hooks.EvalHook):
         del self._func  # it holds the trainer, which holds this hook
 
 
+class ReadScalars(hooks.HookBase):
+    """Read what the steps left on the device, just before fast-reid's writers look at it.
+
+    Those are on the main process alone; a mean over processes takes all of them.
+    """
+
+    def after_step(self) -> None:
+        """Read where a log line is due."""
+        done = self.trainer.iter + 1
+        if done % _LOG_LINES == 0 or done == self.trainer.max_iter:
+            self.trainer.read_scalars()
+
+    def after_epoch(self) -> None:
+        """Read: there is a log line after each epoch."""
+        self.trainer.read_scalars()
+
+
 class DivergenceWarning(hooks.HookBase):
     """Warn where the loss rises far above what the run started with, or ends no lower."""
 
     def before_train(self) -> None:
         """Forget what was seen."""
         self._told = False
+        self._seen = self.trainer.start_iter
 
-    def after_step(self) -> None:
-        """Compare the loss with the first one."""
-        loss = get_event_storage().latest().get("total_loss")
-        if loss is None:  # only the main process has it
+    def look(self) -> None:
+        """Compare the losses that were read since the last look with the first one."""
+        histories = get_event_storage().histories()
+        if "total_loss" not in histories:  # only the main process has it
             return
-        first = self.trainer.first_loss = self.trainer.first_loss or loss[0]
-        if not self._told and loss[0] > _DIVERGED * max(first, math.e):
-            self._told = True
-            self._warn(f"the loss rose from {first:.3g} to {loss[0]:.3g}")
+        values = histories["total_loss"].values()
+        new = itertools.takewhile(lambda value: value[1] >= self._seen, reversed(values))
+        for loss, iteration in reversed(list(new)):
+            self._seen = iteration + 1
+            first = self.trainer.first_loss = self.trainer.first_loss or loss
+            if not self._told and loss > _DIVERGED * max(first, math.e):
+                self._told = True
+                self._warn(f"the loss rose from {first:.3g} to {loss:.3g}")
 
     def after_epoch(self) -> None:
         """Compare the loss of the end with the first one."""

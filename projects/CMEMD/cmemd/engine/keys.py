@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cmemd.data.layouts import llcm, regdb, sysu
+from cmemd.data.layouts import llcm, own, regdb, sysu
 from cmemd.data.layouts.layout import Layout
+from cmemd.data.resizing import RESIZES
+from cmemd.engine.compilation import BACKENDS
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import DISTANCES
 from cmemd.evaluation.protocols import SAMPLINGS
@@ -143,6 +145,10 @@ _TEXT = Rule("text", lambda v: type(v) is str)
 _NAME = Rule("a name", lambda v: type(v) is str and bool(v.strip()) and v.isprintable())
 
 
+def _is_folder(value: Any) -> bool:
+    return _NAME.holds(value) and not value.startswith("~")
+
+
 def _choice(*names: str) -> Rule:
     return Rule(f"out of {', '.join(names)}", lambda v: v in names)
 
@@ -258,6 +264,7 @@ KEYS: dict[str, Row] = {
     "MODEL.META_ARCHITECTURE": _other(
         _NAME, "CMEMDNet, or one of your own; fast-reid's read no modalities"
     ),
+    "MODEL.COMPILE": _ours(_choice(*BACKENDS)),
     "MODEL.FREEZE_LAYERS": _same(Rule("a list of regular expressions", _patterns)),
     "MODEL.QUEUE_SIZE": _refused("for fast-reid's MoCo, a meta-architecture without modalities"),
     "MODEL.BACKBONE.NAME": _other(
@@ -285,6 +292,8 @@ KEYS: dict[str, Row] = {
         _on("MODEL.BACKBONE.PRETRAIN"),
     ),
     "MODEL.BACKBONE.WIDTH": _ours(_POSITIVE, _OUR_BACKBONE),
+    "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS": _ours(_FLAG, _OUR_BACKBONE),
+    "MODEL.CHANNELS_LAST": _ours(_FLAG),
     "MODEL.HEADS.NAME": _other(
         _NAME, f"{OUR_HEAD}, or one of your own; fast-reid's take one feature map"
     ),
@@ -369,6 +378,7 @@ KEYS: dict[str, Row] = {
     **{f"KD.EMA.{name}": _refused(_KD) for name in ("ENABLED", "MOMENTUM")},
     "INPUT.SIZE_TRAIN": _other(_SIZE, "always resizes to both"),
     "INPUT.SIZE_TEST": _other(_SIZE, "always resizes to both"),
+    "INPUT.RESIZE": _ours(_choice(*RESIZES)),
     "INPUT.CROP.ENABLED": _same(_FLAG),
     "INPUT.CROP.SIZE": _other(_SIZE, "two numbers only", _on("INPUT.CROP.ENABLED")),
     "INPUT.CROP.SCALE": _same(
@@ -393,20 +403,25 @@ KEYS: dict[str, Row] = {
     "INPUT.CJ.HUE": _same(
         Rule("in [0, 0.5]", lambda v: _is_number(v) and 0 <= v <= 0.5), _on("INPUT.CJ.ENABLED")
     ),
-    "INPUT.AFFINE.ENABLED": _refused("fast-reid's call fails with torchvision 0.17 and later"),
+    "INPUT.AFFINE.ENABLED": _other(_FLAG, "fast-reid's own call fails with today's torchvision"),
     "INPUT.AUTOAUG.ENABLED": _same(_FLAG),
     "INPUT.AUTOAUG.PROB": _same(_SHARE, _on("INPUT.AUTOAUG.ENABLED")),
     "INPUT.AUGMIX.ENABLED": _same(_FLAG),
     "INPUT.AUGMIX.PROB": _same(_SHARE, _on("INPUT.AUGMIX.ENABLED")),
     "INPUT.REA.ENABLED": _same(_FLAG),
     "INPUT.REA.PROB": _same(_SHARE, _on("INPUT.REA.ENABLED")),
-    "INPUT.REA.VALUE": _same(_COLOUR, _on("INPUT.REA.ENABLED")),
+    "INPUT.REA.VALUE": _other(
+        _list("three grey levels from 0 to 255", lambda v: _is_number(v) and 0 <= v <= 255, 3),
+        "rounded to whole grey levels: a batch holds bytes",
+        _on("INPUT.REA.ENABLED"),
+    ),
     "INPUT.RPT.ENABLED": _refused(
         "it pastes from images that a worker saw before, so that a resumed run would differ"
     ),
     "INPUT.RPT.PROB": _refused("INPUT.RPT.ENABLED is refused"),
     "DATASETS.NAMES": _other(
-        _list("one data set of visible-thermal images", _NAME.allows), "one only"
+        _list("data sets of visible-thermal images", _NAME.allows),
+        "several are joined, and their identities and cameras kept apart",
     ),
     "DATASETS.TESTS": _other(
         _list("one data set of visible-thermal images", _NAME.allows), "one only"
@@ -419,15 +434,28 @@ KEYS: dict[str, Row] = {
     "DATASETS.REGDB.VALIDATION_SHARE": _ours(_BELOW_1, _used(regdb.LAYOUT)),
     "DATASETS.LLCM.FOLDER": _ours(_NAME, _used(llcm.LAYOUT)),
     "DATASETS.LLCM.VALIDATION_SHARE": _ours(_BELOW_1, _used(llcm.LAYOUT)),
+    "DATASETS.OWN.LIST": _ours(_NAMES),
+    "DATASETS.OWN.FOLDER": _ours(_TEXT, _used(own.LAYOUT)),
+    "DATASETS.OWN.NAME": _ours(_NAME, _used(own.LAYOUT)),
+    "DATASETS.OWN.NAMING": _ours(_NAMES),
+    "DATASETS.OWN.LICENCE": _ours(_TEXT, _used(own.LAYOUT)),
+    "DATASETS.OWN.TEST_SHARE": _ours(_BELOW_1, _used(own.LAYOUT)),
+    "DATASETS.OWN.VALIDATION_SHARE": _ours(_BELOW_1, _used(own.LAYOUT)),
+    "DATASETS.OWN.SPLIT_SEED": _ours(_whole(0), _used(own.LAYOUT)),
     "DATALOADER.SAMPLER_TRAIN": _other(
         _choice("CrossModalitySampler"), "batches need both modalities of each identity"
     ),
     "DATALOADER.NUM_INSTANCE": _refused("DATALOADER.NUM_VISIBLE and NUM_THERMAL take its place"),
     "DATALOADER.NUM_WORKERS": _other(_whole(0, 256), "evaluation takes as many; fast-reid's 4"),
     "DATALOADER.SET_WEIGHT": _refused("for fast-reid's SetReWeightSampler"),
+    "DATALOADER.PREFETCH": _ours(_whole(1, 64)),
+    "DATALOADER.CACHE": _ours(
+        Rule('a folder not starting with "~", or empty', lambda v: v == "" or _is_folder(v))
+    ),
     "DATALOADER.NUM_VISIBLE": _ours(_whole(1)),
     "DATALOADER.NUM_THERMAL": _ours(_whole(1)),
-    "SOLVER.AMP.ENABLED": _other(_FLAG, "refused in a training on the CPU"),
+    "SOLVER.AMP.ENABLED": _other(_FLAG, "refused where the device cannot; works on a CPU too"),
+    "SOLVER.AMP.DTYPE": _ours(_choice("bfloat16", "float16"), _on("SOLVER.AMP.ENABLED")),
     "SOLVER.OPT": _other(_choice(*OPTIMIZERS), "others of torch.optim cannot be built"),
     "SOLVER.MAX_EPOCH": _same(_whole(1, 10**6)),
     "SOLVER.BASE_LR": _same(_POSITIVE),
@@ -453,7 +481,10 @@ KEYS: dict[str, Row] = {
     "SOLVER.FREEZE_ITERS": _same(_whole(0)),
     "SOLVER.CHECKPOINT_PERIOD": _same(_whole(1)),
     "SOLVER.IMS_PER_BATCH": _other(_whole(2), "a multiple of NUM_VISIBLE + NUM_THERMAL"),
-    "SOLVER.CLIP_GRADIENTS.ENABLED": _same(_FLAG),
+    "SOLVER.ACCUMULATE": _ours(_whole(1)),
+    "SOLVER.CLIP_GRADIENTS.ENABLED": _other(
+        _FLAG, "a norm is that of all gradients together; fast-reid takes one for each buffer"
+    ),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": _same(
         _choice("norm", "value"), _on("SOLVER.CLIP_GRADIENTS.ENABLED")
     ),
@@ -467,6 +498,7 @@ KEYS: dict[str, Row] = {
             ),
         ),
     ),
+    "SOLVER.EMA.DECAY": _ours(_BELOW_1),
     "SOLVER.SELECTION": _ours(_choice(*SELECTIONS)),
     "SOLVER.CHECKPOINT_MINUTES": _ours(_at_least(0)),
     "TEST.EVAL_PERIOD": _other(_whole(1), "the last epoch is always evaluated"),
@@ -493,7 +525,7 @@ KEYS: dict[str, Row] = {
     "OUTPUT_DIR": _other(
         Rule(
             'a folder, not empty and not starting with "~"',
-            lambda v: _NAME.holds(v) and not v.startswith("~"),
+            _is_folder,
         ),
         "a folder that holds another run is refused",
     ),
@@ -516,7 +548,8 @@ def check_keys(
 ) -> list[InputError]:
     """Return what is wrong with single keys.
 
-    Keys that nothing reads, such as the options of a loss that is off, are not checked.
+    Keys that nothing reads, such as the options of a loss that is off, must only be finite: a NaN
+    there is a mistake, which would come to light when the option is switched on.
 
     Args:
         values: each key of a configuration -> its value.
@@ -527,6 +560,14 @@ def check_keys(
     for key, value in values.items():
         row = rule_for(key, defaults[key])
         if row.when is not None and not row.when.holds(cfg):
+            if not _is_finite(value) and not row.rule.allows(value):
+                problems.append(
+                    InputError(
+                        f"{key} finite, though it is read only where {row.when.words}",
+                        repr(value),
+                        f"the default is {defaults[key]!r}",
+                    )
+                )
             continue
         if row.status == Status.REFUSED:
             if value != defaults[key]:
@@ -539,6 +580,13 @@ def check_keys(
                 remedy = row.note
             problems.append(InputError(f"{key} {row.rule.words}", repr(value), remedy))
     return problems
+
+
+def _is_finite(value: Any) -> bool:
+    """Return whether a value holds no NaN and no infinity."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_finite, value))
+    return not isinstance(value, float) or math.isfinite(value)
 
 
 def get_value(cfg: Any, key: str) -> Any:

@@ -13,26 +13,33 @@ from typing import NamedTuple
 
 import cmemd.plugin  # noqa: F401  before fastreid
 
+import numpy as np
 import torch
 from fastreid.config import CfgNode
-from fastreid.data.transforms import build_transforms
 from fastreid.modeling.backbones import BACKBONE_REGISTRY
 from fastreid.modeling.heads.build import REID_HEADS_REGISTRY
 from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
+from fastreid.utils import comm
 from fastreid.utils.registry import Registry
-from PIL import Image
 from torch import nn
 
 from cmemd.config import default_config
 from cmemd.data.build import RunData
-from cmemd.data.images import check_images
+from cmemd.data.images import check_items
 from cmemd.data.items import ImageItem
+from cmemd.data.naming import parts_of
+from cmemd.data.random_state import Draws
+from cmemd.data.resizing import check_resize
 from cmemd.data.sampler import check_identities
+from cmemd.data.transform import build_transform
+from cmemd.engine.caching import plan_cache
 from cmemd.engine.checkpoint import check_weights
+from cmemd.engine.compilation import check_compilation
 from cmemd.engine.keys import KEYS, OUR_BACKBONE, check_keys, flat_values
+from cmemd.engine.precision import check_precision
 from cmemd.engine.provenance import Weights, training_record
 from cmemd.engine.rehearsal import outline, rehearse
-from cmemd.engine.room import check_disk, check_memory
+from cmemd.engine.room import check_disk, check_memory, check_shared_memory
 from cmemd.engine.schedule import Schedule
 from cmemd.engine.testing import check_test
 from cmemd.errors import InputError
@@ -126,6 +133,13 @@ def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) ->
         problems.found += _bad_pairs(cfg, training, world_size)
         with problems.caught():
             _check_device(cfg)
+            if training:
+                check_precision(cfg)  # on a device that is there
+        if training:
+            with problems.caught():
+                check_compilation(cfg.MODEL.COMPILE, cfg.MODEL.DEVICE)
+        with problems.caught():
+            check_resize(cfg.INPUT.RESIZE)
         with problems.caught():
             build_losses(cfg)  # by themselves: a bad network would hide a bad loss
         if not problems.found:
@@ -194,10 +208,6 @@ def _bad_pairs(cfg: CfgNode, training: bool, world_size: int) -> Iterator[InputE
     cpu = model.DEVICE == "cpu"
     if training:
         yield from _bad_batch(cfg, world_size)
-        if solver.AMP.ENABLED and cpu:
-            yield InputError(
-                "SOLVER.AMP.ENABLED False on a CPU", True, "fast-reid's mixed precision needs CUDA"
-            )
         norms = [model.BACKBONE.NORM, model.HEADS.NORM if model.HEADS.WITH_BNNECK else ""]
         if cpu and "syncBN" in norms:
             yield InputError(
@@ -221,11 +231,23 @@ def _bad_pairs(cfg: CfgNode, training: bool, world_size: int) -> Iterator[InputE
             repr(cfg.TEST.PRECISE_BN.DATASET),
             "the network learns its statistics on the training data",
         )
+    if training and cfg.TEST.PRECISE_BN.ENABLED and solver.EMA.DECAY > 0:
+        yield InputError(
+            "TEST.PRECISE_BN.ENABLED False with SOLVER.EMA.DECAY above 0",
+            True,
+            "it measures the statistics of the trained weights, not of their average",
+        )
     if bool(model.FREEZE_LAYERS) != (solver.FREEZE_ITERS > 0):
         yield InputError(
             "MODEL.FREEZE_LAYERS and SOLVER.FREEZE_ITERS together",
             f"{model.FREEZE_LAYERS} and {solver.FREEZE_ITERS}",
             "one alone freezes nothing: name layers and a number of iterations",
+        )
+    if cfg.DATALOADER.CACHE and cfg.INPUT.AUTOAUG.ENABLED:
+        yield InputError(
+            "INPUT.AUTOAUG.ENABLED False with DATALOADER.CACHE",
+            True,
+            "it changes images before they are resized, and the cache holds resized ones",
         )
     for name in ("AUTOAUG", "AUGMIX"):  # fast-reid's default is 0
         if cfg.INPUT[name].ENABLED and cfg.INPUT[name].PROB == 0:
@@ -243,13 +265,14 @@ def _bad_pairs(cfg: CfgNode, training: bool, world_size: int) -> Iterator[InputE
 
 def _bad_batch(cfg: CfgNode, world_size: int) -> Iterator[InputError]:
     visible, thermal = cfg.DATALOADER.NUM_VISIBLE, cfg.DATALOADER.NUM_THERMAL
-    each, batch = visible + thermal, cfg.SOLVER.IMS_PER_BATCH
-    if batch % (each * world_size):
+    each, batch, parts = visible + thermal, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE
+    if batch % (each * world_size * parts):
+        accumulated = f", in {parts} parts (SOLVER.ACCUMULATE)" if parts > 1 else ""
         yield InputError(
             f"SOLVER.IMS_PER_BATCH as P identities x ({visible} visible + {thermal} thermal) "
-            f"images on each of {world_size} process(es)",
+            f"images on each of {world_size} process(es){accumulated}",
             batch,
-            f"use a multiple of {each * world_size}",
+            f"use a multiple of {each * world_size * parts}",
         )
 
 
@@ -281,10 +304,10 @@ def _check_frozen(cfg: CfgNode, network: nn.Module) -> None:
 
 def _check_transforms(cfg: CfgNode) -> None:
     """Send a grey image through the augmentation and the test transform."""
-    grey = Image.new("RGB", (64, 128), (128, 128, 128))
+    grey = np.full((128, 64, 3), 128, np.uint8)
     for training in (True, False):
         try:
-            build_transforms(cfg, is_train=training)(grey)
+            build_transform(cfg, training=training)(grey, Draws(0, 0))
         except Exception as error:  # noqa: BLE001  torchvision refuses sizes in many ways
             raise InputError(
                 f"transforms of {'training' if training else 'test'} images that go together",
@@ -368,12 +391,16 @@ def check_data(cfg: CfgNode, data: RunData, weights: Weights, *, resumed: bool =
     with problems.caught():
         features = size * sum(map(len, tested))
         check_disk(cfg, network, training=training, resumed=resumed, features=features)
+    with problems.caught():
+        check_shared_memory(cfg, training=training, processes=comm.get_local_size())
     problems.raise_any()
     if few := _small_picture(cfg, tested[0]):
         forecast = forecast._replace(warnings=[*forecast.warnings, few])
     trained_on = [] if data.train is None else [data.train.train]
     for items in [*trained_on, *tested]:
-        check_images(item.path for item in items)
+        check_items(items)
+    if training and (plan := plan_cache(cfg, data.train.train)) is not None:
+        plan.check_room()
     return forecast
 
 
@@ -427,7 +454,7 @@ def _small_picture(cfg: CfgNode, tested: Sequence[ImageItem]) -> str | None:
 
 
 def _check_validation(cfg: CfgNode, data: RunData, trained: Weights) -> list[ImageItem]:
-    if data.train is not data.test:
+    if not any(part is data.test for part in parts_of(data.train)):
         raise InputError(
             "the same data set in DATASETS.NAMES and TESTS for SOLVER.SELECTION validation",
             f"{list(cfg.DATASETS.NAMES)} and {list(cfg.DATASETS.TESTS)}",

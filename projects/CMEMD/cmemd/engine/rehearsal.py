@@ -7,14 +7,15 @@ import cmemd.plugin  # noqa: F401  before fastreid
 import numpy as np
 import torch
 from fastreid.config import CfgNode
-from fastreid.data.transforms import build_transforms
 from fastreid.modeling import build_model
 from fastreid.utils import comm
 from fastreid.utils.events import EventStorage
-from PIL import Image
 from torch import nn
 
+from cmemd.data.collate import collate_images
 from cmemd.data.modality import Modality
+from cmemd.data.random_state import Draws
+from cmemd.data.transform import build_transform
 from cmemd.errors import InputError
 
 __all__ = ["outline", "rehearse"]
@@ -96,11 +97,12 @@ def rehearse(cfg: CfgNode, *, training: bool, pretrained: bool) -> int:
 
 def _noise(cfg: CfgNode, *, training: bool) -> dict[str, torch.Tensor]:
     """Return two identities with an image of each modality."""
-    transform = build_transforms(cfg, is_train=training)
+    transform = build_transform(cfg, training=training)
     generator = np.random.default_rng(0)
-    images = [Image.fromarray(generator.integers(0, 256, (128, 64, 3), np.uint8)) for _ in range(4)]
+    images = [generator.integers(0, 256, (128, 64, 3), np.uint8) for _ in range(4)]
+    seen = [transform(image, Draws(0, place)) for place, image in enumerate(images)]
     return {
-        "images": torch.stack([torch.as_tensor(transform(image)) for image in images]),
+        "images": collate_images(seen),
         "targets": torch.tensor([0, 0, 1, 1]),
         "camids": torch.zeros(4, dtype=torch.int64),
         "modalities": torch.tensor([*Modality] * 2),

@@ -10,6 +10,7 @@ from torch import nn
 
 from cmemd.engine.keys import OPTIMIZERS
 from cmemd.errors import InputError
+from cmemd.files import shown_bytes
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -19,10 +20,12 @@ __all__ = [
     "check_disk",
     "check_memory",
     "check_reranking",
+    "check_shared_memory",
     "checkpoint_bytes",
     "kept_checkpoints",
 ]
 
+_SHARED = Path("/dev/shm")
 _LOGS = 64 * 2**20  # bytes for logs, pictures and results [C]
 # Of each pair of images that are re-ranked together: distances in float64 and, twice, in float32.
 _RERANKING_BYTES = 16
@@ -46,31 +49,39 @@ def check_disk(
     folder = Path(cfg.OUTPUT_DIR)
     need, what = _LOGS, "results"
     if training:
-        count, each = kept_checkpoints(cfg), checkpoint_bytes(network, cfg.SOLVER.OPT)
+        averaged = cfg.SOLVER.EMA.DECAY > 0
+        count, each = kept_checkpoints(cfg), checkpoint_bytes(network, cfg.SOLVER.OPT, averaged)
         old = folder.glob("model_*.pth") if resumed else ()
         there = sum(path.stat().st_size for path in old)
         need += max(count * each - there, 0)
-        what = f"{count} checkpoints of {_shown(each)} and results"
+        what = f"{count} checkpoints of {shown_bytes(each)} and results"
     if cfg.TEST.SAVE_FEATURES:
         need += 4 * features
     existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
     free = shutil.disk_usage(existing).free
     if free < need:
         raise InputError(
-            f"{_shown(need)} of free disk at {existing} for {what}",
-            _shown(free),
+            f"{shown_bytes(need)} of free disk at {existing} for {what}",
+            shown_bytes(free),
             "free the disk, set another OUTPUT_DIR, or raise SOLVER.CHECKPOINT_PERIOD",
         )
 
 
-def checkpoint_bytes(network: nn.Module, optimizer: str) -> int:
-    """Return about how many bytes a checkpoint of a training takes."""
+def checkpoint_bytes(network: nn.Module, optimizer: str, averaged: bool = False) -> int:
+    """Return about how many bytes a checkpoint of a training takes.
+
+    Args:
+        network: an outline of it.
+        optimizer: its ``SOLVER.OPT``.
+        averaged: whether it holds EMA weights too.
+    """
 
     def size(tensors: Iterable[torch.Tensor]) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     trained = size(p for p in network.parameters() if p.requires_grad)
-    return size(network.state_dict().values()) + OPTIMIZERS[optimizer] * trained
+    whole = size(network.state_dict().values())
+    return (1 + averaged) * whole + OPTIMIZERS[optimizer] * trained
 
 
 def kept_checkpoints(cfg: "CfgNode") -> int:
@@ -97,12 +108,14 @@ def check_memory(cfg: "CfgNode", network: nn.Module, *, training: bool) -> None:
     """
     copies = 1
     if training and cfg.MODEL.DEVICE == "cpu":
-        copies += 1 + OPTIMIZERS[cfg.SOLVER.OPT]
+        copies += 1 + OPTIMIZERS[cfg.SOLVER.OPT] + (cfg.SOLVER.EMA.DECAY > 0)
     need = copies * sum(parameter.numel() for parameter in network.parameters()) * 4
     free = available_memory()
     if free is not None and need > free:
         raise InputError(
-            f"{_shown(need)} of free memory for the network", _shown(free), "make it smaller"
+            f"{shown_bytes(need)} of free memory for the network",
+            shown_bytes(free),
+            "make it smaller",
         )
 
 
@@ -119,8 +132,8 @@ def check_reranking(protocol: str, images: int) -> None:
     need, free = _RERANKING_BYTES * images**2, available_memory()
     if free is not None and need > free:
         raise InputError(
-            f"{_shown(need)} of free memory to re-rank the {images} images of {protocol}",
-            _shown(free),
+            f"{shown_bytes(need)} of free memory to re-rank the {images} images of {protocol}",
+            shown_bytes(free),
             "set TEST.RERANK.ENABLED to False, or use a larger machine",
         )
 
@@ -137,10 +150,36 @@ def available_memory() -> int | None:
     return None
 
 
-def _shown(size: float) -> str:
-    """Return a number of bytes in words.
+def check_shared_memory(cfg: "CfgNode", *, training: bool, processes: int) -> None:
+    """Raise unless shared memory holds the batches that loader workers read ahead.
 
-    >>> _shown(4.2e6), _shown(1.5e9)
-    ('4.2 MB', '1.50 GB')
+    PyTorch would end a worker by a bus error otherwise. Beside the batches that are read ahead, one
+    is in use, and one may be on its way.
+
+    Args:
+        cfg: the configuration.
+        training: whether the run trains. Its workers keep their batches during an evaluation.
+        processes: of this run on this machine.
+
+    Raises:
+        InputError: says how much is needed and how much is free.
     """
-    return f"{size / 1e6:.1f} MB" if size < 1e9 else f"{size / 1e9:.2f} GB"
+    loader, keys = cfg.DATALOADER, cfg.INPUT
+    if not loader.NUM_WORKERS or not _SHARED.is_dir():
+        return
+    crop = keys.CROP.SIZE if keys.CROP.ENABLED else None
+    batches = [(cfg.TEST.IMS_PER_BATCH, crop or keys.SIZE_TEST)]
+    if training:
+        size = keys.SIZE_TRAIN if keys.PADDING.ENABLED else crop or keys.SIZE_TRAIN
+        batches.append((cfg.SOLVER.IMS_PER_BATCH // (processes * cfg.SOLVER.ACCUMULATE), size))
+    each = sum(images * height * width * 3 for images, (height, width) in batches)
+    need = processes * (loader.NUM_WORKERS * loader.PREFETCH + 2) * each
+    free = shutil.disk_usage(_SHARED).free
+    if free < need:
+        raise InputError(
+            f"{shown_bytes(need)} of free shared memory in {_SHARED} for the batches of "
+            f"{loader.NUM_WORKERS} loader workers",
+            shown_bytes(free),
+            "start the container with --ipc=host or a larger --shm-size, or lower "
+            "DATALOADER.NUM_WORKERS, DATALOADER.PREFETCH or TEST.IMS_PER_BATCH",
+        )

@@ -1,7 +1,8 @@
 """Stops a run at a signal: the iteration is finished and saved, then the process ends.
 
 SIGINT (Ctrl-C), SIGTERM and SIGHUP end a training with exit status 128 + the signal's number: 130,
-143, 129. A second signal ends the process at once.
+143, 129. A second signal ends the process at once, but for the processes of torchrun, which kills
+them half a minute after the first.
 """
 
 import os
@@ -30,7 +31,13 @@ class Stop:
         self._at_once: str | None = None
 
     def take(self, number: int, frame: FrameType | None) -> None:
-        """Handle a signal: remember the first one; a second one has its usual effect."""
+        """Handle a signal: remember the first one; a second one has its usual effect.
+
+        torchrun passes on the signals that it gets, and a cluster's scheduler signals all processes
+        of a job. So under torchrun a second signal may be the first one again, and changes nothing.
+        """
+        if self.number and "TORCHELASTIC_RUN_ID" in os.environ:
+            return
         if self.number:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)

@@ -9,7 +9,6 @@ import cmemd.compat  # noqa: F401  before fastreid
 import torch
 from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
-from fastreid.data.transforms import build_transforms
 from fastreid.evaluation import inference_on_dataset, print_csv_format
 from fastreid.modeling import build_model
 from fastreid.utils import comm
@@ -18,8 +17,10 @@ from torch.utils.data import DataLoader
 
 from cmemd.data.build import items_under_test
 from cmemd.data.dataset import VisibleThermalDataset
-from cmemd.data.items import ImageItem
+from cmemd.data.items import TEST, ImageItem
 from cmemd.data.loader import build_loader
+from cmemd.data.naming import title_of
+from cmemd.data.transform import build_transform
 from cmemd.engine.checkpoint import load_weights
 from cmemd.engine.evaluator import VisibleThermalEvaluator
 from cmemd.engine.provenance import Weights, describe_run, guard
@@ -72,7 +73,8 @@ def score_network(
         model = _Mirrored(model)
     results = inference_on_dataset(model, loader, evaluator)
     if comm.is_main_process():
-        results["dataset"] = cfg.DATASETS.TESTS[0]
+        name = cfg.DATASETS.TESTS[0]
+        results["dataset"] = getattr(cfg.DATASETS, name.upper(), {}).get("NAME", name)
         print_csv_format(results)  # takes the name out again
     return results
 
@@ -105,8 +107,11 @@ def build_evaluator(
         facts = describe_run(cfg, data, items, split=split, weights=weights, leak_guard=leak_guard)
         facts |= run or {}
     folder = output_dir or str(Path(cfg.OUTPUT_DIR, *([] if split == "test" else [split])))
+    shown = items
+    if not comm.is_main_process():
+        shown = [items[row] for batch in _own_batches(cfg, len(items)) for row in batch]
     return build_test_loader(cfg, items, len(data.query))[0], _evaluator(
-        cfg, data, split, folder, facts
+        cfg, data, split, folder, facts, shown
     )
 
 
@@ -119,7 +124,7 @@ def check_test(
         The images under test.
     """
     items, _ = _items_and_guard(cfg, data, weights, split)
-    _evaluator(cfg, data, split, cfg.OUTPUT_DIR, None).check(items)
+    _evaluator(cfg, data, split, cfg.OUTPUT_DIR, None, items).check(items)
     return items
 
 
@@ -134,7 +139,7 @@ def check_protocols(cfg: CfgNode, data: ImageDataset) -> None:
     if layout and other:
         own = [name for name, protocol in PROTOCOLS.items() if protocol.dataset == layout]
         raise InputError(
-            f"TEST.PROTOCOLS of the data set under test, {type(data).__name__}",
+            f"TEST.PROTOCOLS of the data set under test, {title_of(data)}",
             ", ".join(other),
             f"choose out of {', '.join(own)}",
         )
@@ -148,11 +153,22 @@ def build_test_loader(
     Batches hold ``TEST.IMS_PER_BATCH`` images whatever the number of processes, which take turns:
     the sums behind a feature may depend on its batch, and so metrics do not depend on processes.
     """
+    images = VisibleThermalDataset(items, build_transform(cfg, training=False), relabel=False)
+    loader = build_loader(
+        images,
+        _own_batches(cfg, len(items)),
+        cfg.DATALOADER.NUM_WORKERS,
+        device=cfg.MODEL.DEVICE,
+        prefetch=cfg.DATALOADER.PREFETCH,
+    )
+    return loader, num_query
+
+
+def _own_batches(cfg: CfgNode, images: int) -> list[range]:
+    """Return this process's batches of all images."""
     size = cfg.TEST.IMS_PER_BATCH
-    batches = [range(i, min(i + size, len(items))) for i in range(0, len(items), size)]
-    images = VisibleThermalDataset(items, build_transforms(cfg, is_train=False), relabel=False)
-    own = batches[comm.get_rank() :: comm.get_world_size()]
-    return build_loader(images, own, cfg.DATALOADER.NUM_WORKERS), num_query
+    batches = [range(start, min(start + size, images)) for start in range(0, images, size)]
+    return batches[comm.get_rank() :: comm.get_world_size()]
 
 
 def _items_and_guard(
@@ -163,8 +179,20 @@ def _items_and_guard(
     return items, guard(cfg, data, items, split, weights)
 
 
+def _roles(items: Sequence[ImageItem]) -> dict[str, str]:
+    """Return the role of each image by its key; empty where every image may have any."""
+    if all(item.role == TEST for item in items):
+        return {}
+    return {item.key: item.role for item in items}
+
+
 def _evaluator(
-    cfg: CfgNode, data: ImageDataset, split: str, folder: str, run: dict | None
+    cfg: CfgNode,
+    data: ImageDataset,
+    split: str,
+    folder: str,
+    run: dict | None,
+    items: Sequence[ImageItem] = (),
 ) -> VisibleThermalEvaluator:
     test, rerank = split == "test", cfg.TEST.RERANK
     return VisibleThermalEvaluator(
@@ -178,6 +206,8 @@ def _evaluator(
         save_features=cfg.TEST.SAVE_FEATURES and test,
         tensorboard=cfg.TEST.TENSORBOARD and test,
         reranking=Reranking(rerank.K1, rerank.K2, rerank.LAMBDA) if rerank.ENABLED else None,
+        paths=[item.key for item in items],
+        roles=_roles(items),
     )
 
 

@@ -4,28 +4,31 @@ import logging
 import math
 import signal
 from collections.abc import Mapping
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 import cmemd.compat  # noqa: F401  before fastreid
-from cmemd.compat import set_frozen_steps
 
 from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
-from fastreid.data.transforms import build_transforms
-from fastreid.engine import DefaultTrainer, hooks
+from fastreid.engine import DefaultTrainer, TrainerBase, hooks
 from fastreid.utils import comm
 from fastreid.utils.env import seed_all_rng
 from fastreid.utils.events import EventStorage
 from torch import nn
 from torch.utils.data import BatchSampler, DataLoader
 
-from cmemd.data.build import RunData, build_dataset, read_data, test_dataset, train_dataset
+from cmemd.data.build import RunData, build_dataset, build_training, read_data, test_dataset
+from cmemd.data.collate import collate_with_rows
 from cmemd.data.dataset import VisibleThermalDataset
-from cmemd.data.loader import build_loader, shut_down
+from cmemd.data.loader import build_loader
 from cmemd.data.places import PlacedSampler
 from cmemd.data.random_state import kept_random_state, load_random_state, random_state
 from cmemd.data.sampler import CrossModalitySampler
+from cmemd.data.transform import build_transform
+from cmemd.engine.averaging import EMA
+from cmemd.engine.caching import open_cache
 from cmemd.engine.checkpoint import (
     BEST,
     FINAL,
@@ -38,15 +41,26 @@ from cmemd.engine.checkpoint import (
 )
 from cmemd.engine.children import is_orphan
 from cmemd.engine.evaluator import VisibleThermalEvaluator
-from cmemd.engine.hooks import Checkpoints, DivergenceWarning, Evaluations, WatchedPrinter
+from cmemd.engine.hooks import (
+    Checkpoints,
+    DivergenceWarning,
+    Evaluations,
+    ReadScalars,
+    WatchedPrinter,
+)
 from cmemd.engine.identity import IDENTITY, RunLog
 from cmemd.engine.log_state import EMPTY_LOG, load_log_state, log_state
+from cmemd.engine.optimizer import Optimization, build_optimizer
+from cmemd.engine.precision import half_type
 from cmemd.engine.provenance import SELECTED_BY, UNTRAINED, Weights, training_record
+from cmemd.engine.ranks import wait_for_main
 from cmemd.engine.record import RECORD
 from cmemd.engine.schedule import Schedule
 from cmemd.engine.setup import Start, draw_seed, run_identity, with_seed
+from cmemd.engine.step import TrainingStep, distribute
 from cmemd.engine.stopping import Stop, stop_at_signals
 from cmemd.engine.testing import build_evaluator, build_test_loader, score_network
+from cmemd.engine.update import build_update
 from cmemd.errors import InputError, Stopped
 
 __all__ = ["Trainer", "train"]
@@ -96,17 +110,44 @@ class Trainer(DefaultTrainer):
         # fast-reid calls build_train_loader with the configuration alone, which would list the
         # images again.
         self.build_train_loader = partial(_build_train_loader, type(self), cfg, self._data.train)
-        super().__init__(cfg)
+        # fast-reid's own constructor would start a loader, and build its own step and buffers.
+        TrainerBase.__init__(self)
+        data_loader = self.build_train_loader(cfg)
+        self.cfg = cfg = self.auto_scale_hyperparams(cfg, data_loader.dataset.num_classes)
+        network = self.build_model(cfg)
+        optimizer, frozen, freeze_iters = self.build_optimizer(cfg, network)
+        update = build_update(cfg, network, optimizer)
+        self._averages = update.averages
+        self._trainer = TrainingStep(
+            distribute(network),
+            data_loader,
+            update,
+            frozen=frozen,
+            freeze_iters=freeze_iters,
+            dtype=half_type(cfg),
+            parts=cfg.SOLVER.ACCUMULATE,
+            backend=cfg.MODEL.COMPILE,
+        )
+        self.iters_per_epoch = len(data_loader.dataset) // cfg.SOLVER.IMS_PER_BATCH
+        self.scheduler = self.build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
+        self.start_epoch = 0
+        self.max_epoch = cfg.SOLVER.MAX_EPOCH
+        self.max_iter = self.max_epoch * self.iters_per_epoch
+        self.warmup_iters = cfg.SOLVER.WARMUP_ITERS
+        self.delay_epochs = cfg.SOLVER.DELAY_EPOCHS
         self._set_up_ranks()
         self.record = training_record(cfg, self._data.train)
         self.checkpointer = WholeCheckpointer(
-            self.checkpointer.model,
-            self.checkpointer.save_dir,
-            save_to_disk=self.checkpointer.save_to_disk,
-            **self.checkpointer.checkpointables,
-            **({} if self.grad_scaler is None else {"grad_scaler": self.grad_scaler}),
+            self.model,
+            cfg.OUTPUT_DIR,
+            save_to_disk=comm.is_main_process(),
+            optimizer=optimizer,
+            **self.scheduler,
+            **({} if update.scaler is None else {"grad_scaler": update.scaler}),
+            **({} if self._averages is None else {EMA: self._averages}),
             **{RECORD: self.record, IDENTITY: self._run.identity},
         )
+        self.register_hooks(self.build_hooks())
 
     def _set_up_ranks(self) -> None:
         """Give each process its own random numbers, once all have built the same network."""
@@ -119,10 +160,10 @@ class Trainer(DefaultTrainer):
 
         Args:
             cfg: the configuration.
-            data: the data set; that of ``DATASETS.NAMES`` if it is not given.
+            data: the data set; those of ``DATASETS.NAMES`` if it is not given.
 
         Raises:
-            InputError: more or fewer than one data set, one that is not of this plugin, a sampler
+            InputError: no data set, one that is not of this plugin, a sampler
                 other than ``CrossModalitySampler``, or data that do not fill a batch.
         """
         if cfg.DATALOADER.SAMPLER_TRAIN != CrossModalitySampler.__name__:
@@ -132,7 +173,7 @@ class Trainer(DefaultTrainer):
                 "CM-EMD needs images of both modalities of each identity: leave the key out",
             )
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
-        items = (build_dataset(cfg, train_dataset(cfg)) if data is None else data).train
+        items = (build_training(cfg) if data is None else data).train
         each = cfg.DATALOADER.NUM_VISIBLE + cfg.DATALOADER.NUM_THERMAL
         sampler = CrossModalitySampler(
             items,
@@ -148,12 +189,24 @@ class Trainer(DefaultTrainer):
         stream = PlacedSampler(
             sampler, batch=size, rank=comm.get_rank(), world_size=comm.get_world_size()
         )
-        transforms = build_transforms(cfg, is_train=True)
+        transform = build_transform(cfg, training=True)
         return build_loader(
-            VisibleThermalDataset(items, transforms, relabel=True, seed=seed),
-            BatchSampler(stream, size, drop_last=True),
+            VisibleThermalDataset(
+                items, transform, relabel=True, seed=seed, cache=open_cache(cfg, items)
+            ),
+            # A part of a step's batch holds whole identities, since the batch lists them in turn.
+            BatchSampler(stream, size // cfg.SOLVER.ACCUMULATE, drop_last=True),
             cfg.DATALOADER.NUM_WORKERS,
+            device=cfg.MODEL.DEVICE,
+            on_device=("images", "targets", "rows"),
+            prefetch=cfg.DATALOADER.PREFETCH,
+            collate_fn=collate_with_rows,
         )
+
+    @classmethod
+    def build_optimizer(cls, cfg: CfgNode, model: nn.Module) -> Optimization:
+        """Return the optimiser of ``cfg.SOLVER``, and what it freezes at first."""
+        return build_optimizer(cfg, model)
 
     @classmethod
     def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> tuple[DataLoader, int]:
@@ -218,8 +271,13 @@ class Trainer(DefaultTrainer):
         if checkpoint is not None:
             changes = self._resume(checkpoint)
         elif self._weights.checkpoint is not None:
-            load_weights(self.checkpointer.model, self._weights.checkpoint)
-            self.record.start_from(self._weights.record)
+            record = self._weights.record
+            # As many other people have classifiers of the same size, which mean nothing here.
+            same = record is None or record.identities == self.record.identities
+            load_weights(self.checkpointer.model, self._weights.checkpoint, classifiers=same)
+            self.record.start_from(record)
+        if checkpoint is None and self._averages is not None:
+            self._averages.start()
         if self.start_iter < self.max_iter:
             changes = {**changes, **self._run.changes}
             self._run.add_start(self.start_iter, comm.get_world_size(), changes)
@@ -243,7 +301,7 @@ class Trainer(DefaultTrainer):
                 "a run cannot become shorter: raise it, or train anew in another OUTPUT_DIR",
             )
         entries = checkpoint.entries
-        load_weights(self.checkpointer.model, checkpoint)
+        load_weights(self.checkpointer.model, checkpoint, trained=True)
         if checkpoint.record is None:
             self.record.start_from(None)
         for name, kept in self.checkpointer.checkpointables.items():
@@ -252,15 +310,13 @@ class Trainer(DefaultTrainer):
         epochs = (checkpoint.epoch or 0) * self.iters_per_epoch
         self.start_iter = checkpoint.iteration if checkpoint.iteration >= 0 else epochs
         self.start_epoch = self.start_iter // self.iters_per_epoch
-        set_frozen_steps(self.optimizer, self.start_iter)
         self._log_state = entries.get("log", EMPTY_LOG)
         self.warnings = list(entries.get("warnings", ()))
         self.first_loss = entries.get("first_loss")
         if self._rule != "last":
             self._best = self._best_so_far()
         self.data_loader.batch_sampler.sampler.start = self.start_iter
-        shut_down(self._trainer._data_loader_iter)
-        self._trainer._data_loader_iter = iter(self.data_loader)
+        self._trainer.open()  # it draws a random number, which is to count as drawn already
         states = entries.get("random", ())
         if len(states) == comm.get_world_size():
             load_random_state(states[comm.get_rank()])
@@ -273,12 +329,24 @@ class Trainer(DefaultTrainer):
             name: of the file, without ".pth".
             extra: further entries.
         """
+        self.read_scalars()  # raises, before anything is written, where a loss is not finite
         self.checkpointer.save(name, **self._entries(), **extra)
         self.checkpointer.remove_within_epoch()
 
     def save_within_epoch(self) -> None:
         """Save a checkpoint between epochs; every process calls it."""
         self.save(f"{WITHIN_EPOCH}{self.iter:08d}")
+
+    def read_scalars(self) -> None:
+        """Bring the scalars of all steps so far to the storage; every process calls it.
+
+        Raises:
+            InputError: a loss was NaN or infinite.
+        """
+        self._trainer.pending.write_to(self.storage)
+        for hook in self._hooks:
+            if isinstance(hook, DivergenceWarning):
+                hook.look()
 
     def _entries(self) -> dict[str, object]:
         return {
@@ -308,7 +376,7 @@ class Trainer(DefaultTrainer):
                 if self._rule == "last":
                     return getattr(self, "_last_eval_results", {})  # those of the last epoch
             path = self._final_file if self._rule == "last" else self._best_file
-            comm.synchronize()  # the main process has just written it
+            wait_for_main()  # it has just written the file
             weights = Weights.read(path, final=True)
             load_weights(self.checkpointer.model, weights.checkpoint)
             logger.info("Testing %s, of epoch %s", path, weights.epoch)
@@ -322,6 +390,7 @@ class Trainer(DefaultTrainer):
         with EventStorage(self.start_iter) as self.storage:
             load_log_state(self.storage, self._log_state)
             try:
+                self._trainer.open()  # the random number that it draws counts in each checkpoint
                 self.before_train()
                 self._evaluate_what_was_missed()
                 for epoch in range(self.start_epoch, self.max_epoch):
@@ -334,14 +403,8 @@ class Trainer(DefaultTrainer):
                         self.after_step()
                         self.iter += 1
                     self.after_epoch()  # a checkpoint between these two would miss its rate
-            except FloatingPointError as error:
-                raise InputError(
-                    "finite losses",
-                    " ".join(str(error).split()),
-                    "training has diverged: lower SOLVER.BASE_LR, or raise SOLVER.WARMUP_ITERS",
-                ) from None
             finally:
-                shut_down(self._trainer._data_loader_iter)
+                self._trainer.close()
                 self.after_train()
 
     def _evaluate_what_was_missed(self) -> None:
@@ -361,6 +424,7 @@ class Trainer(DefaultTrainer):
             stop, due = max(number for number, _ in told), told[0][1]
         if stop:
             self.save_within_epoch()
+            wait_for_main()  # it writes; torchrun ends it soon after the first process has ended
             raise Stopped(stop, f"saved after iteration {self.iter}; --resume goes on from there")
         if due:
             checkpoints.within_epoch()
@@ -392,8 +456,10 @@ class Trainer(DefaultTrainer):
             rule=self._rule,
             epoch=epoch,
             final=final,
+            ema=None if self._averages is None else self._averages.decay,
         )
-        results = self._test(weights, "validation" if self._rule == "validation" else "test")
+        with nullcontext() if self._averages is None else self._averages.in_network():
+            results = self._test(weights, "validation" if self._rule == "validation" else "test")
         self._last_eval_results = results
         if self._rule != "last" and comm.is_main_process() and results["metric"] > self._best:
             self._best = float(results["metric"])
@@ -432,6 +498,7 @@ class Trainer(DefaultTrainer):
         for hook in super().build_hooks():
             if isinstance(hook, hooks.EvalHook):
                 built += [
+                    ReadScalars(),
                     DivergenceWarning(),
                     Checkpoints(),
                     Evaluations(0, lambda: self.evaluate(self.epoch + 1)),

@@ -7,7 +7,7 @@ metric is therefore written here and nowhere else.
 import difflib
 from dataclasses import dataclass
 
-from cmemd.data.layouts import LAYOUTS, llcm, regdb, sysu
+from cmemd.data.layouts import ALL_LAYOUTS, llcm, own, regdb, sysu
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
@@ -55,7 +55,7 @@ class Protocol:
 
     Attributes:
         name: the name in commands, configs and results; a direction says the query first.
-        dataset: the test set: a key of ``cmemd.data.layouts.LAYOUTS``.
+        dataset: the test set: a key of ``cmemd.data.layouts.ALL_LAYOUTS``.
         description: one line for tables and captions.
         query: the queries.
         gallery: the gallery.
@@ -113,6 +113,20 @@ def _regdb(query: Modality) -> Protocol:
         splits=regdb.LAYOUT.splits,
         samplings=(EVERYTHING,),
         source="Nguyen et al., Sensors 2017; splits and scoring as in the field's released code",
+    )
+
+
+def _own(query: Modality) -> Protocol:
+    return Protocol(
+        name=f"{own.LAYOUT.name}-{_direction(query)}",
+        dataset=own.LAYOUT.name,
+        description=f"{own.LAYOUT.title}: {_words(query)}",
+        query=Side(query),
+        gallery=Side(_other(query)),
+        cmc=IDENTITIES,
+        trials=own.LAYOUT.trials,
+        samplings=(EVERYTHING,),
+        source="chosen by this project: all against all",
     )
 
 
@@ -182,6 +196,7 @@ PROTOCOLS: dict[str, Protocol] = {
         _sysu("sysu-indoor-10shot", "indoor-search, 10-shot", _SYSU_INDOOR_CAMERAS, 10),
         *(_regdb(query) for query in Modality),
         *(_llcm(query, variant) for variant in _LLCM for query in Modality),
+        *(_own(query) for query in Modality),
     )
 }
 
@@ -252,7 +267,7 @@ def choose_sampling(protocol: Protocol, sampling: str, perm: RandPermCam | None)
         )
     chosen = sampling
     if sampling == AUTO:
-        official = LAYOUTS[protocol.dataset].official_permutations
+        official = ALL_LAYOUTS[protocol.dataset].official_permutations
         chosen = PYTHON if official and perm is None else protocol.samplings[0]
     # An evaluation looks into the data set's exp folder, `cmemd score` into that of --splits.
     remedy = "put rand_perm_cam.mat into the exp folder (--splits)"

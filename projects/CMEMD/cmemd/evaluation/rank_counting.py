@@ -7,15 +7,36 @@ Shape legend: ``Q`` = queries, ``b`` = queries of a block, all of one identity, 
 images of all trials, ``P`` = positives among them, ``T`` = trials, ``I`` = identities of a trial.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["Galleries", "PositiveRanks", "positive_ranks", "query_blocks", "rank_order"]
+__all__ = ["Doubt", "Galleries", "PositiveRanks", "positive_ranks", "query_blocks", "rank_order"]
 
 # A block's arrays of (b, V) stay in the processor's cache.
 _QUERIES_AT_ONCE = 48
+# An 8-bit counter counts so many images; 64-bit words hold eight counters.
+_COUNTED_AT_ONCE = 255
+# Beyond these, computing all distances again is faster than computing pairs.
+_NEIGHBOURS, _SHARE = 64, 1 / 32
+
+
+class Doubt(NamedTuple):
+    """How exact the distances of a block of queries are, and how to get exact ones.
+
+    Those of positives are exact but for float64's rounding.
+
+    Attributes:
+        tolerance: ``(b,)`` bound of the errors of each query's distances, rounding included.
+        exact: from numbers of queries in the block and columns, ``(n,)`` each, to ``(n,)`` exact
+            distances.
+        everything: returns all exact distances, ``(b, V)``.
+    """
+
+    tolerance: np.ndarray
+    exact: Callable[[np.ndarray, np.ndarray], np.ndarray]
+    everything: Callable[[], np.ndarray]
 
 
 class PositiveRanks(NamedTuple):
@@ -46,17 +67,28 @@ def rank_order(distances: np.ndarray) -> np.ndarray:
     Returns:
         ``(Q, V)`` column numbers.
     """
-    # As integers, floats of one sign keep their order, so the column fits into the last bits.
     # Sorting such numbers is stable, and several times faster than sorting indices by number.
-    columns = np.arange(distances.shape[1])
-    low_bits = (1 << int(columns[-1]).bit_length()) - 1
+    images = distances.shape[1]
+    keys = _keys(distances, np.arange(images), images)
+    keys.sort(axis=1)
+    keys &= _low_bits(images)
+    return keys
+
+
+def _keys(distances: np.ndarray, columns: np.ndarray, images: int) -> np.ndarray:
+    """Return integers that order as distances and then columns do.
+
+    As integers, floats of one sign keep their order, so the column fits into the last bits.
+    """
     keys = np.add(distances, 0.0, dtype=np.float64).view(np.int64)  # adding turns -0 into 0
     keys ^= (keys >> 63) & np.iinfo(np.int64).max  # below zero their order is reversed
-    keys &= ~low_bits
+    keys &= ~_low_bits(images)
     keys |= columns
-    keys.sort(axis=1)
-    keys &= low_bits
     return keys
+
+
+def _low_bits(images: int) -> int:
+    return (1 << (images - 1).bit_length()) - 1
 
 
 class Galleries:
@@ -73,15 +105,10 @@ class Galleries:
         self.of_identities = [
             _table(pids, by_identity[of_trial[by_identity]]) for of_trial in members
         ]
-        # A 16-bit counter holds a rank in fewer than 65,536 images. One addition of 64-bit words
-        # then counts in four trials at once.
-        counter = np.uint16 if len(pids) < 2**16 else np.uint32
-        self.per_word = 8 // np.dtype(counter).itemsize
-        # One extra column, in no trial.
-        ones = np.zeros((len(pids) + 1, -(-len(members) // self.per_word) * self.per_word), counter)
+        # One addition of 64-bit words counts in eight trials. One extra column, in no trial.
+        ones = np.zeros((len(pids) + 1, -(-len(members) // 8) * 8), np.uint8)
         ones[:-1, : len(members)] = members.T
-        self.words = np.ascontiguousarray(ones.view(np.uint64).T)  # (T / per_word, V + 1)
-        self.counter = counter
+        self.words = np.ascontiguousarray(ones.view(np.uint64).T)  # (T / 8, V + 1)
 
 
 def _table(pids: np.ndarray, columns: np.ndarray) -> np.ndarray:
@@ -111,7 +138,7 @@ def query_blocks(pids: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def positive_ranks(
-    distances: np.ndarray, positives: np.ndarray, galleries: Galleries
+    distances: np.ndarray, positives: np.ndarray, galleries: Galleries, doubt: Doubt | None = None
 ) -> PositiveRanks:
     """Return the ranks of the positives of queries of one identity.
 
@@ -119,9 +146,15 @@ def positive_ranks(
         distances: ``(b, V)``, NaN for ignored images.
         positives: ``(P,)`` columns of their identity, at least one.
         galleries: the trials.
+        doubt: of distances that are not exact, which are then changed in place. The ranks are
+            those of exact ones.
     """
     order = rank_order(distances)  # (b, V)
     place = _places(order)  # (b, V): where each image stands
+    if doubt is not None and not _settle(distances, order, place, positives, doubt):
+        distances = doubt.everything()
+        order = rank_order(distances)
+        place = _places(order)
     kept = np.sum(~np.isnan(distances), axis=1)  # (b,): ignored images stand behind these
     nearest_first = np.argsort(place[:, positives], axis=1)  # (b, P)
     columns = positives[nearest_first]
@@ -131,6 +164,70 @@ def positive_ranks(
     return PositiveRanks(
         found, _ranks(order, places, galleries), _identity_ranks(place, first_place, galleries)
     )
+
+
+def _settle(
+    distances: np.ndarray,
+    order: np.ndarray,
+    place: np.ndarray,
+    positives: np.ndarray,
+    doubt: Doubt,
+) -> bool:
+    """Put images that are too close to a positive where their exact distances do.
+
+    Images on one side of a positive may stand in any order, so only these need exact distances.
+
+    Args:
+        distances: ``(b, V)``, NaN for ignored images; exact ones replace those that are close.
+        order: ``(b, V)`` columns from near to far, changed in place.
+        place: ``(b, V)`` its inverse, changed in place.
+        positives: ``(P,)`` columns.
+        doubt: of the distances.
+
+    Returns:
+        Whether it did; not where too many images are close.
+    """
+    if not np.isfinite(doubt.tolerance).all():
+        return False
+    queries, size = order.shape
+    of_positives = place[:, positives].astype(np.intp)
+    starts = size * np.arange(queries)[:, None]
+    row_of_positive = np.repeat(np.arange(queries), len(positives))
+    close = []  # places, numbered from the first query's first to the last query's last
+    with np.errstate(invalid="ignore"):  # infinity - infinity is no number, so not close
+        for step in (1, -1):
+            row, at = row_of_positive, of_positives.ravel()
+            value = distances[:, positives].ravel()
+            for _ in range(_NEIGHBOURS):
+                at = at + step
+                inside = (at >= 0) & (at < size)
+                row, at, value = row[inside], at[inside], value[inside]
+                near = np.abs(distances[row, order[row, at]] - value) <= doubt.tolerance[row]
+                row, at, value = row[near], at[near], value[near]
+                if not len(row):
+                    break
+                close.append(row * size + at)
+            if len(row):
+                return False
+    if not close:
+        return True
+    # Positives and images that are close to them stand in runs of neighbouring places.
+    marked = np.zeros(order.size, np.int8)
+    marked[np.concatenate(close)] = 1
+    marked[of_positives + starts] = -1
+    runs = np.flatnonzero(marked)
+    run = np.cumsum((np.diff(runs, prepend=-2) != 1) | (runs % size == 0))
+    open_runs = np.zeros(run[-1] + 1, dtype=bool)
+    open_runs[run[marked[runs] > 0]] = True  # those with an image besides positives
+    runs, run = runs[open_runs[run]], run[open_runs[run]]
+    if len(runs) > _SHARE * order.size:
+        return False
+    row, columns = runs // size, order.ravel()[runs]
+    distances[row, columns] = doubt.exact(row, columns)
+    columns = columns[np.lexsort((_keys(distances[row, columns], columns, size), run))]
+    order.ravel()[runs] = columns
+    place[row, columns] = runs - row * size
+    return True
 
 
 def _places(order: np.ndarray) -> np.ndarray:
@@ -153,22 +250,33 @@ def _ranks(order: np.ndarray, places: np.ndarray, galleries: Galleries) -> np.nd
     Returns:
         ``(b, P, T)``: the rank of a positive in each trial that has it.
     """
-    queries, size = order.shape
-    # Sums from place to place, then sums of those: faster than a running sum over all images. The
-    # extra column, in no trial, starts the sum behind the last place.
-    padded = np.concatenate([order, np.full((queries, 1), size)], axis=1)
-    edges = np.zeros((queries, places.shape[1] + 1), np.intp)
-    edges[:, 1:] = places
-    edges[:, 1:] += 1
-    edges += (size + 1) * np.arange(queries)[:, None]
+    last = int(places.max()) + 1  # the place behind the last positive
+    order = order[:, :last]
+    queries, positives = places.shape
+    # Sums from edge to edge, then sums of those: faster than a running sum over all images. Edges
+    # are the places behind positives, and more of them so that no counter overflows. The extra
+    # column, in no trial, starts the sum behind the last place.
+    padded = np.concatenate([order, np.full((queries, 1), len(galleries.words[0]) - 1)], axis=1)
+    more = np.arange(0, last, _COUNTED_AT_ONCE)
+    edges = np.empty((queries, positives + len(more)), np.intp)
+    edges[:, :positives] = places
+    edges[:, :positives] += 1
+    edges[:, positives:] = more
+    edges.sort(axis=1)
+    ends = np.searchsorted(more, places, side="right") + np.arange(positives) - 1  # (b, P)
+    empty = edges[:, :-1] == edges[:, 1:]
+    flat = (edges + (last + 1) * np.arange(queries)[:, None]).ravel()
     counts = np.empty(padded.shape, np.uint64)
-    at_places = []
-    for word in galleries.words:
+    ranks = np.empty((queries, positives, len(galleries.words), 8), np.int64)
+    for number, word in enumerate(galleries.words):
         np.take(word, padded, out=counts, mode="clip")  # no column is out of range; clip is fast
-        between = np.add.reduceat(counts.ravel(), edges.ravel()).reshape(edges.shape)
-        at_places.append(np.cumsum(between[:, :-1], axis=1))
-    ranks = np.stack(at_places, axis=2).view(galleries.counter)
-    return ranks[..., : len(galleries.members)].astype(np.int64)
+        between = np.add.reduceat(counts.ravel(), flat).reshape(edges.shape)[:, :-1]
+        between[empty] = 0  # reduceat returns the element there
+        sums = np.cumsum(
+            between.copy().view(np.uint8).reshape(queries, -1, 8), axis=1, dtype=np.uint32
+        )
+        ranks[:, :, number] = np.take_along_axis(sums, ends[..., None], axis=1)
+    return ranks.reshape(queries, positives, -1)[..., : len(galleries.members)]
 
 
 def _identity_ranks(place: np.ndarray, first_place: np.ndarray, galleries: Galleries) -> np.ndarray:

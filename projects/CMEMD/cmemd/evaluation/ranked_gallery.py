@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Circle, FancyBboxPatch
 from PIL import Image
 
+from cmemd.data.boxes import located
 from cmemd.data.images import read_rgb
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
@@ -252,11 +253,12 @@ def _draw_tile(axes: Axes, tile: _Tile) -> None:
     _text(axes, middle, y + height + 0.28, tile.label, size=7.5, colour=_GREY, centre=True)
 
 
-def _pixels(path: str) -> np.ndarray:
+def _pixels(key: str) -> np.ndarray:
     """Return the pixels of one tile, ``(height, width, 3)`` bytes."""
+    path, box, _ = located(key)
     size = tuple(round(_DPI * length) for length in _TILE)
     try:
-        return np.asarray(read_rgb(path).resize(size, Image.Resampling.LANCZOS))
+        return np.asarray(read_rgb(path, box=box).resize(size, Image.Resampling.LANCZOS))
     except InputError as error:
         raise InputError(f"{error}, or ask for no ranked gallery (TEST.RANKED_GALLERY 0)") from None
 

@@ -17,16 +17,22 @@ Shape legend: ``Q`` = queries, ``b`` = queries of a block, all of one identity, 
 images of all trials, ``P`` = positives among them, ``T`` = trials.
 """
 
-import os
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from cmemd.errors import InputError
-from cmemd.evaluation.rank_counting import Galleries, positive_ranks, query_blocks
+from cmemd.evaluation.rank_counting import (
+    Doubt,
+    Galleries,
+    PositiveRanks,
+    positive_ranks,
+    query_blocks,
+)
+from cmemd.evaluation.threads import in_threads
 
-__all__ = ["IDENTITIES", "IMAGES", "QueryScores", "score_queries"]
+__all__ = ["IDENTITIES", "IMAGES", "QueryScores", "check_numbers", "score_blocks", "score_queries"]
 
 # What a rank of the CMC counts.
 IDENTITIES = "identities"
@@ -129,39 +135,69 @@ def score_queries(
             f"galleries {members.shape}",
             "give all arrays the same queries and gallery images",
         )
+    check_numbers(distances)
+
+    def block(queries: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, None]:
+        of_block = distances[queries].astype(np.float64, copy=False)
+        if ignored is not None:
+            of_block[ignored[queries]] = np.nan
+        return of_block, None
+
+    return score_blocks(block, query_pids, gallery_pids, members)
+
+
+def check_numbers(distances: np.ndarray) -> None:
+    """Raise where a distance is NaN.
+
+    Raises:
+        InputError: one is.
+    """
     if np.isnan(distances).any():
         raise InputError("distances that are numbers", "NaN", "check the features")
+
+
+def score_blocks(
+    block: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, Doubt | None]],
+    query_pids: np.ndarray,
+    gallery_pids: np.ndarray,
+    members: np.ndarray,
+) -> QueryScores:
+    """Do as ``score_queries``, with distances that are made block by block.
+
+    Args:
+        block: called in several threads with ``(b,)`` numbers of queries of one identity and
+            ``(P,)`` columns of its images. Returns distances ``(b, V)``, NaN for ignored images,
+            and how exact they are; None for exact ones.
+        query_pids: ``(Q,)`` identities.
+        gallery_pids: ``(V,)`` identities.
+        members: ``(T, V)`` booleans, the gallery of each trial.
+    """
     galleries = Galleries(gallery_pids, members)
-    metrics = np.full((4, len(members), shape[0]), np.nan)
+    metrics = np.full((4, len(members), len(query_pids)), np.nan)
 
     def score(queries: np.ndarray) -> None:
-        block = distances[queries].astype(np.float64, copy=False)
-        if ignored is not None:
-            block[ignored[queries]] = np.nan  # ranks behind every other image
         positives = np.flatnonzero(gallery_pids == query_pids[queries[0]])
         if len(positives):
-            metrics[:, :, queries] = _score_block(block, positives, galleries)
+            distances, doubt = block(queries, positives)
+            ranks = positive_ranks(distances, positives, galleries, doubt)
+            metrics[:, :, queries] = _metrics(ranks)
 
-    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as threads:
-        list(threads.map(score, query_blocks(query_pids)))  # a list, to raise the errors
+    for _ in in_threads(score, query_blocks(query_pids)):
+        pass
     return QueryScores(*metrics)
 
 
-def _score_block(
-    distances: np.ndarray, positives: np.ndarray, galleries: Galleries
-) -> tuple[np.ndarray, ...]:
+def _metrics(ranks: PositiveRanks) -> tuple[np.ndarray, ...]:
     """Return the metrics of queries of one identity.
 
     Args:
-        distances: ``(b, V)``, NaN for ignored images.
-        positives: ``(P,)`` columns of their identity.
-        galleries: the trials.
+        ranks: of their positives.
 
     Returns:
         Identity rank, image rank, average precision and inverse negative penalty, ``(T, b)`` each.
     """
-    found, rank, identity_rank = positive_ranks(distances, positives, galleries)
-    hits = np.cumsum(found, axis=1)  # (b, P, T): k of r_k
+    found, rank, identity_rank = ranks
+    hits = np.cumsum(found, axis=1, dtype=np.int32)  # (b, P, T): k of r_k
     counts = hits[:, -1]  # (b, T): m
     with np.errstate(invalid="ignore"):  # 0 / 0 is the NaN of a query without a positive
         precision = np.divide(hits, rank, out=np.zeros(rank.shape), where=found)

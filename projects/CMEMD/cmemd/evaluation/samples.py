@@ -25,7 +25,10 @@ class Samples:
         modalities: ``(N,)`` values of ``Modality``.
         frames: ``(N,)`` each image's place among the images of its (camera, identity), in the
             order of file names. SYSU-MM01's official sampling takes it for the image number.
-        paths: ``(N,)`` strings; only a ranked gallery opens them.
+        paths: ``(N,)`` strings; only a ranked gallery opens them. Of a box in a
+            frame it is the key, see ``cmemd.data.boxes``.
+        roles: ``(N,)`` strings ``query``, ``gallery`` or ``test``, which is both; None where the
+            protocol alone decides.
 
     Raises:
         InputError: lengths differ, no image, values of a wrong kind, or no finite feature at all.
@@ -37,10 +40,13 @@ class Samples:
     modalities: np.ndarray
     frames: np.ndarray
     paths: np.ndarray
+    roles: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Turn sequences into arrays and check them."""
         for field in fields(self):
+            if getattr(self, field.name) is None:
+                continue
             object.__setattr__(self, field.name, np.asarray(getattr(self, field.name)))
         if self.features.ndim != 2 or self.features.dtype.kind != "f" or self.features.size == 0:
             raise InputError(
@@ -50,6 +56,8 @@ class Samples:
             )
         for name, kinds in _LABELS.items():
             labels = getattr(self, name)
+            if name == "roles" and labels is None:
+                continue
             if labels.shape != (len(self.features),) or labels.dtype.kind not in kinds:
                 raise InputError(
                     f"{name} as {len(self.features)} {_KIND_NAMES[kinds]}, one per feature",
@@ -76,4 +84,11 @@ class Samples:
 
 
 _KIND_NAMES = {"iu": "integers", "U": "strings"}
-_LABELS = {"pids": "iu", "camids": "iu", "modalities": "iu", "frames": "iu", "paths": "U"}
+_LABELS = {
+    "pids": "iu",
+    "camids": "iu",
+    "modalities": "iu",
+    "frames": "iu",
+    "paths": "U",
+    "roles": "U",
+}

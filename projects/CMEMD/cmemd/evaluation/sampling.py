@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cmemd.data.items import GALLERY, QUERY, TEST
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
 from cmemd.evaluation.protocols import EVERYTHING, OFFICIAL, Protocol, Side, choose_sampling
@@ -188,6 +189,8 @@ def _pool(samples: Samples, protocol: Protocol, side: Side, what: str) -> np.nda
     else:
         rows = np.flatnonzero(np.isin(samples.camids, side.cameras))
         _check_modality(samples, rows, side, protocol.name)
+    if samples.roles is not None:
+        rows = rows[np.isin(samples.roles[rows], [TEST, QUERY if what == "queries" else GALLERY])]
     if len(rows) == 0:
         wanted = f"from cameras {side.cameras}" if side.cameras else "of its modality"
         raise InputError(

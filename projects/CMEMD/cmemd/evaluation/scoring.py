@@ -14,7 +14,7 @@ Shape legend: ``N`` = samples, ``D`` = feature dimension, ``Q`` = queries, ``V``
 of all trials, ``T`` = trials.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,9 +22,11 @@ import numpy as np
 
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
-from cmemd.evaluation.distances import check_distance, distance_matrix, plain_distances
+from cmemd.evaluation.distances import check_distance, plain_distances
+from cmemd.evaluation.products import Products, Side
 from cmemd.evaluation.protocols import AUTO, Protocol, choose_sampling
-from cmemd.evaluation.ranking import QueryScores, score_queries
+from cmemd.evaluation.rank_counting import Doubt
+from cmemd.evaluation.ranking import QueryScores, check_numbers, score_blocks, score_queries
 from cmemd.evaluation.rerank import k_reciprocal_distances
 from cmemd.evaluation.samples import Samples
 from cmemd.evaluation.sampling import (
@@ -41,8 +43,8 @@ __all__ = ["CMC_RANKS", "METRICS", "Reranking", "Score", "score", "score_all", "
 CMC_RANKS = (1, 5, 10, 20)
 METRICS = (*(f"rank{rank}" for rank in CMC_RANKS), "mAP", "mINP")
 
-# Distances in memory at a time, 256 MB: all of SYSU-MM01's; larger sets go in parts.
-_DISTANCES_AT_ONCE = 2**25
+# Products in memory at a time, 128 MB: all of SYSU-MM01's; larger sets go in parts.
+_PRODUCTS_AT_ONCE = 2**25
 
 
 class Reranking(NamedTuple):
@@ -137,6 +139,7 @@ def score_all(
     for protocol in protocols:  # equal sides and rules: equal distances and order
         rules = protocol.query.modality, protocol.ignored_pairs, protocol.ignore_same_camera
         together.setdefault(rules, []).append(protocol)
+    finite, zero = samples.finite, ~samples.features.any(axis=1)
     scores = {}
     for group in together.values():
         trials = [trial for protocol in group for trial in sampled[protocol.name]]
@@ -144,6 +147,7 @@ def score_all(
         if reranking is None:
             metrics = _rank(samples, group[0], trials, queries, distance)
         else:
+            _check_finite(finite)
             metrics = _rerank(samples, group[0], trials, queries, distance, reranking)
         start = 0
         for protocol in group:
@@ -157,6 +161,8 @@ def score_all(
                 trials[part],
                 queries,
                 QueryScores(*(of_all[part] for of_all in metrics)),
+                finite,
+                zero,
             )
     return {protocol.name: scores[protocol.name] for protocol in protocols}
 
@@ -181,7 +187,7 @@ def score_trial(
         samples.pids[trial.gallery],
         ignored(samples, protocol, trial.queries, trial.gallery),
     )
-    _worst(scores, ~samples.finite[trial.queries])
+    _worst(scores, ~np.isfinite(samples.features[trial.queries]).all(axis=1))
     return scores
 
 
@@ -199,25 +205,62 @@ def _rank(
     members = np.zeros((len(trials), len(gallery)), dtype=bool)  # (T, V)
     for row, trial in enumerate(trials):
         members[row, column[trial.gallery]] = True
-    at_once = max(1, _DISTANCES_AT_ONCE // len(gallery))
-    parts = []
-    for start in range(0, len(queries), at_once):
-        rows = queries[start : start + at_once]
-        scores = score_queries(
-            distance_matrix(samples.features[rows], samples.features[gallery], distance),
-            samples.pids[rows],
-            samples.pids[gallery],
-            ignored(samples, protocol, rows, gallery),
-            members,
-        )
-        _worst(scores, ~samples.finite[rows])
-        parts.append(scores.metrics)
-    metrics = [np.concatenate(columns, axis=1) for columns in zip(*parts, strict=True)]
+    metrics = np.full((4, len(trials), len(queries)), np.nan)
+    for own, kept in _by_cameras(samples, protocol, queries, gallery):
+        side = Side(samples.features, gallery[kept], distance)
+        at_once = max(1, _PRODUCTS_AT_ONCE // len(kept))
+        for start in range(0, len(own), at_once):
+            part = own[start : start + at_once]
+            scores = _score_part(samples, protocol, queries[part], side, members[:, kept])
+            metrics[:, :, part] = scores.metrics
     for row, trial in enumerate(trials):
-        absent = ~np.isin(queries, trial.queries)
-        for metric in metrics:
-            metric[row, absent] = np.nan
-    return metrics
+        metrics[:, row, ~np.isin(queries, trial.queries)] = np.nan
+    return list(metrics)
+
+
+def _by_cameras(
+    samples: Samples, protocol: Protocol, queries: np.ndarray, gallery: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield numbers of queries, and of gallery images from cameras that are kept for them.
+
+    Ignored images need no distance.
+    """
+    cameras, rest = samples.camids[queries], np.ones(len(queries), dtype=bool)
+    ignored_cameras: dict[int, list[int]] = {}
+    for camera, other in protocol.ignored_pairs:
+        ignored_cameras.setdefault(camera, []).append(other)
+    for camera, others in ignored_cameras.items():
+        own = np.flatnonzero(cameras == camera)
+        kept = np.flatnonzero(~np.isin(samples.camids[gallery], others))
+        rest[own] = False
+        if len(own) and len(kept):
+            yield own, kept
+    if rest.any():
+        yield np.flatnonzero(rest), np.arange(len(gallery))
+
+
+def _score_part(
+    samples: Samples, protocol: Protocol, rows: np.ndarray, gallery: Side, members: np.ndarray
+) -> QueryScores:
+    """Score queries against a gallery in all trials."""
+    products = Products(samples.features, rows, gallery)
+
+    def block(queries: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, Doubt]:
+        distances, doubt = products.block(queries, positives)
+        removed = ignored(samples, protocol, rows[queries], gallery.rows)
+        distances[removed] = np.nan
+
+        def everything() -> np.ndarray:
+            exact = doubt.everything()
+            check_numbers(exact)
+            exact[removed] = np.nan
+            return exact
+
+        return distances, doubt._replace(everything=everything)
+
+    scores = score_blocks(block, samples.pids[rows], samples.pids[gallery.rows], members)
+    _worst(scores, products.queries.bad)
+    return scores
 
 
 def _rerank(
@@ -229,12 +272,6 @@ def _rerank(
     reranking: Reranking,
 ) -> list[np.ndarray]:
     """Do as ``_rank``, with each trial re-ranked by itself."""
-    if not samples.finite.all():
-        raise InputError(
-            "finite features for re-ranking, which compares every image with every other",
-            f"NaN or infinity for {np.sum(~samples.finite)} of {len(samples.pids)} images",
-            "score without re-ranking",
-        )
     column = np.empty(len(samples.pids), dtype=np.int64)
     column[queries] = np.arange(len(queries))
     metrics = [np.full((len(trials), len(queries)), np.nan) for _ in range(4)]
@@ -252,6 +289,15 @@ def _rerank(
     return metrics
 
 
+def _check_finite(finite: np.ndarray) -> None:
+    if not finite.all():
+        raise InputError(
+            "finite features for re-ranking, which compares every image with every other",
+            f"NaN or infinity for {np.sum(~finite)} of {len(finite)} images",
+            "score without re-ranking",
+        )
+
+
 def _worst(scores: QueryScores, bad: np.ndarray) -> None:
     """Give queries that cannot be compared the worst metrics, in place."""
     for metric, worst in zip(scores.metrics, (np.inf, np.inf, 0.0, 0.0), strict=True):
@@ -267,6 +313,8 @@ def _score(
     trials: Sequence[Trial],
     queries: np.ndarray,
     scores: QueryScores,
+    finite: np.ndarray,
+    zero: np.ndarray,
 ) -> Score:
     counted = scores.counted
     if not counted.any(axis=1).all():
@@ -292,8 +340,8 @@ def _score(
                 )
             ),
             "gallery": len(trials[0].gallery),
-            "non_finite_features": int(np.sum(~samples.finite[scored])),
-            "zero_features": int(np.sum(~samples.features[scored].any(axis=1))),
+            "non_finite_features": int(np.sum(~finite[scored])),
+            "zero_features": int(np.sum(zero[scored])),
             "pairs_without_image": pairs_without_image(samples, protocol),
         },
     )

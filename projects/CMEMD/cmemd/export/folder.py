@@ -8,10 +8,12 @@ import cmemd.plugin  # noqa: F401  before fastreid
 from fastreid.config import CfgNode
 from fastreid.data.datasets.bases import ImageDataset
 
-from cmemd.data.build import build_dataset, test_dataset, train_dataset
+from cmemd.data.build import build_dataset, build_training, test_dataset
+from cmemd.data.joined import JoinedData
+from cmemd.data.naming import parts_of, people_of, title_of
 from cmemd.engine.preflight import check_values
 from cmemd.engine.provenance import Weights
-from cmemd.engine.record import TrainingRecord, identity_digests
+from cmemd.engine.record import TrainingRecord, people_digests
 from cmemd.errors import InputError
 from cmemd.export.agw import AGW, agw_config
 from cmemd.export.card import format_parity, format_variants, model_card
@@ -143,7 +145,7 @@ def _export(
         architecture,
         known.record,
         reference.shape[1],
-        standin=trained_on is not None and (trained_on.folder / "meta.jsonl").is_file(),
+        standin=trained_on is not None and _all_drawn(trained_on),
         statistics=trained_on and channel_statistics(trained_on.train, cfg),
         results=results.get("trained") or results_beside(weights),
     )
@@ -188,24 +190,35 @@ def _write_variants(folder: Path, variants: Sequence[str], typical: Probes) -> d
 
 def _probes(cfg: CfgNode, needed: bool) -> Probes:
     """Return test images, or drawn ones if the test set is absent and not needed."""
-    data = _found(cfg, test_dataset) if not needed else build_dataset(cfg, test_dataset(cfg))
+    data = _found(_test_data, cfg) if not needed else _test_data(cfg)
     if data is None:
         return drawn_probes(*cfg.INPUT.SIZE_TEST)
-    return probes_of(data.query + data.gallery, cfg, f"test images of {type(data).__name__}")
+    return probes_of(data.query + data.gallery, cfg, f"test images of {title_of(data)}")
 
 
-def _trained_on(cfg: CfgNode, record: TrainingRecord | None) -> ImageDataset | None:
+def _trained_on(cfg: CfgNode, record: TrainingRecord | None) -> ImageDataset | JoinedData | None:
     """Return the training set if it is on disk and has the record's identities, else None."""
-    data = _found(cfg, train_dataset)
+    data = _found(build_training, cfg)
     if data is None or record is None:
         return data
-    digests = identity_digests(data.dataset_name, (item.pid for item in data.train))
+    digests = people_digests(people_of(data, data.train))
     return data if sorted(digests) == record.identities else None
 
 
-def _found(cfg: CfgNode, which: Callable[[CfgNode], str]) -> ImageDataset | None:
+def _all_drawn(data: ImageDataset | JoinedData) -> bool:
+    """Return whether all images are drawn stand-ins, as ``cmemd synth`` writes them."""
+    return all((part.folder / "meta.jsonl").is_file() for part in parts_of(data))
+
+
+def _test_data(cfg: CfgNode) -> ImageDataset:
+    return build_dataset(cfg, test_dataset(cfg))
+
+
+def _found(
+    build: Callable[[CfgNode], ImageDataset | JoinedData], cfg: CfgNode
+) -> ImageDataset | JoinedData | None:
     """Return a data set if it is on disk, else None."""
     try:
-        return build_dataset(cfg, which(cfg))
+        return build(cfg)
     except InputError:
         return None

@@ -7,11 +7,11 @@ import cmemd.compat  # noqa: F401  before fastreid
 
 import numpy as np
 from fastreid.config import CfgNode
-from fastreid.data.transforms import build_transforms
 
-from cmemd.data.images import check_images, read_rgb
+from cmemd.data.images import check_items, crop, read_pixels
 from cmemd.data.items import ImageItem
 from cmemd.data.modality import Modality
+from cmemd.data.transform import build_transform
 
 __all__ = ["PROBES", "Probes", "channel_statistics", "drawn_probes", "probes_of", "read_images"]
 
@@ -94,10 +94,9 @@ def read_images(items: Sequence[ImageItem], cfg: CfgNode) -> np.ndarray:
     Raises:
         InputError: a file is truncated, not an image, or one that training refuses.
     """
-    check_images(item.path for item in items)
-    transform = build_transforms(cfg, is_train=False)
-    pixels = [transform(read_rgb(item.path)).permute(1, 2, 0).numpy() for item in items]
-    return np.stack(pixels).astype(np.uint8)  # whole grey levels as floats, so nothing is lost
+    check_items(items)
+    transform = build_transform(cfg, training=False)
+    return np.stack([transform(crop(read_pixels(item.path), item.box)) for item in items])
 
 
 def _spread(items: Sequence[ImageItem], modality: Modality, most: int) -> list[ImageItem]:

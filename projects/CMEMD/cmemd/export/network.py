@@ -11,6 +11,7 @@ from fastreid.modeling.meta_arch import build_model
 from torch import Tensor, nn
 
 from cmemd.config import add_cmemd_config
+from cmemd.data.resizing import DEFAULT_RESIZE
 from cmemd.engine.checkpoint import check_weights
 from cmemd.engine.provenance import Weights
 from cmemd.errors import InputError
@@ -32,7 +33,8 @@ def inference_config(cfg: CfgNode) -> CfgNode:
     """Return a configuration without what no embedding depends on: paths and classes.
 
     Raises:
-        InputError: it describes no ``CMEMDNet`` whose images are only resized, to one size.
+        InputError: it describes no ``CMEMDNet`` whose images are only resized, to one size and by
+            Pillow.
     """
     if cfg.MODEL.META_ARCHITECTURE != CMEMD:
         raise InputError(
@@ -46,12 +48,20 @@ def inference_config(cfg: CfgNode) -> CfgNode:
             f"{list(cfg.INPUT.SIZE_TEST)} and {cfg.INPUT.CROP.ENABLED}",
             "set them so, because an exported model's images are only resized",
         )
+    if cfg.INPUT.RESIZE != DEFAULT_RESIZE:
+        raise InputError(
+            f"INPUT.RESIZE {DEFAULT_RESIZE}, with which users of an exported model resize",
+            repr(cfg.INPUT.RESIZE),
+            f"train with {DEFAULT_RESIZE}; or append it to this command, and accept slightly other "
+            "pixels than in training",
+        )
     cfg = cfg.clone()
     cfg.defrost()
     cfg.MODEL.DEVICE = "cpu"
     cfg.MODEL.WEIGHTS = cfg.OUTPUT_DIR = cfg.MODEL.BACKBONE.PRETRAIN_PATH = ""
     cfg.MODEL.BACKBONE.PRETRAIN = False  # a checkpoint overwrites it
     cfg.MODEL.HEADS.NUM_CLASSES = 0
+    cfg.MODEL.CHANNELS_LAST = False  # safetensors stores dense tensors alone
     cfg.freeze()
     return cfg
 

@@ -66,7 +66,7 @@ class _Embedding(nn.Module):
         network, backbone = self.network, self.network.backbone
         grey_levels = images.permute(0, 3, 1, 2).to(torch.float32)
         normalised = (grey_levels - network.pixel_mean) / network.pixel_std
-        rows = [(modalities == modality).nonzero()[:, 0] for modality in Modality]
+        rows = [(modalities == int(modality)).nonzero()[:, 0] for modality in Modality]
         shallow = torch.cat(
             [
                 stem(normalised.index_select(0, functional.pad(own, (0, 1))))[:-1]

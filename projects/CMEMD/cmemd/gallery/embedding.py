@@ -5,10 +5,11 @@ run does not give stays as the gallery has it.
 """
 
 import dataclasses
+import time
 from collections import deque
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -23,11 +24,29 @@ from cmemd.gallery.table import Gallery
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from cmemd.gallery.on_ray import RayEmbedder
     from cmemd.inference import Predictor
 
-__all__ = ["CHUNK", "Done", "Plan", "embed_chunks", "plan_embedding", "update_gallery"]
+__all__ = [
+    "CHUNK",
+    "Done",
+    "Embedder",
+    "Plan",
+    "embed_chunks",
+    "in_commits",
+    "plan_embedding",
+    "update_gallery",
+]
 
-CHUNK = 1024  # rows per commit; a killed run loses at most as many
+# Embeds images of one modality with a model: (model, images, modality) -> tables of ``row_schema``.
+Embedder = Callable[[Any, Sequence[Source], Modality], "Iterator[pa.Table]"]
+
+CHUNK = 1024  # rows of the smallest commit
+# Each commit costs time that grows with the number of commits before. So a large gallery gets
+# larger ones, of a share of its rows, but not of more bytes nor after more time than this. A killed
+# run loses what it embedded since its last commit.
+_SHARE = 1 / 32  # [chosen]
+_COMMIT_BYTES, _COMMIT_SECONDS = 1 << 26, 30  # [chosen]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,12 +58,14 @@ class Plan:
         changed: images whose file is no longer the one that was embedded.
         relabelled: by row number, images of which only labels differ.
         unchanged: number of the others.
+        version: of the gallery, which had none of ``new`` then.
     """
 
     new: list[Source]
     changed: list[Source]
     relabelled: dict[int, Source]
     unchanged: int
+    version: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,12 +87,13 @@ class Done:
 
 def update_gallery(
     gallery: Gallery,
-    predictor: "Predictor",
+    predictor: "Predictor | RayEmbedder",
     sources: Sequence[Source],
     modality: Modality,
     given: Collection[str] = LABELS,
+    embed: "Embedder | None" = None,
 ) -> Done:
-    """Bring a gallery up to date with images, a commit for ``CHUNK`` images at a time.
+    """Bring a gallery up to date with images, in commits as ``in_commits`` makes them.
 
     Args:
         gallery: an open gallery of the predictor's model.
@@ -80,24 +102,67 @@ def update_gallery(
         sources: the images, each once.
         modality: of all of them.
         given: the labels that the sources give, out of ``LABELS``.
+        embed: turns images into rows; ``embed_chunks`` by default.
 
     Raises:
         InputError: the gallery holds an image in the other modality, or cannot be written.
     """
     plan = plan_embedding(gallery, sources, modality, given)
-    relabelled = 0
-    numbers = iter(plan.relabelled)
+    relabelled = sum(
+        map(gallery.replace, in_commits(_relabel(gallery, plan.relabelled, modality), gallery))
+    )
+    embed = embed or embed_chunks
+    changed = embed(predictor, plan.changed, modality)
+    replaced = sum(map(gallery.replace, in_commits(changed, gallery)))
+    new = embed(predictor, plan.new, modality)
+    added = sum(gallery.add(rows, plan.version) for rows in in_commits(new, gallery))
+    return Done(added, replaced, relabelled, plan.unchanged)
+
+
+def in_commits(chunks: "Iterable[pa.Table]", gallery: Gallery) -> "Iterator[pa.Table]":
+    """Join tables into those of commits, which grow with the gallery.
+
+    So N rows take about log N commits while these are small, and N / (rows of ``_COMMIT_BYTES``)
+    later. What is there when ``chunks`` raises comes out before the error.
+    """
+    import pyarrow as pa
+
+    chunks, held, failure = iter(chunks), [], None
+    before, began = len(gallery), time.monotonic()
+    while True:
+        try:
+            chunk = next(chunks, None)
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001  raised again below
+            chunk, failure = None, error
+        if chunk is not None:
+            held.append(chunk)
+        rows = sum(map(len, held))
+        enough = min(_SHARE * before, _COMMIT_BYTES / (4 * gallery.size))
+        late = time.monotonic() - began >= _COMMIT_SECONDS
+        if held and (chunk is None or rows >= enough or late):
+            yield pa.concat_tables(held)
+            before, began, held = before + rows, time.monotonic(), []
+        if failure is not None:
+            raise failure
+        if chunk is None:
+            return
+
+
+def _relabel(
+    gallery: Gallery, relabelled: Mapping[int, Source], modality: Modality
+) -> "Iterator[pa.Table]":
+    """Yield rows with corrected labels, ``CHUNK`` at a time.
+
+    Their numbers are those of the planned version, and a commit changes only the numbers of the
+    rows that it writes.
+    """
+    numbers = iter(relabelled)
     while part := list(islice(numbers, CHUNK)):
         rows = gallery.take(part)
-        images = [plan.relabelled[number] for number in part]
+        images = [relabelled[number] for number in part]
         facts = zip(*(rows[name].to_pylist() for name in FACTS), strict=True)
         files = [None if None in of else FileFacts(*of) for of in facts]
-        relabelled += gallery.replace(
-            make_rows(images, vectors_of(rows), modality, gallery.model, files)
-        )
-    changed = sum(map(gallery.replace, embed_chunks(predictor, plan.changed, modality)))
-    added = sum(map(gallery.add, embed_chunks(predictor, plan.new, modality)))
-    return Done(added, changed, relabelled, plan.unchanged)
+        yield make_rows(images, vectors_of(rows), modality, gallery.model, files)
 
 
 def plan_embedding(
@@ -119,6 +184,7 @@ def plan_embedding(
     Raises:
         InputError: the gallery holds an image in the other modality, which must be a mistake.
     """
+    version = gallery.version
     name, wanted = modality.name.lower(), {source.path for source in sources}
     there = {}
     for number, row in gallery.lookup(wanted, ("modality", *LABELS, "file_sha256")):
@@ -144,7 +210,7 @@ def plan_embedding(
         else:
             unchanged += 1
     new = [source for source in sources if source.path not in there]
-    return Plan(new, changed, relabelled, unchanged)
+    return Plan(new, changed, relabelled, unchanged, version)
 
 
 def embed_chunks(

@@ -10,7 +10,6 @@ with its own size and with this machine's memory. No pickle is ever loaded.
 
 import itertools
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -59,17 +58,20 @@ def check_suffix(path: Path) -> None:
         raise InputError("a file .npz or .parquet", path, "change the file's suffix")
 
 
-def write_embeddings(chunks: "Iterable[pa.Table]", path: Path) -> int:
+def write_embeddings(chunks: "Iterable[pa.Table]", path: Path, rows: int | None = None) -> int:
     """Write rows to a file, whole or not at all, and return their number.
 
     Args:
         chunks: at least one, all of ``row_schema``; one is in memory at a time.
         path: ``.npz`` or ``.parquet``.
+        rows: number of all rows, which an array's header tells before its numbers; needed unless
+            ``chunks`` is a list.
 
     Raises:
         InputError: another suffix, no rows, or a folder that cannot be written to.
     """
     check_suffix(path)
+    rows = sum(map(len, chunks)) if rows is None else rows
     chunks = iter(chunks)
     first = next(chunks, None)
     if first is None:
@@ -80,7 +82,7 @@ def write_embeddings(chunks: "Iterable[pa.Table]", path: Path) -> int:
         )
     write = _write_parquet if path.suffix == ".parquet" else _write_npz
     try:
-        return write(itertools.chain([first], chunks), first.schema, path)
+        return write(itertools.chain([first], chunks), first.schema, path, rows)
     except OSError as error:
         raise InputError(
             f"to write {path}",
@@ -163,44 +165,43 @@ def read_rows(path: Path) -> "Iterator[pa.Table]":
         yield rows
 
 
-def _write_parquet(chunks: "Iterable[pa.Table]", schema: "pa.Schema", path: Path) -> int:
+def _write_parquet(chunks: "Iterable[pa.Table]", schema: "pa.Schema", path: Path, rows: int) -> int:
     import pyarrow.parquet as pq
 
-    rows = 0
+    written = 0
     with (
         whole_file(path) as unfinished,
         pq.ParquetWriter(unfinished, schema, write_page_checksum=True) as writer,
     ):
         for chunk in chunks:
             writer.write_table(chunk)
-            rows += len(chunk)
+            written += len(chunk)
+        _check_count(written, rows)
     return rows
 
 
-def _write_npz(chunks: "Iterable[pa.Table]", schema: "pa.Schema", path: Path) -> int:
-    """Write through a nameless file, since an array's shape comes before its numbers."""
-    import pyarrow as pa
-
+def _write_npz(chunks: "Iterable[pa.Table]", schema: "pa.Schema", path: Path, rows: int) -> int:
     model, size = schema.metadata[MODEL].decode(), schema.field("vector").type.list_size
     labels = []
-    with tempfile.TemporaryFile(dir=path.parent) as spool:
-        for chunk in chunks:
-            spool.write(np.ascontiguousarray(vectors_of(chunk), dtype="<f4"))
-            labels.append(chunk.select([*_STRINGS, *_NUMBERS]))
-        columns = pa.concat_tables(labels)
-        spool.seek(0)
-        with whole_file(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
-            archive.comment = (_COMMENT + model).encode()
-            with _member(archive, "vector", (len(columns), size), "<f4") as file:
-                while part := spool.read(_CHUNK * 4 * size):
-                    file.write(part)
-            for name in (*_STRINGS, *_NUMBERS):
-                parts = [_array(part, name) for part in labels]
-                kind = max((part.dtype for part in parts), key=lambda of: of.itemsize)
-                with _member(archive, name, (len(columns),), kind.str) as file:
-                    for part in parts:
-                        file.write(part.astype(kind).tobytes())
-    return len(columns)
+    with whole_file(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+        archive.comment = (_COMMENT + model).encode()
+        with _member(archive, "vector", (rows, size), "<f4") as file:
+            for chunk in chunks:
+                file.write(np.ascontiguousarray(vectors_of(chunk), dtype="<f4"))
+                # A copy, since a slice of a table keeps all of it in memory.
+                labels.append({name: _array(chunk, name) for name in (*_STRINGS, *_NUMBERS)})
+        _check_count(sum(len(part["path"]) for part in labels), rows)
+        for name in (*_STRINGS, *_NUMBERS):
+            kind = max((part[name].dtype for part in labels), key=lambda of: of.itemsize)
+            with _member(archive, name, (rows,), kind.str) as file:
+                for part in labels:
+                    file.write(part.pop(name).astype(kind).tobytes())
+    return rows
+
+
+def _check_count(written: int, rows: int) -> None:
+    if written != rows:
+        raise InputError(f"{rows} rows to write", written, "run the command again")
 
 
 @contextmanager

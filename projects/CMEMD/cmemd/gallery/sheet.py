@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
+from cmemd.data.boxes import located
 from cmemd.data.images import read_rgb
 from cmemd.errors import InputError
 from cmemd.files import write_output
@@ -83,7 +84,8 @@ def _paste(
     sheet: Image.Image, draw: ImageDraw.ImageDraw, at: tuple[int, int], path: str, caption: str
 ) -> None:
     try:
-        tile = ImageOps.pad(read_rgb(path), _TILE, color=_PAPER)
+        file, box, _ = located(path)
+        tile = ImageOps.pad(read_rgb(file, box=box), _TILE, color=_PAPER)
     except InputError:
         tile = Image.new("RGB", _TILE, _MISSING)
     sheet.paste(tile, at)

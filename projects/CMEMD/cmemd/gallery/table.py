@@ -2,7 +2,8 @@
 
 Every change is one commit: a process that is killed leaves the gallery as before or as after.
 Commands hold an operating-system lock on the folder. Many may add, remove and search at once, but
-``compact`` deletes files and so needs the gallery to itself.
+``compact`` deletes files and so needs the gallery to itself. Commits wait for each other: a process
+that was alone since it looked knows which paths are new, and need not compare them with all rows.
 
 The address may be an object store's (``s3://bucket/gallery``), which has no locks: use the gallery
 from one process only while it is created or compacted.
@@ -31,6 +32,7 @@ import numpy as np
 
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError, MissingDependencyError
+from cmemd.gallery.quick_lancedb import lancedb
 from cmemd.gallery.rows import (
     MODEL,
     check_rows,
@@ -47,7 +49,15 @@ if TYPE_CHECKING:
     from lancedb.expr import Expr
     from lancedb.table import Table
 
-__all__ = ["INDEX_FROM", "TABLE_FILES", "Gallery", "create_gallery", "open_gallery", "row_filter"]
+__all__ = [
+    "INDEX_FROM",
+    "LOCK",
+    "TABLE_FILES",
+    "Gallery",
+    "create_gallery",
+    "open_gallery",
+    "row_filter",
+]
 
 INDEX_FROM = 100_000  # rows; exact search of as many takes 2.4 s from disk at D 2,048 [measured]
 _INDEX_CACHE, _METADATA_CACHE = 1 << 30, 1 << 25  # bytes in memory
@@ -61,6 +71,7 @@ _REMEDIES = {
 _PACKAGES = ("faiss", "lancedb", "pyarrow")
 _TABLE = "gallery"
 TABLE_FILES = f"{_TABLE}.lance"  # the folder of LanceDB in the gallery's
+LOCK = "creation.lock"  # a file in the gallery's folder, held while it is created and changed
 _INDEX = "vector_idx"  # LanceDB's name
 _BATCH_BYTES = 1 << 26  # of vectors, read at a time
 _PROBES = 128  # partitions that a query searches: all of them for a million rows
@@ -154,8 +165,8 @@ def row_filter(
         since: taken at this time or later; rows without a time do not fit.
         until: taken before this time; rows without a time do not fit.
     """
-    from lancedb.expr import col, lit
-
+    expr = lancedb("expr")
+    col, lit = expr.col, expr.lit
     named = {"path": paths, "identity": identities, "camera": cameras}
     terms = [col(name).isin(list(values)) for name, values in named.items() if values]
     if modality is not None:
@@ -198,6 +209,13 @@ class Gallery:
                 "embed its images into a new gallery",
             )
         self.size = schema.field("vector").type.list_size
+        self._alone_since = self.version
+
+    @property
+    def version(self) -> int:
+        """Return the number of the commit that this object sees."""
+        with _readable("read", self.address):
+            return self._table.version
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -222,15 +240,26 @@ class Gallery:
                 "name the model with which the gallery was made, or another gallery",
             )
 
-    def add(self, rows: "pa.Table") -> int:
+    def add(self, rows: "pa.Table", absent_in: int | None = None) -> int:
         """Add rows, all or none, and return how many were new.
 
-        A path that the gallery already holds stays as it is.
+        A path that the gallery already holds stays as it is. To find such paths, LanceDB reads all
+        rows' paths, so that adding N rows in equal parts takes time in N squared.
+
+        Args:
+            rows: of ``row_schema``.
+            absent_in: a ``version`` that this object saw and in which the gallery had none of these
+                paths, nor did this object add them since. If no other process has committed since,
+                the rows are added without a search.
 
         Raises:
             InputError: the disk is full or cannot be written.
         """
-        with _readable("write", self.address):
+        with self._commit():
+            # Without a lock (on an object store) another process may commit in between.
+            if absent_in is not None and absent_in >= self._alone_since and self._locks:
+                self._table.add(rows)
+                return len(rows)
             merge = self._table.merge_insert("path").when_not_matched_insert_all()
             return merge.execute(rows).num_inserted_rows
 
@@ -240,14 +269,28 @@ class Gallery:
         Raises:
             InputError: the disk is full or cannot be written.
         """
-        with _readable("write", self.address):
+        with self._commit():
             merge = self._table.merge_insert("path").when_matched_update_all()
             return merge.execute(rows).num_updated_rows
 
     def remove(self, where: "Expr") -> int:
         """Remove rows and return how many; ``compact`` deletes their bytes from disk."""
-        with _readable("write", self.address):
+        with self._commit():
             return self._table.delete(where).num_deleted_rows
+
+    @contextmanager
+    def _commit(self) -> Iterator[None]:
+        """Wait for other processes' commits, and note whether there were any."""
+        with _readable("write", self.address), _one_at_a_time(self.address):
+            before = self._table.version
+            self._table.checkout_latest()
+            if self._table.version != before:
+                self._alone_since = self._table.version
+            yield
+
+    @property
+    def _locks(self) -> bool:
+        return not _remote(self.address)
 
     def build_index(self) -> bool:
         """Build the approximate index again if the gallery is large enough.
@@ -259,11 +302,10 @@ class Gallery:
         Returns:
             Whether the gallery has an index now.
         """
-        from lancedb.index import IvfRq
-
         with _readable("write", self.address):
             if len(self) >= INDEX_FROM:
-                self._table.create_index("vector", config=IvfRq(distance_type="dot"), replace=True)
+                config = lancedb("index").IvfRq(distance_type="dot")
+                self._table.create_index("vector", config=config, replace=True)
             elif self.indexed:
                 self._table.drop_index(_INDEX)
             return self.indexed
@@ -532,11 +574,11 @@ def _lock(folder: int, address: str, alone: bool) -> None:
 
 @contextmanager
 def _one_at_a_time(address: str) -> Iterator[None]:
-    """Wait until no other process creates this gallery, and keep others out."""
+    """Wait until no other process creates or changes this gallery, and keep others out."""
     if _remote(address):
         yield
         return
-    with open(Path(address) / "creation.lock", "a") as file:
+    with open(Path(address) / LOCK, "a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
@@ -551,13 +593,11 @@ def _check_packages() -> None:
 
 
 def _connect(address: str) -> "DBConnection":
-    import lancedb
-
     # LanceDB's own limits are larger: each commit then costs 0.2 MB more than the last [measured].
-    session = lancedb.Session(
+    session = lancedb().Session(
         index_cache_size_bytes=_INDEX_CACHE, metadata_cache_size_bytes=_METADATA_CACHE
     )
-    return lancedb.connect(address, session=session)
+    return lancedb().connect(address, session=session)
 
 
 def _table(database: "DBConnection", address: str) -> "Table | None":

@@ -8,15 +8,16 @@ import contextlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cmemd.errors import InputError
 from cmemd.files import whole_folder
+from cmemd.gallery.embedding import in_commits
 from cmemd.gallery.embeddings_file import read_rows, write_embeddings
-from cmemd.gallery.table import TABLE_FILES, Gallery, create_gallery
+from cmemd.gallery.table import LOCK, TABLE_FILES, Gallery, create_gallery
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -45,8 +46,9 @@ def unfinished_gallery(output: Path, model: str, size: int) -> Iterator[Gallery]
     _make(folder)
     with create_gallery(folder, model, size, alone=True) as gallery:
         if output.exists():
-            for rows in read_rows(output):
-                gallery.add(rows)  # a row that a killed run has brought up to date stays
+            there, version = gallery.modalities(), gallery.version
+            for rows in in_commits(_missing(read_rows(output), there), gallery):
+                gallery.add(rows, version)
         yield gallery
         _remove(folder)
 
@@ -68,7 +70,15 @@ def write_in_order(gallery: Gallery, paths: Sequence[str], output: Path) -> int:
     numbers = [number_of[path] for path in order if path in number_of]
     if not numbers:
         _remove(Path(gallery.address))
-    return write_embeddings(_taken(gallery, numbers), output)
+    return write_embeddings(_taken(gallery, numbers), output, len(numbers))
+
+
+def _missing(chunks: "Iterable[pa.Table]", there: Collection[str]) -> "Iterator[pa.Table]":
+    """Yield the rows of other paths: one that a killed run has brought up to date stays."""
+    for rows in chunks:
+        keep = [path not in there for path in rows["path"].to_pylist()]
+        if any(keep):
+            yield rows if all(keep) else rows.filter(keep)
 
 
 def _taken(gallery: Gallery, numbers: Sequence[int]) -> "Iterator[pa.Table]":
@@ -117,7 +127,7 @@ def _remove(folder: Path) -> None:
     with contextlib.suppress(OSError):  # there is no table
         table.rename(discarded)
     shutil.rmtree(discarded, ignore_errors=True)
-    (folder / "creation.lock").unlink(missing_ok=True)
+    (folder / LOCK).unlink(missing_ok=True)
     if [path.name for path in folder.iterdir()] == [_MARK]:
         prefix = f".{folder.name}.{os.getpid()}."
         folder = folder.rename(tempfile.mkdtemp(".tmp", prefix, folder.parent))

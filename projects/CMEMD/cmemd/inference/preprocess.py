@@ -5,11 +5,13 @@ ignores the aspect ratio. As in evaluation, alpha is dropped and an EXIF orienta
 surveillance crops have neither. Rotate such photographs first.
 """
 
+import os
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from cmemd.data.boxes import located
 from cmemd.data.image_files import Tally
 from cmemd.data.images import read_rgb
 from cmemd.errors import InputError
@@ -25,7 +27,8 @@ def read_image(path: Path | str, height: int, width: int, tally: Tally | None = 
     """Read an image file at the model's size.
 
     Args:
-        path: a JPEG, PNG, BMP, GIF, TIFF or WebP file; of several frames, the first.
+        path: a JPEG, PNG, BMP, GIF, TIFF or WebP file; of several frames, the first. Or the key of
+            a box in one, see ``cmemd.data.boxes``.
         height: of the model's input, in pixels.
         width: of the model's input, in pixels.
         tally: takes what is ignored of an image, see ``cmemd.data.images``.
@@ -38,7 +41,8 @@ def read_image(path: Path | str, height: int, width: int, tally: Tally | None = 
             a single channel of more than 8 bits.
     """
     try:
-        return _fit(read_rgb(path, Tally() if tally is None else tally), height, width)
+        file, box, _ = located(os.fspath(path))
+        return _fit(read_rgb(file, Tally() if tally is None else tally, box), height, width)
     except InputError as error:
         raise UnusableImageError(str(error)) from None
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cmemd.data.grouping import IdentityRows
 from cmemd.errors import InputError
 from cmemd.losses.alternatives import (
     affinity_plan,
@@ -28,7 +29,6 @@ from cmemd.losses.cm_emd import (
     plan_saving,
     plan_sharpness,
 )
-from cmemd.losses.grouping import IdentityRows
 from cmemd.losses.interface import LossOutput
 from cmemd.losses.precision import at_least_float32
 from cmemd.losses.transport import exact_plan, sinkhorn_plan
@@ -76,7 +76,7 @@ class PairAlignment(nn.Module):
             for feature in features.values()
         ]
         cost = torch.cat(costs)  # (sum of F, P, K_v, K_t)
-        plan = self.plan(cost.detach().flatten(0, 1)).view_as(cost)
+        plan = self.plan(_solvable(cost.detach()).flatten(0, 1)).view_as(cost)
         terms = cm_emd_loss(cost, plan).split([len(part) for part in costs])
         return PairOutput(
             {name: term.sum() for name, term in zip(features, terms, strict=True)},
@@ -84,6 +84,16 @@ class PairAlignment(nn.Module):
             plan=plan,
             cost=cost,
         )
+
+
+def _solvable(cost: Tensor) -> Tensor:
+    """Return costs with numbers in place of NaN and infinity, which solvers refuse.
+
+    On a GPU they would end the process without a word. The loss itself stays NaN or infinite, and a
+    training says so with the iteration.
+    """
+    limit = torch.finfo(cost.dtype).max / 128  # half of what solvers take
+    return cost.nan_to_num(0.0, limit, -limit).clamp(-limit, limit)
 
 
 class CloudAlignment(nn.Module):

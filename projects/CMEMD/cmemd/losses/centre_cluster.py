@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cmemd.data.grouping import IdentityRows
 from cmemd.errors import InputError
 from cmemd.losses.distributed import gather
-from cmemd.losses.grouping import IdentityRows
 from cmemd.losses.precision import at_least_float32
 
 __all__ = ["CentreClusterLoss", "centre_cluster_loss"]

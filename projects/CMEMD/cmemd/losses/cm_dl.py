@@ -6,9 +6,9 @@ Shape legend: N images, P identities, K images of each (both modalities), D chan
 import torch
 from torch import Tensor, nn
 
+from cmemd.data.grouping import IdentityRows
 from cmemd.errors import InputError
 from cmemd.losses.distributed import gather
-from cmemd.losses.grouping import IdentityRows
 from cmemd.losses.precision import at_least_float32
 
 __all__ = ["CMDLLoss", "cm_dl_loss"]

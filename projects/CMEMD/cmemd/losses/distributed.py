@@ -16,11 +16,12 @@ Shape legend: W processes, n rows of each, P identities of each.
 
 import torch
 from torch import Tensor, distributed
+from torch.autograd.function import FunctionCtx
 
+from cmemd.data.grouping import IdentityRows
 from cmemd.errors import InputError
-from cmemd.losses.grouping import IdentityRows
 
-__all__ = ["check_split", "gather", "world_size"]
+__all__ = ["check_not_repeated", "check_split", "gather", "repeated_identities", "world_size"]
 
 
 def world_size() -> int:
@@ -37,21 +38,49 @@ def gather(x: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return x
-    if not x.requires_grad:
+    return _Gather.apply(x)
+
+
+class _Gather(torch.autograd.Function):
+    """Rows of all processes; a row's gradient is the sum over all processes."""
+
+    @staticmethod
+    def forward(context: FunctionCtx, x: Tensor) -> Tensor:
         x = x.contiguous()
         parts = [torch.empty_like(x) for _ in range(world_size())]
         distributed.all_gather(parts, x)
         return torch.cat(parts)
-    # Some builds of torch have no distributed package: only its users may need it.
-    from torch.distributed.nn.functional import all_gather
 
-    return torch.cat(all_gather(x))
+    @staticmethod
+    def backward(context: FunctionCtx, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)
+        distributed.all_reduce(total)
+        return total.chunk(world_size())[distributed.get_rank()]
+
+
+def repeated_identities(targets: Tensor, rows: IdentityRows) -> Tensor:
+    """Return the number of identities of a batch that several processes hold, a 0-dim tensor.
+
+    It costs one exchange of a few numbers, and the host does not wait for it. All processes must
+    have the same number of identities.
+
+    Args:
+        targets: (N,) identity labels of this process's images.
+        rows: their rows by identity and modality.
+    """
+    return _labels(targets, rows)[1].sum()
+
+
+def _labels(targets: Tensor, rows: IdentityRows) -> tuple[Tensor, Tensor]:
+    """Return the sorted labels of all processes' identities, and which repeat the one before."""
+    labels = gather(targets[rows.visible[:, 0]]).sort().values  # (W * P,)
+    return labels[1:], labels[1:] == labels[:-1]
 
 
 def check_split(targets: Tensor, rows: IdentityRows) -> None:
     """Raise unless a batch is split over the processes evenly and by identity.
 
-    It costs two exchanges of a few numbers for each batch.
+    It costs two exchanges of a few numbers, for which the host waits.
 
     Args:
         targets: (N,) identity labels of this process's images.
@@ -72,10 +101,19 @@ def check_split(targets: Tensor, rows: IdentityRows) -> None:
             shapes.tolist(),
             "use CrossModalitySampler",
         )
-    labels, counts = gather(targets[rows.visible[:, 0]]).unique(return_counts=True)
-    if len(labels) < counts.sum():
+    labels, again = _labels(targets, rows)
+    check_not_repeated(f"labels {labels[again].unique().tolist()}" if again.any() else "")
+
+
+def check_not_repeated(identities: str) -> None:
+    """Raise if several processes hold some identities of one batch.
+
+    Args:
+        identities: what is known of them; "" if there are none.
+    """
+    if identities:
         raise InputError(
             "each identity of a batch on one process",
-            f"labels {labels[counts > 1].tolist()} on several",
+            f"{identities} on several",
             "use CrossModalitySampler",
         )

@@ -6,11 +6,10 @@ S stripes.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from torch import Tensor
 
-from cmemd.losses.grouping import IdentityRows
+from cmemd.data.grouping import IdentityRows
 
 __all__ = ["LossInputs", "LossOutput"]
 
@@ -38,9 +37,9 @@ class LossInputs:
         """The one feature (N, D) of the whole image."""
         return self.features["global"][:, 0]
 
-    @cached_property
+    @property
     def holistic(self) -> Tensor:
-        """The holistic feature (N, S * D); computed only if a loss reads it."""
+        """The holistic feature (N, S * D); computed for each loss that reads it."""
         return self.concatenate(self.features)
 
 

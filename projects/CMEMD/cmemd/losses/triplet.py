@@ -4,12 +4,12 @@ Shape legend: N images, D channels.
 """
 
 import torch
-from torch import Tensor, autocast, nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from cmemd.errors import InputError
 from cmemd.losses.distributed import gather
-from cmemd.losses.precision import at_least_float32
+from cmemd.losses.precision import at_least_float32, without_autocast
 
 __all__ = ["TripletLoss", "cosine_distance", "euclidean_distance", "triplet_loss"]
 
@@ -55,20 +55,21 @@ def triplet_loss(
     Returns:
         Scalar, in at least float32.
     """
-    same = targets[:, None] == targets
-    if same.all():
-        return 0.0 * at_least_float32(features).sum()
-    with autocast(features.device.type, enabled=False):  # the distances hold a matrix product
+    same = targets[:, None] == targets  # (N, N)
+    alone = same.all()  # one identity: what follows is finite, but means nothing
+    with without_autocast(features.device.type):  # the distances hold a matrix product
         features = at_least_float32(features)
         distance = (cosine_distance if normalize else euclidean_distance)(features, features)
     if hard:
         d_ap = distance.masked_fill(~same, 0.0).max(1).values
-        d_an = distance.masked_fill(same, torch.inf).min(1).values
+        d_an = distance.masked_fill(same & ~alone, torch.inf).min(1).values
     else:
         d_ap = (distance * distance.masked_fill(~same, -torch.inf).softmax(1)).sum(1)
-        d_an = (distance * (-distance).masked_fill(same, -torch.inf).softmax(1)).sum(1)
+        d_an = (distance * (-distance).masked_fill(same & ~alone, -torch.inf).softmax(1)).sum(1)
     gap = d_ap - d_an
-    return (functional.softplus(gap) if margin == 0 else (margin + gap).relu()).mean()
+    loss = (functional.softplus(gap) if margin == 0 else (margin + gap).relu()).mean()
+    # Chosen on the device: the host would have to wait for it.
+    return torch.where(alone, torch.zeros_like(loss), loss)
 
 
 class TripletLoss(nn.Module):

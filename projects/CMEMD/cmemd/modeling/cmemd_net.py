@@ -3,6 +3,7 @@
 Shape legend: N images of H x W; D channels of the test feature.
 """
 
+import inspect
 from collections.abc import Mapping, Sequence
 
 import cmemd.compat  # noqa: F401  before fastreid
@@ -15,11 +16,12 @@ from fastreid.utils.events import get_event_storage
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cmemd.data.grouping import IdentityRows, group_by_identity
 from cmemd.errors import InputError
 from cmemd.losses.build import WeightedLoss, build_losses
 from cmemd.losses.distributed import check_split
-from cmemd.losses.grouping import IdentityRows, group_by_identity
 from cmemd.losses.interface import LossInputs
+from cmemd.losses.precision import at_least_float32, without_autocast
 from cmemd.modeling.multi_granularity import GranularityOutput, MultiGranularityHead
 from cmemd.modeling.two_stream_resnet import TwoStreamResNet
 
@@ -34,12 +36,18 @@ class CMEMDNet(nn.Module):
     of all losses is ``cmemd.losses.build.LOSSES``.
 
     Args:
-        backbone: maps images and modalities to a global and a local feature map.
+        backbone: maps images and modalities to a global and a local feature map; also the batch's
+            rows, if its ``forward`` has an argument ``rows``.
         heads: maps those to the features of each granularity.
         losses: name -> loss and weight, from ``build_losses``.
         align_neck: whether metric losses compare features after the BNNeck instead of before it.
         pixel_mean: per channel, in grey levels 0..255.
         pixel_std: per channel, in grey levels.
+        channels_last: whether filters and activations lie in memory channel by channel of each
+            pixel.
+
+    Attributes:
+        watched: name -> scalar of the last training batch, on the device, for a log line.
     """
 
     @configurable
@@ -52,6 +60,7 @@ class CMEMDNet(nn.Module):
         align_neck: bool,
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
+        channels_last: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -59,10 +68,15 @@ class CMEMDNet(nn.Module):
         self.loss_modules = nn.ModuleDict({name: loss.module for name, loss in losses.items()})
         self.losses = losses
         self.align_neck = align_neck
+        self.watched: dict[str, Tensor] = {}
+        self._backbone_takes_rows = "rows" in inspect.signature(backbone.forward).parameters
         if heads.weigh is not None and not any("holistic" in x.reads for x in losses.values()):
             heads.weigh.requires_grad_(False)  # the holistic feature alone trains local weights
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+        self._channels_last = channels_last
+        if channels_last:
+            self.to(memory_format=torch.channels_last)
 
     @classmethod
     def from_config(cls, cfg) -> dict[str, object]:
@@ -80,6 +94,7 @@ class CMEMDNet(nn.Module):
             "align_neck": cfg.MODEL.HEADS.NECK_FEAT == "after",
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
+            "channels_last": cfg.MODEL.CHANNELS_LAST,
         }
 
     @property
@@ -92,8 +107,9 @@ class CMEMDNet(nn.Module):
 
         Args:
             batch: "images" (N, 3, H, W) in grey levels 0..255; "modalities" (N,) values of
-                ``Modality``, in any order; in training "targets" (N,) identity labels. It stays
-                unchanged.
+                ``Modality``, in any order; in training "targets" (N,) identity labels. "rows", an
+                ``IdentityRows``, saves the search for the rows of each identity and modality, for
+                which the host waits for the device. The batch stays unchanged.
 
         Returns:
             In training, loss term -> weighted scalar. Otherwise embeddings (N, D), in the input's
@@ -108,21 +124,45 @@ class CMEMDNet(nn.Module):
                 "no 'modalities'",
                 "use a data set of this plugin",
             )
-        images = (batch["images"].to(self.device) - self.pixel_mean) / self.pixel_std
-        outputs = self.heads(*self.backbone(images, batch["modalities"]))
+        # A loader's batch is channels last in memory; sums in that order would round differently.
+        memory = torch.channels_last if self._channels_last else torch.contiguous_format
+        images = batch["images"].to(self.device).contiguous(memory_format=memory)
+        images = (images - self.pixel_mean) / self.pixel_std
+        rows = batch.get("rows")
+        if rows is not None:
+            rows = rows.to(self.device)
+        maps = self.backbone(images, batch["modalities"], *self._routing(rows))
+        with without_autocast(images.device.type):  # half precision ends with the backbone
+            return self._after_backbone(maps, rows, batch)
+
+    def _after_backbone(
+        self,
+        maps: tuple[Tensor, Tensor | None],
+        rows: IdentityRows | None,
+        batch: Mapping[str, Tensor],
+    ) -> dict[str, Tensor] | Tensor:
+        """Return what ``forward`` does, in float32."""
+        outputs = self.heads(*(None if one is None else at_least_float32(one) for one in maps))
         if not self.training:
             return self.heads.embed(outputs)
         targets = batch["targets"].to(self.device)
-        if (targets < 0).any():
-            return {}  # PreciseBN's batch has no labels: it only updates batch statistics
-        return self._losses(outputs, targets, batch["modalities"].to(self.device))
+        # PreciseBN's batch has no labels: it only updates batch statistics. It comes without
+        # gradients. A training step, which must not wait for the device, comes with them.
+        if (rows is None or not torch.is_grad_enabled()) and (targets < 0).any():
+            return {}
+        if rows is None:
+            rows = group_by_identity(targets, batch["modalities"].to(self.device))
+            check_split(targets, rows)
+        return self._losses(outputs, targets, rows)
+
+    def _routing(self, rows: IdentityRows | None) -> tuple[IdentityRows, ...]:
+        """Return what the backbone takes beside images and modalities."""
+        return (rows,) if rows is not None and self._backbone_takes_rows else ()
 
     def _losses(
-        self, outputs: dict[str, GranularityOutput], targets: Tensor, modalities: Tensor
+        self, outputs: dict[str, GranularityOutput], targets: Tensor, rows: IdentityRows
     ) -> dict[str, Tensor]:
-        """Return weighted terms, e.g. "loss_align_local"; log scalars to watch beside them."""
-        rows = group_by_identity(targets, modalities)
-        check_split(targets, rows)
+        """Return weighted terms, e.g. "loss_align_local"; keep scalars to watch beside them."""
         kind = "neck" if self.align_neck else "features"
         inputs = LossInputs(
             features={name: getattr(output, kind) for name, output in outputs.items()},
@@ -131,19 +171,33 @@ class CMEMDNet(nn.Module):
             rows=rows,
             concatenate=self.heads.holistic,
         )
-        storage = get_event_storage()
-        terms = {}
         watched = {
             "cls_accuracy": (inputs.logits["global"][:, 0].argmax(1) == targets).float().mean(),
             "modality_gap": modality_gap(inputs.global_feature, rows),
         }
+        terms = {}
         for name, loss in self.losses.items():
-            output, weight = loss(inputs), loss.weight_at(storage.iter)
-            for term, value in output.terms.items():
-                terms[f"loss_{name}_{term}" if term else f"loss_{name}"] = weight * value
+            output = loss(inputs)
+            terms[name] = output.terms
             watched |= output.watched
-        storage.put_scalars(**{k: v.item() for k, v in watched.items()})
-        return terms
+        self.watched = {name: value.detach() for name, value in watched.items()}
+        if any(loss.warmup_iters for loss in self.losses.values()):
+            return self._weighted_now(terms)
+        return self._weighted(terms, 0)
+
+    def _weighted(
+        self, terms: Mapping[str, Mapping[str, Tensor]], iteration: int
+    ) -> dict[str, Tensor]:
+        """Return each loss's terms times its weight at an iteration, under their full names."""
+        return {
+            f"loss_{name}_{term}" if term else f"loss_{name}": loss.weight_at(iteration) * value
+            for name, loss in self.losses.items()
+            for term, value in terms[name].items()
+        }
+
+    @torch.compiler.disable  # a graph would hold the iteration as a constant
+    def _weighted_now(self, terms: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        return self._weighted(terms, get_event_storage().iter)
 
 
 @torch.no_grad()

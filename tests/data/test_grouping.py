@@ -3,9 +3,9 @@ import torch
 from tests.cases import cases
 from tests.losses.generators import seeded
 
+from cmemd.data.grouping import IdentityRows, group_by_identity
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
-from cmemd.losses.grouping import IdentityRows, group_by_identity
 
 VISIBLE, THERMAL = Modality
 

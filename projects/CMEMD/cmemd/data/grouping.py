@@ -25,9 +25,13 @@ class IdentityRows(NamedTuple):
         """All rows of each identity, visible ones first, (P, K_v + K_t)."""
         return torch.cat((self.visible, self.thermal), 1)
 
+    def to(self, device: torch.device) -> "IdentityRows":
+        """Return the row numbers on a device."""
+        return IdentityRows(self.visible.to(device), self.thermal.to(device))
+
 
 def group_by_identity(targets: Tensor, modalities: Tensor) -> IdentityRows:
-    """Return the rows of each identity and modality.
+    """Return the rows of each identity and modality. On a GPU, the host waits for it.
 
     Args:
         targets: (N,) integer identity labels.
@@ -44,7 +48,8 @@ def group_by_identity(targets: Tensor, modalities: Tensor) -> IdentityRows:
 
 
 def _rows(targets: Tensor, modalities: Tensor, identities: Tensor, modality: Modality) -> Tensor:
-    member = (targets == identities[:, None]) & (modalities == modality)  # (P, N)
+    # int: compiled, a comparison of a tensor with an IntEnum's member is False throughout.
+    member = (targets == identities[:, None]) & (modalities == int(modality))  # (P, N)
     counts = member.sum(1)
     if counts.min() != counts.max() or counts.min() == 0:
         raise InputError(
