@@ -221,6 +221,13 @@ def scored(cfg: Any) -> object:
     return list(results.items()), [len(batch) for batch in loader.batch_sampler]
 
 
+def rules(cfg: Any) -> object:
+    """The protocols that a test follows, and how many images choose parameters of remedies."""
+    data = build_dataset(cfg, cfg.DATASETS.TESTS[0])
+    _, evaluator = build_evaluator(cfg, data, UNTRAINED)
+    return evaluator.protocols, len(evaluator.validation)
+
+
 SGD = {"SOLVER.OPT": "SGD", "SOLVER.BASE_LR": 0.1}
 EPOCHS = {"SOLVER.MAX_EPOCH": 8, "SOLVER.STEPS": [2, 3]}
 WARM = {**EPOCHS, "SOLVER.WARMUP_ITERS": 4}
@@ -250,6 +257,7 @@ OWN = {
     "DATASETS.TESTS": ("Own",),
     "TEST.PROTOCOLS": ("own-t2v",),
 }
+OWN_MIXED = {**OWN, "TEST.PROTOCOLS": ("own-mixed",)}
 NO_WEIGHT = {"MODEL.LOSSES.ALIGN.WEIGHT": 1.0}
 
 
@@ -385,6 +393,15 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "TEST.RERANK.LAMBDA": (0, scored, RERANKED),
     "TEST.PROTOCOLS": (("sysu-indoor-1shot",), scored, {}),
     "TEST.DRAW": ("python", scored, {}),
+    "TEST.MIXED_RATIO": (0.25, rules, OWN_MIXED),
+    "TEST.REMEDIES": (True, rules, {**OWN_MIXED, "DATASETS.OWN.VALIDATION_SHARE": 0.3}),
+    "TEST.OWN.TRIALS": (3, rules, OWN),
+    "TEST.OWN.SEED": (3, rules, OWN),
+    "TEST.OWN.IGNORE_SAME_CAMERA": (True, rules, OWN),
+    "TEST.OWN.IGNORE_SAME_TRACKLET": (True, rules, OWN),
+    "TEST.OWN.WITHIN": (60.0, rules, OWN),
+    "TEST.OWN.CMC": ("images", rules, OWN),
+    "TEST.OWN.FPIR": ((0.05,), rules, OWN),
     "SEED": (5, first_batch, {}),
 }
 

@@ -10,7 +10,6 @@ from cmemd.evaluation.details import (
     open_set_of,
     pair_distances,
 )
-from cmemd.evaluation.open_set import OpenSetScores, calibrate, det_curve, open_set_scores
 from cmemd.evaluation.protocols import get_protocol
 from cmemd.evaluation.scoring import score
 
@@ -65,31 +64,6 @@ def test_removed_images_find_nobody_in_the_open_set(make_samples):
     assert scores.mated.tolist() == [False, True]
     np.testing.assert_allclose(scores.best, [0.0, 1.0])
     assert open_set_of(samples, first_trial(samples, ALL, "python", None, "cosine")) is not None
-
-
-def test_ignored_rows_are_as_if_they_were_not_there():
-    rng = np.random.default_rng(0)
-    probes, gallery = rng.normal(size=(2, 6, 3))
-    ids, ignored = np.arange(6) % 3, np.zeros((6, 6), dtype=bool)
-    ignored[:, 4:] = True
-    found = open_set_scores(probes, ids, gallery, ids, ignored)
-    expected = open_set_scores(probes, ids, gallery[:4], ids[:4])
-    for name in ("best", "mate", "rank"):
-        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), name)
-
-
-def test_the_det_curve_has_the_rates_of_a_calibration():
-    rng = np.random.default_rng(1)
-    best, rank = rng.random(200), rng.integers(1, 15, 200)
-    mate = np.where(np.arange(200) < 120, best - 0.1 * rng.random(200), -np.inf)
-    scores = OpenSetScores(best, mate, rank)
-    thresholds, fpir, fnir = det_curve(scores)
-    assert (np.diff(fpir) <= 0).all()
-    assert (np.diff(fnir) >= 0).all()
-    for rate in (0.05, 0.2, 0.5):
-        chosen = calibrate(scores, np.arange(200), rate)
-        at = np.searchsorted(thresholds, chosen.threshold) - 1
-        assert (fpir[at], fnir[at]) == pytest.approx((chosen.fpir, chosen.fnir)), rate
 
 
 def test_an_interval_of_a_mean_resamples_people():

@@ -245,6 +245,6 @@ def test_a_list_of_ones_own_gives_one_modality_with_labels_and_boxes(tmp_path):
         Source(f"{tmp_path}/a.jpg#xywh=5,2,3,4", "bob"),
     ]
     assert len(tally.names(Reason.OTHER_MODALITY)) == len(tally.names(Reason.MISSING)) == 1
-    assert given_labels(str(tmp_path / "people.csv")) == {"identity", "camera", "time"}
+    assert given_labels(str(tmp_path / "people.csv")) == {"identity", "camera", "time", "tracklet"}
     (tmp_path / "people.csv").write_text("path,identity,modality\na.jpg,ann,sonar\n")
     assert "row 2, got 'sonar'" in refusal(find_sources, str(tmp_path / "people.csv"))

@@ -172,6 +172,29 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.TEST.DRAW = "auto"
     # Number of queries in OUTPUT_DIR/ranked_gallery.png; 0 for no picture [C].
     cfg.TEST.RANKED_GALLERY = 6
+    # Of mixed protocols: share of thermal images in the gallery, and of visible ones among the
+    # queries; 0 and 1 are the protocols of one direction [C].
+    cfg.TEST.MIXED_RATIO = 0.5
+    # Score mixed protocols again after three remedies, whose parameters are chosen on the
+    # validation identities [C].
+    cfg.TEST.REMEDIES = False
+    # Rules of own-... protocols; docs/scoring.md explains them.
+    cfg.TEST.OWN = CfgNode()
+    # Gallery samplings of one image per identity and camera; 0: one gallery of all images [C].
+    cfg.TEST.OWN.TRIALS = 0
+    # Chooses these images, and those that a ratio leaves out [C].
+    cfg.TEST.OWN.SEED = 0
+    # Remove gallery images of the query's own identity and camera [C].
+    cfg.TEST.OWN.IGNORE_SAME_CAMERA = False
+    # Remove those of its own identity, camera and tracklet [C].
+    cfg.TEST.OWN.IGNORE_SAME_TRACKLET = False
+    # Seconds; remove gallery images that were taken longer before or after. 0: none [C].
+    cfg.TEST.OWN.WITHIN = 0.0
+    # What takes a rank of the CMC: "identities" or "images" [C].
+    cfg.TEST.OWN.CMC = "identities"
+    # Rates of false positives at which misses are given, where queries without a gallery identity
+    # exist [C].
+    cfg.TEST.OWN.FPIR = (0.01, 0.1)
     # Whether to keep the test features, in OUTPUT_DIR/features.npz [C].
     cfg.TEST.SAVE_FEATURES = False
     # Whether TensorBoard gets pictures of each evaluation: CMC, distances, ranked gallery [C].

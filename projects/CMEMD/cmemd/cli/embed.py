@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         required=True,
         metavar="DIR|LIST|GLOB",
         help="folder with subfolders; list .txt (one path per line, # for comments) or .csv (path, "
-        "identity, camera, time); glob in quotes; what is left out is counted and named",
+        "identity, camera, time, tracklet); glob in quotes; what is left out is counted and named",
     )
     parser.add_argument(
         "--pattern",

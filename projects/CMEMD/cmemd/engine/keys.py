@@ -193,6 +193,16 @@ def _is(key: str, *values: Any) -> Condition:
     return Condition(f"{key} is {words}", lambda cfg: get_value(cfg, key) in values)
 
 
+_MIXED = Condition(
+    "TEST.PROTOCOLS has a mixed one",
+    lambda cfg: any(name.endswith("-mixed") for name in get_value(cfg, "TEST.PROTOCOLS")),
+)
+_OWN_PROTOCOL = Condition(
+    "TEST.PROTOCOLS are of own data",
+    lambda cfg: any(name.startswith("own-") for name in get_value(cfg, "TEST.PROTOCOLS")),
+)
+
+
 def _above_0(*keys: str) -> Condition:
     return Condition(
         f"{' and '.join(keys)} {'is' if len(keys) == 1 else 'are'} above 0",
@@ -519,6 +529,21 @@ KEYS: dict[str, Row] = {
     "TEST.PROTOCOLS": _ours(_list("a list of protocols, each once", _NAME.allows)),
     "TEST.DRAW": _ours(_choice(*SAMPLINGS)),
     "TEST.RANKED_GALLERY": _ours(_whole(0, 100)),
+    "TEST.MIXED_RATIO": _ours(_SHARE, _MIXED),
+    "TEST.REMEDIES": _ours(_FLAG),
+    "TEST.OWN.TRIALS": _ours(_whole(0, 1000), _OWN_PROTOCOL),
+    "TEST.OWN.SEED": _ours(_whole(0), _OWN_PROTOCOL),
+    "TEST.OWN.IGNORE_SAME_CAMERA": _ours(_FLAG, _OWN_PROTOCOL),
+    "TEST.OWN.IGNORE_SAME_TRACKLET": _ours(_FLAG, _OWN_PROTOCOL),
+    "TEST.OWN.WITHIN": _ours(_at_least(0), _OWN_PROTOCOL),
+    "TEST.OWN.CMC": _ours(_choice("identities", "images"), _OWN_PROTOCOL),
+    "TEST.OWN.FPIR": _ours(
+        Rule(
+            "one rate or more between 0 and 1",
+            lambda v: bool(v) and all(_is_number(rate) and 0 < rate < 1 for rate in v),
+        ),
+        _OWN_PROTOCOL,
+    ),
     "TEST.SAVE_FEATURES": _ours(_FLAG),
     "TEST.TENSORBOARD": _ours(_FLAG),
     "TEST.ALLOW_LEAK": _ours(_FLAG),

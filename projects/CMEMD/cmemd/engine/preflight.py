@@ -63,6 +63,7 @@ _FILES = (
     "results.per_query.npz",
     "features.npz",
     "ranked_gallery.png",
+    "det.png",
 )
 _FOLDERS = ("", "validation", "evaluation")
 
@@ -443,10 +444,11 @@ def _long_starts(cfg: CfgNode, schedule: Schedule) -> Iterator[str]:
 
 def _small_picture(cfg: CfgNode, tested: Sequence[ImageItem]) -> str | None:
     """Return a warning of a picture of more queries than there are."""
-    side = get_protocol(cfg.TEST.PROTOCOLS[0]).query
+    sides = [query for query, _ in get_protocol(cfg.TEST.PROTOCOLS[0]).sides]
     queries = sum(
         item.modality is side.modality and (side.cameras is None or item.camid in side.cameras)
         for item in tested
+        for side in sides
     )
     if cfg.TEST.RANKED_GALLERY <= queries:
         return None

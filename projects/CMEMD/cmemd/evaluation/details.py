@@ -11,12 +11,12 @@ import numpy as np
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.data.modality import Modality
 from cmemd.evaluation.distances import distance_matrix, plain_distances
-from cmemd.evaluation.open_set import OpenSetScores, open_set_scores
 from cmemd.evaluation.protocols import Protocol
 from cmemd.evaluation.ranking import QueryScores
 from cmemd.evaluation.samples import Samples
 from cmemd.evaluation.sampling import Trial, ignored, sample_trials
 from cmemd.evaluation.scoring import score_trial
+from cmemd.evaluation.searches import OpenSetScores, search_scores
 
 __all__ = [
     "FirstTrial",
@@ -166,13 +166,9 @@ def open_set_of(samples: Samples, found: FirstTrial) -> OpenSetScores | None:
     gallery = found.rows.gallery[samples.finite[found.rows.gallery]]
     hidden = found.hidden[finite][:, samples.finite[found.rows.gallery]]
     features = unit_rows(samples.features)
-    scores = open_set_scores(
-        features[queries],
-        samples.pids[queries],
-        features[gallery],
-        samples.pids[gallery],
-        hidden,
-    )
+    similar = np.where(hidden, np.nan, features[queries] @ features[gallery].T)
+    same = samples.pids[queries][:, None] == samples.pids[gallery]
+    scores = search_scores(similar, same)
     return None if scores.mated.all() or not scores.mated.any() else scores
 
 

@@ -204,9 +204,13 @@ def _write_heading(
         f"trial {trial + 1} of {protocol.trials}, {sampling} sampling"
     )
     _text(axes, _MARGIN - 0.14, 0.8, metrics, size=12.5, colour=_GREY)
-    heading = f"{protocol.query.modality.name.lower()} query"
+    query, gallery = (
+        " or ".join(side.modality.name.lower() for side in sides)
+        for sides in zip(*protocol.sides, strict=True)
+    )
+    heading = f"{query} query"
     _text(axes, _MARGIN + _TILE[0] / 2, _TOP - 0.2, heading, weight="bold", centre=True)
-    heading = f"{protocol.gallery.modality.name.lower()} gallery, nearest first"
+    heading = f"{gallery} gallery, nearest first"
     _text(axes, _gallery_left(), _TOP - 0.2, heading, weight="bold")
 
 

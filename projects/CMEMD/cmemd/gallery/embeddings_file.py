@@ -11,7 +11,7 @@ with its own size and with this machine's memory. No pickle is ever loaded.
 import itertools
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -91,10 +91,14 @@ def write_embeddings(chunks: "Iterable[pa.Table]", path: Path, rows: int | None 
         ) from error
 
 
-def read_embeddings(path: Path) -> dict[str, np.ndarray]:
-    """Return ``vector`` (N, D) float32, and four columns of strings (N,).
+def read_embeddings(path: Path, more: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Return ``vector`` (N, D) float32, and columns of strings (N,).
 
-    These are ``path``, ``modality``, ``identity`` and ``model``.
+    These are ``path``, ``modality``, ``identity`` and ``model``, and what ``more`` names.
+
+    Args:
+        path: the file.
+        more: further labels out of ``LABELS``; empty where the file has no such column.
 
     Raises:
         InputError: the file is missing, damaged, of another kind or too large; columns are missing
@@ -104,7 +108,8 @@ def read_embeddings(path: Path) -> dict[str, np.ndarray]:
     with _damaged(path):
         if path.exists() and not path.is_file():
             raise ValueError("no plain file")  # a FIFO would never end
-        columns = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
+        read = _read_parquet if path.suffix == ".parquet" else _read_npz
+        columns = read(path, more)
         lengths = {len(column) for column in columns.values()}
         if len(lengths) > 1 or columns["vector"].ndim != 2:
             raise ValueError("columns of different lengths")
@@ -225,11 +230,12 @@ def _array(rows: "pa.Table", name: str) -> np.ndarray:
     return np.array(texts, dtype=str)
 
 
-def _read_parquet(path: Path) -> dict[str, np.ndarray]:
+def _read_parquet(path: Path, more: Sequence[str]) -> dict[str, np.ndarray]:
     import pyarrow as pa
 
     with _open_parquet(path, _NEEDED) as file:
-        rows = file.read(columns=list(_NEEDED))
+        names = [*_NEEDED, *(name for name in more if name in file.schema_arrow.names)]
+        rows = file.read(columns=names)
     column = rows["vector"]
     if not pa.types.is_fixed_size_list(column.type):
         lengths = set(column.combine_chunks().value_lengths().to_pylist())
@@ -237,19 +243,32 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("vectors of different sizes")
     if column.null_count or column.combine_chunks().flatten().null_count:
         raise ValueError("missing vectors")
-    read = {name: _strings(np.array(_texts(rows[name]), dtype=str), name) for name in _NEEDED[1:]}
-    return {"vector": _vectors(vectors_of(rows)), **read}
+    read = {name: _strings(np.array(_texts(rows[name]), dtype=str), name) for name in names[1:]}
+    return {"vector": _vectors(vectors_of(rows)), **_with_empty(read, more)}
+
+
+def _with_empty(read: dict[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return columns, with empty ones for those that a file lacks."""
+    empty = np.full(len(read["path"]), "")
+    return {**dict.fromkeys(names, empty), **read}
 
 
 def _texts(column: "pa.ChunkedArray") -> list[object]:
-    return ["" if value is None else value for value in column.to_pylist()]
+    values = column.to_pylist()
+    return [
+        "" if value is None else value.isoformat() if isinstance(value, datetime) else value
+        for value in values
+    ]
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with _open_npz(path, _NEEDED) as archive:
-        arrays = {name: _read_array(archive, name) for name in _NEEDED}
-    read = {name: _strings(arrays[name], name) for name in _NEEDED[1:]}
-    return {"vector": _vectors(arrays["vector"]), **read}
+def _read_npz(path: Path, more: Sequence[str]) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        there = set(archive.namelist())
+    names = [*_NEEDED, *(name for name in more if f"{name}.npy" in there)]
+    with _open_npz(path, names) as archive:
+        arrays = {name: _read_array(archive, name) for name in names}
+    read = {name: _strings(arrays[name], name) for name in names[1:]}
+    return {"vector": _vectors(arrays["vector"]), **_with_empty(read, more)}
 
 
 def _vectors(array: np.ndarray) -> np.ndarray:

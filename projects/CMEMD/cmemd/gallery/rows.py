@@ -9,6 +9,7 @@ modality      string                  ``visible`` or ``thermal``
 identity      string or null          the person
 camera        string or null          the camera that took the image
 time          microseconds or null    when it was taken, UTC
+tracklet      string or null          of the person under the camera
 model         string                  digest of the model that made the embedding
 file_bytes    int64 or null           size of the image file when it was embedded
 file_modified int64 or null           its modification time, nanoseconds since 1970
@@ -29,7 +30,7 @@ import numpy as np
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.gallery.facts import FileFacts
-from cmemd.gallery.sources import Source
+from cmemd.gallery.sources import LABELS, Source
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -50,7 +51,7 @@ __all__ = [
 MODEL = b"cmemd.model"  # key of the digest in a schema's metadata, for galleries without rows
 FACTS = ("file_bytes", "file_modified", "file_sha256")
 _NORM_TOLERANCE = 1e-3
-_CHECKED = ("path", "modality", "identity", "camera", "time", "model", *FACTS)  # by the checksum
+_CHECKED = ("path", "modality", *LABELS, "model", *FACTS)  # by the checksum
 _REMEDY = "restore the file from a copy, or embed the images again"
 # With a key, Lance notices when two writers add the same path at once.
 _KEY = {
@@ -75,6 +76,7 @@ def row_schema(model: str, size: int) -> "pa.Schema":
         pa.field("identity", pa.string()),
         pa.field("camera", pa.string()),
         pa.field("time", pa.timestamp("us", "UTC")),
+        pa.field("tracklet", pa.string()),
         pa.field("model", pa.string(), nullable=False),
         pa.field("file_bytes", pa.int64()),
         pa.field("file_modified", pa.int64()),
@@ -111,10 +113,7 @@ def make_rows(
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
     columns = {
         "vector": pa.FixedSizeListArray.from_arrays(flat, size),
-        **{
-            name: [getattr(source, name) for source in sources]
-            for name in ("path", "identity", "camera", "time")
-        },
+        **{name: [getattr(source, name) for source in sources] for name in ("path", *LABELS)},
         "modality": [modality.name.lower()] * len(sources),
         "model": [model] * len(sources),
         **{name: [of[place] for of in facts] for place, name in enumerate(FACTS)},

@@ -20,7 +20,7 @@ from cmemd.errors import InputError
 
 __all__ = ["LABELS", "Source", "find_sources", "given_labels", "parse_time"]
 
-LABELS = ("identity", "camera", "time")
+LABELS = ("identity", "camera", "time", "tracklet")
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class Source:
         identity: the person that it shows, or None.
         camera: the camera that took it, or None.
         time: when it was taken, with a zone, or None.
+        tracklet: of the person under the camera, or None.
     """
 
     path: str
     identity: str | None = None
     camera: str | None = None
     time: datetime | None = None
+    tracklet: str | None = None
 
 
 def find_sources(
@@ -151,7 +153,7 @@ def _own_rows(file: Path, tally: Tally, modality: Modality | None) -> list[_Name
         if modality not in (None, row.modality):
             tally.add(Reason.OTHER_MODALITY, listed.where(row))
             continue
-        labels = {"identity": row.identity, "camera": row.camera}
+        labels = {"identity": row.identity, "camera": row.camera, "tracklet": row.tracklet}
         if row.time is not None:
             labels["time"] = datetime.fromtimestamp(row.time, timezone.utc).isoformat()
         labels = {name: value for name, value in labels.items() if value}

@@ -210,11 +210,13 @@ def _people(run: Run, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
 
 def _item(run: Run, row: int) -> ImageItem:
     samples = run.saved.samples
+    found = run.images.find(str(samples.paths[row]))
     return ImageItem(
-        str(run.images.find(str(samples.paths[row]))),
+        found.path,
         int(samples.pids[row]),
         int(samples.camids[row]),
         Modality(int(samples.modalities[row])),
+        box=found.box,
     )
 
 

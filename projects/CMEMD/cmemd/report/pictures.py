@@ -12,6 +12,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
 
+from cmemd.data.boxes import ImageKey, located
 from cmemd.data.images import read_rgb
 from cmemd.errors import InputError
 from cmemd.evaluation.figures import COLOURS, GRID, INK, MUTED
@@ -85,17 +86,18 @@ class Images:
         self.absent: list[str] = []
         self._seen: dict[str, str | None] = {}
 
-    def find(self, path: str) -> Path | None:
-        """Return where an image is; None where it is not at hand."""
-        if "\0" in path:
+    def find(self, key: str) -> ImageKey | None:
+        """Return where an image is, a file and perhaps a box in it; None where not at hand."""
+        if "\0" in key:
             return None
-        if Path(path).is_file():
-            return Path(path)
+        image = located(key)
+        if Path(image.path).is_file():
+            return image
         if self._folder is not None:
-            parts = Path(path).parts
-            for start in range(len(parts)):
-                if (found := self._folder.joinpath(*parts[start:])).is_file() and start:
-                    return found
+            parts = Path(image.path).parts
+            for start in range(1, len(parts)):
+                if (found := self._folder.joinpath(*parts[start:])).is_file():
+                    return image._replace(path=str(found))
         return None
 
     def thumbnail(self, path: str) -> str | None:
@@ -111,6 +113,7 @@ class Images:
         if found is None:
             return None
         try:
-            return address(read_rgb(found).resize(THUMBNAIL, Image.Resampling.LANCZOS))
+            pixels = read_rgb(found.path, box=found.box)
+            return address(pixels.resize(THUMBNAIL, Image.Resampling.LANCZOS))
         except InputError:
             return None

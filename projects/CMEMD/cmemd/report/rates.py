@@ -165,10 +165,11 @@ def _image_facts(run: Run, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return height in pixels (0: not at hand) and hour (-1: unknown) of images."""
     heights, hours = np.zeros(len(rows)), np.full(len(rows), -1)
     for place, row in enumerate(rows[:_IMAGES].tolist()):
-        path = run.images.find(str(run.saved.samples.paths[row]))
-        if path is not None:
+        found = run.images.find(str(run.saved.samples.paths[row]))
+        if found is not None:
             with contextlib.suppress(OSError, ValueError, InputError, SyntaxError):
-                heights[place], hours[place] = _header(path)
+                heights[place], hours[place] = _header(Path(found.path))
+                heights[place] = found.box.height if found.box else heights[place]
     return heights, hours
 
 

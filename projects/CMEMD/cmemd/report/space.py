@@ -163,7 +163,7 @@ def open_set_section(run: Run, trials: list[FirstTrial]) -> Section:
             why = f"every query of {name} has its person in the gallery, or none has"
             section.missing.append(Missing(f"DET curve of {name}", why))
             continue
-        _, fpir, fnir = det_curve(scores)
+        fpir, fnir = det_curve(scores)
         figure = draw_det(fpir, fnir, f"DET: {name}")
         at = np.flatnonzero(fpir <= 0.1)[0]
         mated = int(scores.mated.sum())
