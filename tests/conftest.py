@@ -35,6 +35,7 @@ TINY = {
     "TEST.EVAL_PERIOD": "1",
     "TEST.IMS_PER_BATCH": "64",
     "TEST.RANKED_GALLERY": "0",
+    "TEST.SAVE_FEATURES": "False",
 }
 
 

@@ -428,6 +428,7 @@ OF_A_RUN = {
     "TEST.PRECISE_BN.NUM_ITER",
     "TEST.RANKED_GALLERY",
     "TEST.SAVE_FEATURES",
+    "TEST.TENSORBOARD",
     "TEST.ALLOW_LEAK",
     "CUDNN_BENCHMARK",
     "OUTPUT_DIR",
@@ -526,6 +527,7 @@ def test_every_other_key_has_an_effect():
 def test_the_keys_of_a_run_leave_their_files_and_lines(train_net, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     short = {"SOLVER.MAX_EPOCH": 2, "SOLVER.WARMUP_ITERS": 0, "TEST.EVAL_PERIOD": 2}
+    short |= {"TEST.SAVE_FEATURES": False}
     changed = {
         "SOLVER.SELECTION": "best_on_test",
         "SOLVER.CHECKPOINT_PERIOD": 1,
@@ -536,6 +538,7 @@ def test_the_keys_of_a_run_leave_their_files_and_lines(train_net, tmp_path, monk
         "TEST.PRECISE_BN.NUM_ITER": 3,
         "TEST.RANKED_GALLERY": 2,
         "TEST.SAVE_FEATURES": True,
+        "TEST.TENSORBOARD": True,
         "CUDNN_BENCHMARK": False,
     }
     told = {}
@@ -551,14 +554,17 @@ def test_the_keys_of_a_run_leave_their_files_and_lines(train_net, tmp_path, monk
             "statistics": log.count("Running precise-BN for 3 iterations"),
             "picture": (folder / "ranked_gallery.png").exists(),
             "features": (folder / "features.npz").exists(),
+            "pictures": any(
+                b"test/cmc" in events.read_bytes() for events in folder.glob("events.out.*")
+            ),
             "benchmark": torch.backends.cudnn.benchmark,
             "schedule": log.count("Schedule: 2 epochs of "),
         }
     plain, other = told.values()
     assert plain.pop("schedule") == other.pop("schedule") == 1
-    assert list(plain.values()) == [False, False, False, 1, 0, False, False, True]
+    assert list(plain.values()) == [False, False, False, 1, 0, False, False, False, True]
     # both epochs, then the best once more
-    assert list(other.values()) == [True, True, True, 3, 1, True, True, False]
+    assert list(other.values()) == [True, True, True, 3, 1, True, True, True, False]
 
 
 @pytest.mark.usefixtures("data_root")

@@ -116,6 +116,7 @@ TABLE = {
         middle="cmemd.engine.runs.Run.results",
     ),
     "keys": command("", middle="cmemd.engine.key_page.key_page", writes=False),
+    "report": command("--run {run} --output {out}.html", "run", middle="cmemd.report.page.render"),
     "plans": command(
         "--features {views} --standin {standin} --images 1 --output {out}.png",
         "views standin",
@@ -190,6 +191,7 @@ def good(tmp_path_factory, datasets) -> dict[str, str]:
         "features": str(GOLDEN / "sysu_small/features.npz"),
         "splits": str(GOLDEN / "sysu_small"),
         "results": str(results[0]),
+        "run": str(results[0].parent),
         "other": str(results[1]),
         "model": str(model),
         "images": str(root / "images"),
@@ -354,7 +356,7 @@ def test_a_place_that_cannot_be_written_is_one_line(run, name, tmp_path):
     mine.write_text("mine")
     for out in (mine / "out", Path("/proc/1/nowhere/out"), tmp_path / ("x" * 300), mine / "a/b"):
         run.one_line(name, out=out)
-    suffixes = (".json", ".csv", ".npz", ".png", ".md", "")
+    suffixes = (".json", ".csv", ".npz", ".png", ".md", ".html", "")
     for suffix in suffixes:  # a folder where a file is to be, or odd
         (tmp_path / f"used{suffix}").mkdir()
         (tmp_path / f"used{suffix}/mine").write_text("mine")
@@ -556,6 +558,11 @@ BAD_ARGUMENTS = {
         ),
     ),
     "keys": ("--nonsense", "SOLVER.BASE_LR"),
+    "report": (
+        *("--run /nonexistent", "--run {mine}", "--run {images}", "--images /nonexistent"),
+        *("--images {mine}", "--seed -1", "--seed 1.5", "--compare {run}", "--compare {images}"),
+        *("--output {mine}", "--output {mine}/a", "--compare /nonexistent"),
+    ),
     "plans": (
         *("--images 0", "--images -1", "--images 999", "--features {views} {views}"),
         *("--features {features}", "--standin {images}", "--output {mine}", "--output x.jpg"),

@@ -206,6 +206,8 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.TEST.OWN.FPIR = (0.01, 0.1)
     # Whether to keep the test features, in OUTPUT_DIR/features.npz [C].
     cfg.TEST.SAVE_FEATURES = False
+    # Whether TensorBoard gets pictures of each evaluation: CMC, distances, ranked gallery [C].
+    cfg.TEST.TENSORBOARD = False
     # Score weights even on identities that they were trained on; the results then say so [C].
     cfg.TEST.ALLOW_LEAK = False
 

@@ -29,6 +29,7 @@ COMMANDS = (
     "zoo",
     "ablate",
     "keys",
+    "report",
     "plans",
     "clouds",
 )

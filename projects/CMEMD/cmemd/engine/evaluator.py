@@ -8,7 +8,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cmemd.compat  # noqa: F401  before fastreid
 
@@ -17,6 +17,7 @@ import torch
 from fastreid.evaluation import DatasetEvaluator
 from fastreid.utils import comm
 
+from cmemd.data.images import read_rgb
 from cmemd.data.items import ImageItem
 from cmemd.data.layouts import ALL_LAYOUTS
 from cmemd.data.layouts.permutations import read_rand_perm_cam
@@ -33,6 +34,9 @@ from cmemd.evaluation.samples import Samples
 from cmemd.evaluation.sampling import check_scorable, sample_trials
 from cmemd.evaluation.scoring import Reranking, score, score_all
 from cmemd.evaluation.tables import HEADINGS, format_open_set, format_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 __all__ = ["VisibleThermalEvaluator"]
 
@@ -61,6 +65,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         ranked_gallery_queries: rows of the picture; 0 for no picture.
         run: facts of the run, for the results file.
         save_features: whether to write ``features.npz`` too, as ``cmemd score`` reads it.
+        tensorboard: whether to write pictures for TensorBoard into the output folder.
         reranking: score once more with k-reciprocal re-ranking, as a row of its own.
         paths: of the images that come, in the order in which they are scored and saved; on the main
             process those of all processes. Memory for their features is claimed once. Of a box in
@@ -88,6 +93,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         ranked_gallery_queries: int,
         run: Mapping[str, Any] | None = None,
         save_features: bool = False,
+        tensorboard: bool = False,
         reranking: Reranking | None = None,
         paths: Sequence[str] = (),
         labels: Mapping[str, Mapping[str, Any]] | None = None,
@@ -108,6 +114,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         self._ranked_gallery_queries = ranked_gallery_queries
         self._run = run
         self._save_features = save_features
+        self._tensorboard = tensorboard
         self._rerankings = [None] if reranking is None else [None, reranking]
         self._paths = paths
         self._labels = labels or {}
@@ -233,7 +240,32 @@ class VisibleThermalEvaluator(DatasetEvaluator):
                 distance=self._metric,
                 queries=self._ranked_gallery_queries,
             )
+        if self._tensorboard:
+            self._write_pictures(samples)
         return _flat(document)
+
+    def _write_pictures(self, samples: Samples) -> None:
+        """Write the CMC, the distances of pairs and the ranked gallery for TensorBoard."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        from cmemd.evaluation.details import cmc_curves, pair_distances
+        from cmemd.evaluation.figures import draw_cmc, draw_distances
+
+        step = ((self._run or {}).get("selection") or {}).get("epoch") or 0
+        first, label = self._protocols[0], f"{self._metric} distance"
+        curves = cmc_curves(samples, first, self._draw, self._perm, self._metric)
+        figures = {"cmc": draw_cmc({first.name: curves})}
+        for name, pairs in pair_distances(samples, self._metric).items():
+            if len(pairs.other):
+                title = f"distances/{name}"
+                figures[title] = draw_distances(pairs.same, pairs.other, title, label)
+        with SummaryWriter(str(self._output_dir)) as writer:
+            for name, figure in figures.items():
+                figure.set_facecolor("white")
+                writer.add_image(f"test/{name}", _pixels(figure), step, dataformats="HWC")
+            if self._ranked_gallery_queries > 0:
+                picture = np.asarray(read_rgb(self._output_dir / "ranked_gallery.png"))
+                writer.add_image("test/ranked_gallery", picture, step, dataformats="HWC")
 
     def _samples(self, columns: Mapping[str, np.ndarray]) -> dict[bool, Samples]:
         """Return the columns of a ``FeatureTable`` by flip; features are not copied."""
@@ -284,6 +316,15 @@ class VisibleThermalEvaluator(DatasetEvaluator):
                 "answer: the network may have diverged",
                 bad,
             )
+
+
+def _pixels(figure: "Figure") -> np.ndarray:
+    """Return a figure as ``(height, width, 3)`` bytes."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3]
 
 
 def _column(values: torch.Tensor | Sequence[int]) -> np.ndarray:

@@ -553,6 +553,7 @@ KEYS: dict[str, Row] = {
         _OWN_PROTOCOL,
     ),
     "TEST.SAVE_FEATURES": _ours(_FLAG),
+    "TEST.TENSORBOARD": _ours(_FLAG),
     "TEST.ALLOW_LEAK": _ours(_FLAG),
     "TRACKERS": _ours(
         _list("a list out of wandb and mlflow, both from cmemd[track], if installed", is_tracker)

@@ -256,6 +256,7 @@ def _evaluator(
         ranked_gallery_queries=cfg.TEST.RANKED_GALLERY if test else 0,
         run=run,
         save_features=cfg.TEST.SAVE_FEATURES and test,
+        tensorboard=cfg.TEST.TENSORBOARD and test,
         reranking=Reranking(rerank.K1, rerank.K2, rerank.LAMBDA) if rerank.ENABLED else None,
         paths=[item.key for item in items],
         labels=_labels([*items, *held]),

@@ -1,6 +1,7 @@
 """Tables of a results file, or of several side by side."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tabulate import tabulate
@@ -11,7 +12,17 @@ from cmemd.evaluation.protocols import EVERYTHING
 from cmemd.evaluation.ranking import IDENTITIES
 from cmemd.evaluation.scoring import CMC_RANKS, METRICS
 
-__all__ = ["HEADINGS", "format_comparison", "format_counts", "format_open_set", "format_table"]
+__all__ = [
+    "HEADINGS",
+    "Comparison",
+    "compare_results",
+    "format_comparison",
+    "format_counts",
+    "format_difference",
+    "format_open_set",
+    "format_table",
+    "scoring_way",
+]
 
 HEADINGS = dict(zip(METRICS, [*(f"Rank-{rank}" for rank in CMC_RANKS), "mAP", "mINP"], strict=True))
 _ROW_HEADINGS = ("Draw", "Metric", "Flip", "Re-ranking")
@@ -23,7 +34,7 @@ _OWN_FIRST = (
 def format_table(document: Mapping[str, Any]) -> str:
     """Return a row per score: mean ± standard deviation over trials of each metric, in percent."""
     scores = document["scores"]
-    rows = [[_name(entry), *_how(entry), *_cells(entry)] for entry in scores]
+    rows = [[_name(entry), *scoring_way(entry), *_cells(entry)] for entry in scores]
     more = [_OWN_FIRST] if any("own_modality_first" in entry for entry in scores) else []
     for row, entry in zip(rows, scores, strict=True):
         row += [_own_first(entry) for _ in more]
@@ -38,7 +49,7 @@ def format_open_set(document: Mapping[str, Any]) -> str:
     rows = [
         [
             _name(entry),
-            *_how(entry)[:3],
+            *scoring_way(entry)[:3],
             f"{point['rate']:g}",
             _rate(point, "fpir"),
             _rate(point, "fnir"),
@@ -90,13 +101,31 @@ def format_counts(document: Mapping[str, Any]) -> str:
     return tabulate(rows, headers=["Protocol", *names])
 
 
-def format_comparison(
+@dataclass(frozen=True)
+class Comparison:
+    """Results that were scored in one way, and their differences to the first one.
+
+    Attributes:
+        protocol: name of the protocol.
+        way: heading -> how it was scored: gallery sampling, metric, flip, re-ranking.
+        entries: name -> entry of a results file.
+        differences: name of each but the first -> metric -> difference in points, and its interval
+            where both have metrics of the same queries.
+    """
+
+    protocol: str
+    way: Mapping[str, str]
+    entries: Mapping[str, Mapping[str, Any]]
+    differences: Mapping[str, Mapping[str, tuple[float, Interval | None]]]
+
+
+def compare_results(
     documents: Mapping[str, Mapping[str, Any]],
     per_query: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
-) -> str:
-    """Return a table for each way of scoring, with differences to the first results file.
+) -> list[Comparison]:
+    """Return a comparison for each way of scoring.
 
-    Metrics of different protocols, samplings, distances, flip or re-ranking never share a table.
+    Metrics of different protocols, samplings, distances, flip or re-ranking are never compared.
 
     Args:
         documents: name to show -> content of a results file.
@@ -110,7 +139,7 @@ def format_comparison(
     for name, document in documents.items():
         queries = per_query.get(name) or [None] * len(document["scores"])
         for entry, of_queries in zip(document["scores"], queries, strict=True):
-            ways.setdefault((_name(entry), *_how(entry)), {})[name] = entry, of_queries
+            ways.setdefault((_name(entry), *scoring_way(entry)), {})[name] = entry, of_queries
     if len(documents) > 1 and all(len(entries) == 1 for entries in ways.values()):
         found = "; ".join(f"{next(iter(of))} with {', '.join(way)}" for way, of in ways.items())
         raise InputError(
@@ -118,41 +147,63 @@ def format_comparison(
             found,
             "score them in one way, since others cannot be compared",
         )
-    return "\n\n".join(_comparison(way, entries) for way, entries in ways.items())
+    return [_comparison(way, entries) for way, entries in ways.items()]
 
 
-def _comparison(way: tuple, entries: Mapping[str, tuple[Mapping, Mapping | None]]) -> str:
-    title = f"{way[0]}: " + ", ".join(
-        f"{heading.lower()} {value}" for heading, value in zip(_ROW_HEADINGS, way[1:], strict=True)
-    )
-    rows = [[printable(name), *_cells(entry)] for name, (entry, _) in entries.items()]
-    parts = [title, _table(["Results"], rows)]
+def format_comparison(
+    documents: Mapping[str, Mapping[str, Any]],
+    per_query: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+) -> str:
+    """Return ``compare_results`` as tables, one for each way of scoring."""
+    return "\n\n".join(map(_comparison_table, compare_results(documents, per_query)))
+
+
+def _comparison(way: tuple, entries: Mapping[str, tuple[Mapping, Mapping | None]]) -> Comparison:
     first, *others = entries
-    if others:
+    return Comparison(
+        way[0],
+        dict(zip(_ROW_HEADINGS, way[1:], strict=True)),
+        {name: entry for name, (entry, _) in entries.items()},
+        {name: _differences(entries[first], entries[name]) for name in others},
+    )
+
+
+def _differences(
+    first: tuple[Mapping, Mapping | None], second: tuple[Mapping, Mapping | None]
+) -> dict[str, tuple[float, Interval | None]]:
+    intervals: Mapping[str, Interval] = {}
+    if first[1] is not None and second[1] is not None:
+        intervals = paired_interval(first[1], second[1])
+    return {
+        metric: (second[0]["mean"][metric] - first[0]["mean"][metric], intervals.get(metric))
+        for metric in METRICS
+    }
+
+
+def _comparison_table(found: Comparison) -> str:
+    title = f"{found.protocol}: " + ", ".join(
+        f"{heading.lower()} {value}" for heading, value in found.way.items()
+    )
+    rows = [[printable(name), *_cells(entry)] for name, entry in found.entries.items()]
+    parts = [title, _table(["Results"], rows)]
+    first = next(iter(found.entries))
+    if found.differences:
         differences = [
-            [printable(f"{name} - {first}"), *_differences(entries[first], entries[name])]
-            for name in others
+            [printable(f"{name} - {first}"), *(format_difference(*of[m]) for m in METRICS)]
+            for name, of in found.differences.items()
         ]
         parts.append(_table(["Difference"], differences))
     return "\n".join(parts)
 
 
-def _differences(
-    first: tuple[Mapping, Mapping | None], second: tuple[Mapping, Mapping | None]
-) -> list[str]:
-    intervals: Mapping[str, Interval] = {}
-    if first[1] is not None and second[1] is not None:
-        intervals = paired_interval(first[1], second[1])
-    cells = []
-    for metric in METRICS:
-        cell = f"{second[0]['mean'][metric] - first[0]['mean'][metric]:+.2f}"
-        if metric in intervals:
-            cell += f" [{intervals[metric].low:+.2f}, {intervals[metric].high:+.2f}]"
-        cells.append(cell)
-    return cells
+def format_difference(difference: float, interval: Interval | None) -> str:
+    """Return a difference in points, and its interval if there is one, as a cell of a table."""
+    ends = "" if interval is None else f" [{interval.low:+.2f}, {interval.high:+.2f}]"
+    return f"{difference:+.2f}{ends}"
 
 
-def _how(entry: Mapping[str, Any]) -> tuple[str, str, str, str]:
+def scoring_way(entry: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    """Return gallery sampling, metric, flip and re-ranking of an entry, in words."""
     flip = {True: "on", False: "off", None: "unknown"}[entry["flip"]]
     reranking = entry.get("remedy") or entry["reranking"]
     if reranking is None:
