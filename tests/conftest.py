@@ -39,6 +39,10 @@ TINY = {
 }
 
 
+# Scripts of `make test-neighbours`, which import packages that are not installed here.
+collect_ignore = ["neighbours"]
+
+
 @pytest.fixture(scope="session")
 def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A root with tiny stand-ins.
