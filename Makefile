@@ -7,13 +7,15 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_DATA := datasets/demo/SYSU-MM01
 DEMO_LOG := logs/demo
+DEMO_MODEL := projects/CMEMD/cmemd/inference/demo
+NEIGHBOURS ?= /tmp/cmemd-neighbours
 TRAIN := FASTREID_DATASETS=datasets/demo $(BIN)/python tools/train_net.py \
 	--config-file projects/CMEMD/configs/demo.yml
 
 # PyTorch's threads spin at barriers otherwise, which one other busy process makes very slow.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test test-slow test-browser test-ray test-multihost bench lint
+.PHONY: setup demo test test-slow test-browser test-ray test-multihost bench lint demo-model test-wheel test-neighbours
 
 setup: $(INSTALLED)
 
@@ -44,6 +46,12 @@ $(DEMO_LOG)/untrained/results.json: | $(DEMO_DATA)/meta.jsonl
 $(DEMO_LOG)/model_final.pth: | $(DEMO_DATA)/meta.jsonl
 	$(TRAIN) --resume OUTPUT_DIR $(DEMO_LOG)
 
+# The model of `make demo` that the package carries: refresh it after a change of the demo's numbers.
+demo-model: $(DEMO_LOG)/model_final.pth
+	rm -rf $(DEMO_MODEL)
+	FASTREID_DATASETS=datasets/demo $(BIN)/cmemd export --config demo \
+		--weights $(DEMO_LOG)/model_final.pth --output $(DEMO_MODEL) --formats onnx --half --slim
+
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
@@ -62,6 +70,17 @@ test-ray: $(INSTALLED)
 # Two machines, as two network namespaces of this one; needs root and the command `ip`.
 test-multihost: $(INSTALLED)
 	$(BIN)/python -m tests.multihost
+
+# The wheel in a fresh environment: five lines embed the images that come with it.
+test-wheel: $(INSTALLED)
+	$(BIN)/python -m pytest -m "slow or not slow" tests/test_wheel.py
+
+# Other tools against Predictor, in environments outside the repository. Those under the AGPL have
+# one of their own, and only the script that runs there imports them. What cannot be installed is
+# skipped with a message.
+test-neighbours: $(DEMO_LOG)/model_final.pth
+	$(BIN)/python tests/neighbours/run.py --environments $(NEIGHBOURS) \
+		--weights $(DEMO_LOG)/model_final.pth
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bm_scoring.py

@@ -26,8 +26,9 @@ from cmemd.cli import main as command_line
 from cmemd.config import default_config
 from cmemd.data.build import build_dataset
 from cmemd.data.naming import licences_of, person_of, title_of
+from cmemd.data.palettes import colours
 from cmemd.data.random_state import Draws
-from cmemd.data.transform import build_transform
+from cmemd.data.transform import build_sensor, build_transform
 from cmemd.engine.compilation import compiled
 from cmemd.engine.keys import KEYS, OPTIMIZERS, Condition, Status, check_keys, flat_values
 from cmemd.engine.optimizer import build_optimizer
@@ -177,6 +178,15 @@ def pictures(cfg: Any) -> object:
     return [(x.shape, int(x.sum(dtype=np.int64)), x[0].tolist()) for x in seen]
 
 
+def thermal_picture(cfg: Any) -> object:
+    """Grey levels of counts, where there is a range, and of an image in false colours."""
+    sensor = build_sensor(cfg)
+    counts = np.arange(8000, 24000, 100, dtype=np.uint16).reshape(16, 10)
+    levels = np.arange(256, dtype=np.uint8).reshape(32, 8)
+    grey = sensor.grey_levels(counts).tolist() if sensor.range else None
+    return grey, sensor.finish(colours("inferno")[levels]).tolist()
+
+
 def listed(cfg: Any) -> object:
     """The images of the data set under test."""
     data = build_dataset(cfg, cfg.DATASETS.TESTS[0])
@@ -316,6 +326,9 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "INPUT.SIZE_TRAIN": ([40, 20], pictures, {}),
     "INPUT.SIZE_TEST": ([40, 20], pictures, {}),
     "INPUT.RESIZE": ("opencv", pictures, {}),
+    "INPUT.THERMAL_RANGE": ("9000:20000", thermal_picture, {}),
+    "INPUT.THERMAL_PALETTE": ("inferno", thermal_picture, {}),
+    "INPUT.THERMAL_POLARITY": ("black-hot", thermal_picture, {}),
     "INPUT.CROP.ENABLED": (True, pictures, {}),
     "INPUT.CROP.SIZE": ([40, 20], pictures, {"INPUT.CROP.ENABLED": True}),
     "INPUT.CROP.SCALE": ([0.9, 1], pictures, {"INPUT.CROP.ENABLED": True}),
@@ -419,6 +432,7 @@ OF_A_RUN = {
     "TEST.ALLOW_LEAK",
     "CUDNN_BENCHMARK",
     "OUTPUT_DIR",
+    "TRACKERS",  # tests/engine/test_trackers.py
 }
 
 # Keys that must agree with the rest, so that another value alone is refused; here, and why.
@@ -630,6 +644,9 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "DATALOADER.NUM_WORKERS": ((-1, 10**6), {}),
     "DATALOADER.PREFETCH": ((0, 10**6), {}),
     "INPUT.RESIZE": (("", "nearest"), {}),
+    "INPUT.THERMAL_RANGE": (("9:1", "5:5", "percentile:-1,50", "auto"), {}),
+    "INPUT.THERMAL_PALETTE": (("rainbow", ""), {}),
+    "INPUT.THERMAL_POLARITY": (("hot",), {}),
     "DATALOADER.CACHE": (("~/cache", " ", "a\nb"), {}),
     "INPUT.AUTOAUG.ENABLED": ((True,), {"DATALOADER.CACHE": "c", "INPUT.AUTOAUG.PROB": 0.5}),
     "DATALOADER.NUM_VISIBLE": ((0, -2), {}),
@@ -665,6 +682,7 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "TEST.METRIC": (("jaccard", ""), {}),
     "TEST.DRAW": (("all", ""), {}),
     "TEST.RANKED_GALLERY": ((-1, 101, 10**9), {}),
+    "TRACKERS": ((["wanda"], [""], [1]), {}),
     "TEST.RERANK.K1": ((0, -1), RERANKED),
     "TEST.RERANK.K2": ((0,), RERANKED),
     "TEST.RERANK.LAMBDA": ((-0.1, 1.1, "nan"), RERANKED),

@@ -8,15 +8,16 @@ import difflib
 import os
 from ast import literal_eval
 from collections.abc import Sequence
-from pathlib import Path
 
 import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.config import CfgNode, get_cfg
 
-from cmemd.config_file import read_config_file
+from cmemd.config_file import find_config, read_config_file
 from cmemd.data.layouts import llcm, own, regdb, sysu
+from cmemd.data.palettes import NO_PALETTE
 from cmemd.data.resizing import DEFAULT_RESIZE
+from cmemd.data.sensors import WHITE_HOT
 from cmemd.errors import InputError
 
 __all__ = ["add_cmemd_config", "default_config", "load_config"]
@@ -106,6 +107,14 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # What resizes images, in training, evaluation and the exported model [C]: "pillow" gives
     # fast-reid's pixels; "opencv" is faster, and gives others.
     cfg.INPUT.RESIZE = DEFAULT_RESIZE
+    # How thermal counts of more than 8 bits become grey levels, in training, evaluation and the
+    # exported model [C]: "LOW:HIGH", "percentile:1,99" (of each file) or "agc"; "" for none, so
+    # that such images are refused. 8-bit images stay as they are.
+    cfg.INPUT.THERMAL_RANGE = ""
+    # False colours to turn back into grey levels: "jet", "inferno", "ironbow"; "none" [C].
+    cfg.INPUT.THERMAL_PALETTE = NO_PALETTE
+    # "white-hot", or "black-hot" where warm things are dark: these images are inverted [C].
+    cfg.INPUT.THERMAL_POLARITY = WHITE_HOT
     cfg.DATASETS.SYSUMM01 = CfgNode()
     # Folder of the data set below fast-reid's root ($FASTREID_DATASETS, default "datasets") [C].
     cfg.DATASETS.SYSUMM01.FOLDER = sysu.LAYOUT.folder
@@ -202,6 +211,10 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # Score weights even on identities that they were trained on; the results then say so [C].
     cfg.TEST.ALLOW_LEAK = False
 
+    # Services that get a copy of the logged scalars: "wandb", "mlflow". Their own environment
+    # variables say where they write, such as WANDB_MODE and MLFLOW_TRACKING_URI [C].
+    cfg.TRACKERS = ()
+
 
 def default_config() -> CfgNode:
     """Return fast-reid's defaults and ours, as a configuration that can be changed."""
@@ -217,18 +230,15 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> Cfg
     tuple. Ranges are the business of ``cmemd.engine.setup``.
 
     Args:
-        config_file: path of a yaml; "" for the defaults alone.
+        config_file: path of a yaml, or the name of one that comes with the package, as "demo"; ""
+            for the defaults alone.
         opts: KEY VALUE pairs, flat.
 
     Raises:
         InputError: a missing or malformed file, an unknown key or a value of a wrong type.
     """
     cfg = default_config()
-    if config_file and not Path(config_file).is_file():
-        raise InputError(
-            f"a configuration file at {config_file}", "no file", "--config-file names a yaml"
-        )
-    for entry in read_config_file(config_file) if config_file else ():
+    for entry in read_config_file(find_config(config_file)) if config_file else ():
         _set(cfg, entry.key, entry.value, f" in {entry.place}")
     if len(opts) % 2:
         known = set(_keys(cfg))

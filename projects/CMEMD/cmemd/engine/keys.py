@@ -13,8 +13,11 @@ from typing import Any
 
 from cmemd.data.layouts import llcm, own, regdb, sysu
 from cmemd.data.layouts.layout import Layout
+from cmemd.data.palettes import NO_PALETTE, PALETTES
 from cmemd.data.resizing import RESIZES
+from cmemd.data.sensors import POLARITIES, is_range
 from cmemd.engine.compilation import BACKENDS
+from cmemd.engine.trackers import is_tracker
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import DISTANCES
 from cmemd.evaluation.protocols import SAMPLINGS
@@ -389,6 +392,11 @@ KEYS: dict[str, Row] = {
     "INPUT.SIZE_TRAIN": _other(_SIZE, "always resizes to both"),
     "INPUT.SIZE_TEST": _other(_SIZE, "always resizes to both"),
     "INPUT.RESIZE": _ours(_choice(*RESIZES)),
+    "INPUT.THERMAL_RANGE": _ours(
+        Rule("LOW:HIGH with LOW below HIGH, percentile:A,B from 0 to 100, agc, or empty", is_range)
+    ),
+    "INPUT.THERMAL_PALETTE": _ours(_choice(NO_PALETTE, *PALETTES)),
+    "INPUT.THERMAL_POLARITY": _ours(_choice(*POLARITIES)),
     "INPUT.CROP.ENABLED": _same(_FLAG),
     "INPUT.CROP.SIZE": _other(_SIZE, "two numbers only", _on("INPUT.CROP.ENABLED")),
     "INPUT.CROP.SCALE": _same(
@@ -547,6 +555,9 @@ KEYS: dict[str, Row] = {
     "TEST.SAVE_FEATURES": _ours(_FLAG),
     "TEST.TENSORBOARD": _ours(_FLAG),
     "TEST.ALLOW_LEAK": _ours(_FLAG),
+    "TRACKERS": _ours(
+        _list("a list out of wandb and mlflow, both from cmemd[track], if installed", is_tracker)
+    ),
     "OUTPUT_DIR": _other(
         Rule(
             'a folder, not empty and not starting with "~"',

@@ -22,7 +22,7 @@ from cmemd.data.items import TEST, ImageItem
 from cmemd.data.layouts.own import LAYOUT as OWN
 from cmemd.data.loader import build_loader
 from cmemd.data.naming import title_of
-from cmemd.data.transform import build_transform
+from cmemd.data.transform import build_sensor, build_transform
 from cmemd.engine.checkpoint import load_weights
 from cmemd.engine.evaluator import VisibleThermalEvaluator
 from cmemd.engine.provenance import Weights, describe_run, guard
@@ -166,7 +166,9 @@ def build_test_loader(
     Batches hold ``TEST.IMS_PER_BATCH`` images whatever the number of processes, which take turns:
     the sums behind a feature may depend on its batch, and so metrics do not depend on processes.
     """
-    images = VisibleThermalDataset(items, build_transform(cfg, training=False), relabel=False)
+    images = VisibleThermalDataset(
+        items, build_transform(cfg, training=False), relabel=False, sensor=build_sensor(cfg)
+    )
     loader = build_loader(
         images,
         _own_batches(cfg, len(items)),

@@ -15,6 +15,7 @@ from PIL import Image
 from cmemd.data.boxes import located
 from cmemd.data.images import read_rgb
 from cmemd.data.layouts.permutations import RandPermCam
+from cmemd.data.sensors import PICTURES
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import distance_matrix
 from cmemd.evaluation.protocols import AUTO, Protocol, choose_sampling
@@ -262,7 +263,8 @@ def _pixels(key: str) -> np.ndarray:
     path, box, _ = located(key)
     size = tuple(round(_DPI * length) for length in _TILE)
     try:
-        return np.asarray(read_rgb(path, box=box).resize(size, Image.Resampling.LANCZOS))
+        image = read_rgb(path, box=box, sensor=PICTURES)
+        return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
     except InputError as error:
         raise InputError(f"{error}, or ask for no ranked gallery (TEST.RANKED_GALLERY 0)") from None
 

@@ -20,13 +20,19 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from cmemd.data.modality import Modality
+from cmemd.data.sensors import Sensor
 from cmemd.errors import InputError, exhausted
 from cmemd.files import whole_file
 from cmemd.gallery.rows import (
+    ADDED,
     MODEL,
+    SENSOR,
     check_rows,
     check_vectors,
+    complete,
     row_schema,
+    sensor_in,
+    sensor_of_text,
     vectors_of,
     with_checksums,
 )
@@ -35,7 +41,14 @@ from cmemd.gallery.sources import LABELS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["check_suffix", "own_model", "read_embeddings", "read_rows", "write_embeddings"]
+__all__ = [
+    "check_suffix",
+    "own_model",
+    "own_sensor",
+    "read_embeddings",
+    "read_rows",
+    "write_embeddings",
+]
 
 _NEEDED = ("vector", "path", "modality", "identity", "model")
 _STRINGS = ("path", "modality", *LABELS, "model", "file_sha256")
@@ -133,22 +146,38 @@ def own_model(path: Path) -> str:
             import pyarrow.parquet as pq
 
             schema = pq.read_schema(path)
-            if not {*row_schema("", 1).names}.issubset(schema.names):
+            if not set(row_schema("", 1).names).difference(ADDED).issubset(schema.names):
                 raise ValueError("other columns")
             return schema.metadata[MODEL].decode()
         with zipfile.ZipFile(path) as archive:
-            if {f"{name}.npy" for name in _WRITTEN} != set(archive.namelist()):
+            missing = {f"{name}.npy" for name in _WRITTEN} ^ set(archive.namelist())
+            if not {f"{name}.npy" for name in ADDED}.issuperset(missing):
                 raise ValueError("other arrays")
             comment = archive.comment.decode("ascii")
             if not comment.startswith(_COMMENT):
                 raise ValueError("arrays of another program")
-            return comment.removeprefix(_COMMENT)
+            return comment.removeprefix(_COMMENT).split(" ", 1)[0]
     except Exception as error:  # noqa: BLE001  whatever cannot be read is not a file of ours
         raise InputError(
             f"a new file for --output, or one that this version of cmemd embed wrote, at {path}",
             f"another file ({_line(error)})",
             "name another file, or move that one away",
         ) from None
+
+
+def own_sensor(path: Path) -> Sensor:
+    """Return the thermal sensor of a file that ``own_model`` accepts.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return sensor_in(pq.read_schema(path), path)
+    with zipfile.ZipFile(path) as archive:
+        _, _, text = archive.comment.decode("ascii").removeprefix(_COMMENT).partition(" ")
+    return sensor_of_text(text or "{}", path)
 
 
 def read_rows(path: Path) -> "Iterator[pa.Table]":
@@ -189,7 +218,8 @@ def _write_npz(chunks: "Iterable[pa.Table]", schema: "pa.Schema", path: Path, ro
     model, size = schema.metadata[MODEL].decode(), schema.field("vector").type.list_size
     labels = []
     with whole_file(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
-        archive.comment = (_COMMENT + model).encode()
+        record = schema.metadata.get(SENSOR, b"")
+        archive.comment = b" ".join([(_COMMENT + model).encode(), *([record] if record else [])])
         with _member(archive, "vector", (rows, size), "<f4") as file:
             for chunk in chunks:
                 file.write(np.ascontiguousarray(vectors_of(chunk), dtype="<f4"))
@@ -291,13 +321,15 @@ def _parquet_rows(path: Path) -> "Iterator[pa.Table]":
 
     with _open_parquet(path, _NEEDED) as file:
         for batch in file.iter_batches(_CHUNK):
-            yield pa.Table.from_batches([batch], file.schema_arrow)
+            yield complete(pa.Table.from_batches([batch], file.schema_arrow))
 
 
 def _npz_rows(path: Path) -> "Iterator[pa.Table]":
     """The vectors are read a part at a time, the labels at once."""
-    with _open_npz(path, _WRITTEN) as archive:
-        columns = {name: _read_array(archive, name) for name in (*_STRINGS, *_NUMBERS)}
+    with _open_npz(path, _WRITTEN.difference(ADDED)) as archive:
+        there = {name.removesuffix(".npy") for name in archive.namelist()}
+        labels = [name for name in (*_STRINGS, *_NUMBERS) if name in there or name not in ADDED]
+        columns = {name: _read_array(archive, name) for name in labels}
         with archive.open("vector.npy") as file:
             (rows, size), kind = _header(file)
             for start in range(0, rows, _CHUNK):
@@ -316,6 +348,7 @@ def _table(columns: Mapping[str, list], flat: np.ndarray, size: int) -> "pa.Tabl
         name: [None if value in ("", -1) else value for value in column]
         for name, column in columns.items()
     }
+    values |= {name: [None] * len(columns["path"]) for name in ADDED if name not in columns}
     values["time"] = [text and datetime.fromisoformat(text) for text in values["time"]]
     values["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), size)
     values["crc"] = np.zeros(len(values["path"]), dtype=np.uint32)
