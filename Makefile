@@ -15,7 +15,8 @@ TRAIN := FASTREID_DATASETS=datasets/demo $(BIN)/python tools/train_net.py \
 # PyTorch's threads spin at barriers otherwise, which one other busy process makes very slow.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test test-slow test-browser test-ray test-multihost bench lint demo-model test-wheel test-neighbours
+.PHONY: setup demo demo-model test test-slow test-browser test-ray test-multihost test-wheel test-neighbours \
+	bench lint
 
 setup: $(INSTALLED)
 
