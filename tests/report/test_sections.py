@@ -1,12 +1,14 @@
 """The parts of a page: which queries, which groups, which squares."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from cmemd.evaluation.details import FirstTrial
 from cmemd.evaluation.figures import draw_cmc
-from cmemd.evaluation.protocols import get_protocol
+from cmemd.evaluation.protocols import Options, get_protocol, with_options
 from cmemd.evaluation.ranking import score_queries
 from cmemd.evaluation.sampling import Trial
 from cmemd.report.galleries import choose_queries
@@ -14,6 +16,7 @@ from cmemd.report.insight import overlay, plan_cells
 from cmemd.report.network import Plan
 from cmemd.report.pictures import svg
 from cmemd.report.rates import _header, quartiles, time_of_day
+from cmemd.report.run import protocol_of
 from cmemd.report.space import embed_in_two
 
 
@@ -37,6 +40,22 @@ def test_each_rule_chooses_its_queries_and_none_twice():
     nearest = sorted(wrong, key=lambda q: distances[q].min())
     assert queries[7:] == nearest[:3]
     assert choose_queries(found, seed=1) != chosen
+
+
+def test_a_protocol_is_read_with_the_rules_that_its_user_chose():
+    own = Options(trials=3, seed=5, ignore_same_camera=True, within=60.0)
+    for name, options in (
+        ("sysu-all-1shot", Options()),
+        ("own-t2v", Options()),
+        ("own-t2v", own),
+        ("own-mixed", Options(ratio=0.25)),
+        ("sysu-mixed", Options(ratio=0.25)),
+    ):
+        protocol = with_options([get_protocol(name)], options)[0]
+        entry = {"protocol": name, "trials": protocol.trials, "cmc": protocol.cmc}
+        entry |= {"draw": protocol.samplings[0], "rules": protocol.rules}
+        found = protocol_of(entry)
+        assert replace(found, description="") == replace(protocol, description=""), name
 
 
 def test_quarters_hold_equal_values_together():

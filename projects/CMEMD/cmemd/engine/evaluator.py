@@ -252,7 +252,7 @@ class VisibleThermalEvaluator(DatasetEvaluator):
         from cmemd.evaluation.figures import draw_cmc, draw_distances
 
         step = ((self._run or {}).get("selection") or {}).get("epoch") or 0
-        first, label = self._protocols[0], f"{self._metric} distance"
+        first, label = self.protocols[0], f"{self._metric} distance"
         curves = cmc_curves(samples, first, self._draw, self._perm, self._metric)
         figures = {"cmc": draw_cmc({first.name: curves})}
         for name, pairs in pair_distances(samples, self._metric).items():

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import matplotlib as mpl
@@ -9,7 +10,6 @@ import numpy as np
 
 from cmemd.errors import InputError, printable
 from cmemd.evaluation.details import FirstTrial, cmc_curves, first_trial
-from cmemd.evaluation.protocols import get_protocol
 from cmemd.files import write_whole
 from cmemd.paths import check_output, check_place
 from cmemd.report.blocks import Missing, Section
@@ -18,7 +18,7 @@ from cmemd.report.galleries import galleries_section
 from cmemd.report.head import facts, headline, metrics_section, provenance_section
 from cmemd.report.insight import network_sections
 from cmemd.report.rates import rates_section
-from cmemd.report.run import Run, open_run
+from cmemd.report.run import Run, open_run, protocol_of
 from cmemd.report.space import open_set_section, space_section
 from cmemd.report.training import training_section
 from cmemd.version import __version__
@@ -147,12 +147,15 @@ def _rankings(run: Run) -> list[FirstTrial]:
         return []
     found = []
     try:
-        for name in dict.fromkeys(entry["protocol"] for entry in run.results["scores"]):
+        entries: dict[str, Any] = {}  # the first one of each protocol
+        for entry in run.results["scores"]:
+            entries.setdefault(entry["protocol"], entry)
+        for entry in entries.values():
             found.append(
                 first_trial(
                     run.saved.samples,
-                    get_protocol(name),
-                    run.main["draw"],
+                    protocol_of(entry),
+                    entry["draw"],
                     run.permutations,
                     run.main["metric"],
                 )

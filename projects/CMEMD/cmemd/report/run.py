@@ -3,25 +3,32 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
 import yaml
 
-from cmemd.data.layouts import sysu
+from cmemd.data.layouts import own, sysu
 from cmemd.data.layouts.permutations import RandPermCam, read_rand_perm_cam
 from cmemd.engine.identity import RUN_FILE, RunLog, flat_config, read_run
 from cmemd.errors import InputError, reason
 from cmemd.evaluation.features_file import SavedFeatures, read_saved
-from cmemd.evaluation.protocols import OFFICIAL, Protocol, get_protocol
+from cmemd.evaluation.protocols import (
+    OFFICIAL,
+    PYTHON,
+    Options,
+    Protocol,
+    get_protocol,
+    with_options,
+)
 from cmemd.evaluation.results import read_per_query, read_results
 from cmemd.paths import check_input
 from cmemd.report.blocks import Missing
 from cmemd.report.pictures import Images
 
-__all__ = ["Run", "open_run"]
+__all__ = ["Run", "open_run", "protocol_of"]
 
 _RESULTS, _FEATURES, _CONFIG, _METRICS = (
     "results.json",
@@ -81,7 +88,7 @@ class Run:
     def protocol(self) -> Protocol | None:
         """The protocol of the first score; None where this version does not know it."""
         try:
-            return get_protocol(self.main["protocol"]) if self.main else None
+            return protocol_of(self.main) if self.main else None
         except InputError:
             return None
 
@@ -89,6 +96,26 @@ class Run:
     def interruptions(self) -> Sequence[Mapping[str, Any]]:
         """Every start of the training but the first."""
         return list(self.log.interruptions) if self.log else self.facts.get("interruptions", [])
+
+
+def protocol_of(entry: Mapping[str, Any]) -> Protocol:
+    """Return the protocol of a results file's entry, with the rules that a user chose.
+
+    Raises:
+        InputError: this version does not know it.
+    """
+    rules = {name: value for name, value in entry.get("rules", {}).items() if value is not None}
+    known = {of.name for of in fields(Options)}
+    chosen = {name: value for name, value in rules.items() if name in known}
+    if not chosen:
+        return get_protocol(entry["protocol"])
+    trials = entry["trials"] if entry["draw"] == PYTHON else 0
+    protocol = get_protocol(entry["protocol"])
+    if protocol.dataset != own.LAYOUT.name:  # whose other rules are fixed
+        options = Options(ratio=chosen.get("ratio", Options.ratio))
+    else:
+        options = Options(**{**chosen, "trials": trials, "cmc": entry["cmc"]})
+    return with_options([protocol], options)[0]
 
 
 def open_run(folder: Path, name: str, images: Path | None = None) -> Run:

@@ -136,11 +136,8 @@ def draw_map(
     for name, (own, colour) in {"": (rest, MUTED), **groups}.items():
         for modality, mark in _MARKS.items():
             place = points[own & (modalities == modality)]
-            alpha, size = (0.22, 9) if not name else (0.85, 20) if by_identity else (0.6, 11)
-            drawn = axes.scatter(
-                *place.T, s=size, marker=mark, color=colour, alpha=alpha, linewidths=0
-            )
-            drawn.set_rasterized(True)
+            alpha, size = (0.3, 9) if not name else (0.85, 20) if by_identity else (0.6, 11)
+            axes.scatter(*place.T, s=size, marker=mark, color=colour, alpha=alpha, linewidths=0)
         if name:
             mark = _MARKS[Modality.THERMAL if name == "thermal" else Modality.VISIBLE]
             axes.plot([], [], mark, color=colour, label=name)
