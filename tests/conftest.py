@@ -14,7 +14,7 @@ import cmemd.compat  # noqa: E402, F401  before torch and fastreid
 
 import pytest  # noqa: E402
 
-from cmemd.standin import draw_llcm, draw_regdb, draw_sysu  # noqa: E402
+from cmemd.standin import draw_llcm, draw_own, draw_regdb, draw_sysu  # noqa: E402
 
 REPOSITORY = Path(__file__).parents[1]
 CONFIGS = REPOSITORY / "projects/CMEMD/configs"
@@ -35,6 +35,7 @@ TINY = {
     "TEST.EVAL_PERIOD": "1",
     "TEST.IMS_PER_BATCH": "64",
     "TEST.RANKED_GALLERY": "0",
+    "TEST.SAVE_FEATURES": "False",
 }
 
 
@@ -44,11 +45,13 @@ def datasets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     SYSU-MM01: 20 identities, 2 images a camera. RegDB: 24 identities, 12 of them for training in
     each split, 3 images a modality. LLCM: 18 identities, 12 of them for training, 1 image a camera.
+    Own: 20 identities without a split, 2 images of each of two visible and two thermal cameras.
     """
     root = tmp_path_factory.mktemp("datasets")
     draw_sysu(root / "SYSU-MM01", ids=20, per_camera=2, size=(48, 24), seed=0)
     draw_regdb(root / "RegDB", ids=24, per_camera=3, size=(48, 24), seed=0)
     draw_llcm(root / "LLCM", ids=18, per_camera=1, size=(48, 24), seed=0)
+    draw_own(root / "Own", ids=20, per_camera=2, size=(48, 24), seed=0)
     return root
 
 

@@ -34,7 +34,7 @@ from cmemd.gallery.rows import make_rows
 from cmemd.gallery.sources import Source
 from cmemd.inference.model_folder import write_model_document
 from cmemd.inference.zoo import INDEX
-from cmemd.standin import draw_sysu
+from cmemd.standin import draw_own, draw_sysu
 
 GOLDEN = REPOSITORY / "tests/golden"
 ODD = "a\x1b[31m\u202eb\nc\udcff"  # acts on a terminal, breaks a line, is no UTF-8
@@ -68,6 +68,11 @@ TABLE = {
     "synth": command(
         "--layout sysu --root {out} --ids 5 --per-camera 1 --size 40x20",
         middle="cmemd.standin.standin.render",
+    ),
+    "list": command(
+        "--root {people} --output {out}.csv",
+        "people",
+        middle="cmemd.data.layouts.own.write_list",
     ),
     "doctor": command(
         "--layout sysu --root {standin} --json {out}.json",
@@ -111,6 +116,7 @@ TABLE = {
         middle="cmemd.engine.runs.Run.results",
     ),
     "keys": command("", middle="cmemd.engine.key_page.key_page", writes=False),
+    "report": command("--run {run} --output {out}.html", "run", middle="cmemd.report.page.render"),
     "plans": command(
         "--features {views} --standin {standin} --images 1 --output {out}.png",
         "views standin",
@@ -128,7 +134,7 @@ TABLE = {
         middle="cmemd.export.network._load",
     ),
 }
-FOLDERS = ("standin", "splits", "model", "images", "gallery")
+FOLDERS = ("standin", "people", "splits", "model", "images", "gallery")
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +142,7 @@ def good(tmp_path_factory, datasets) -> dict[str, str]:
     """Places that every command works with."""
     root = tmp_path_factory.mktemp("good")
     draw_sysu(root / "standin", ids=5, per_camera=1, size=(40, 20), seed=0)
+    draw_own(root / "people", ids=5, per_camera=1, size=(40, 20), seed=0)
     results = [
         Path(write_results_file(root / name / "results.json", value))
         for name, value in (("one", 1), ("two", 2))
@@ -180,9 +187,11 @@ def good(tmp_path_factory, datasets) -> dict[str, str]:
     )
     return {
         "standin": str(root / "standin"),
+        "people": str(root / "people"),
         "features": str(GOLDEN / "sysu_small/features.npz"),
         "splits": str(GOLDEN / "sysu_small"),
         "results": str(results[0]),
+        "run": str(results[0].parent),
         "other": str(results[1]),
         "model": str(model),
         "images": str(root / "images"),
@@ -347,13 +356,16 @@ def test_a_place_that_cannot_be_written_is_one_line(run, name, tmp_path):
     mine.write_text("mine")
     for out in (mine / "out", Path("/proc/1/nowhere/out"), tmp_path / ("x" * 300), mine / "a/b"):
         run.one_line(name, out=out)
-    for suffix in (".json", ".npz", ".png", ".md", ""):  # a folder where a file is to be, or odd
+    suffixes = (".json", ".csv", ".npz", ".png", ".md", ".html", "")
+    for suffix in suffixes:  # a folder where a file is to be, or odd
         (tmp_path / f"used{suffix}").mkdir()
         (tmp_path / f"used{suffix}/mine").write_text("mine")
     if name not in ("ablate", "train_net"):  # whose outputs are folders that may hold other things
         run.one_line(name, out=tmp_path / "used")
     assert mine.read_text() == "mine"
-    assert [path.read_text() for path in sorted(tmp_path.glob("used*/mine"))] == ["mine"] * 5
+    assert [path.read_text() for path in sorted(tmp_path.glob("used*/mine"))] == ["mine"] * len(
+        suffixes
+    )
 
 
 @contextlib.contextmanager
@@ -503,6 +515,10 @@ BAD_ARGUMENTS = {
         *("--ids 0", "--ids 10000", "--ids 5.5", "--per-camera -1", "--seed -1", "--size 0x0"),
         *("--size 1e3x1e3", "--size 99999x99999", "--size 40", "--layout market", "--root {mine}"),
     ),
+    "list": (
+        *("--root /nonexistent", "--root {mine}", "--pattern {{camera}}", "--pattern (("),
+        *("--output x.txt", "--modality radar", "--visible thermal", "--modality visible"),
+    ),
     "doctor": ("--layout market", "--root /nonexistent", "--root {mine}", "--json /none/x.json"),
     "score": (
         *("--protocol sysu-all", "--protocol sysu-all-1shot", "--protocol regdb-v2t"),
@@ -542,6 +558,11 @@ BAD_ARGUMENTS = {
         ),
     ),
     "keys": ("--nonsense", "SOLVER.BASE_LR"),
+    "report": (
+        *("--run /nonexistent", "--run {mine}", "--run {images}", "--images /nonexistent"),
+        *("--images {mine}", "--seed -1", "--seed 1.5", "--compare {run}", "--compare {images}"),
+        *("--output {mine}", "--output {mine}/a", "--compare /nonexistent"),
+    ),
     "plans": (
         *("--images 0", "--images -1", "--images 999", "--features {views} {views}"),
         *("--features {features}", "--standin {images}", "--output {mine}", "--output x.jpg"),

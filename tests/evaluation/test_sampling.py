@@ -171,3 +171,21 @@ def test_an_llcm_query_ignores_its_own_identity_under_its_own_camera(make_sample
     )
     mask = ignored(samples, get_protocol("llcm-v2t-paper"), np.array([0]), np.array([1, 2, 3]))
     assert mask.tolist() == [[True, False, False]]
+
+
+def test_roles_keep_images_out_of_the_other_side():
+    """Of each pair of modality and role: who may be a query, and who may be in the gallery."""
+    roles = ["query", "gallery", "test"] * 2
+    samples = Samples(
+        features=np.ones((6, 2)),
+        pids=np.zeros(6, int),
+        camids=np.arange(6),
+        modalities=[0, 0, 0, 1, 1, 1],
+        frames=np.arange(6),
+        paths=[str(row) for row in range(6)],
+        roles=roles,
+    )
+    (trial,) = sample_trials(samples, get_protocol("own-t2v"))
+    assert (trial.queries.tolist(), trial.gallery.tolist()) == ([3, 5], [1, 2])
+    (trial,) = sample_trials(samples, get_protocol("own-v2t"))
+    assert (trial.queries.tolist(), trial.gallery.tolist()) == ([0, 2], [4, 5])

@@ -13,11 +13,13 @@ from cmemd.evaluation.scoring import METRICS, score_all
 NAMES = (
     *("sysu-all-1shot", "sysu-indoor-1shot", "regdb-v2t", "regdb-t2v"),
     *("llcm-v2t-paper", "llcm-t2v-released", "llcm-v2t-full-gallery"),
+    *("own-v2t", "own-t2v"),
 )
 CAMERAS = {
     "sysu": {1: 0, 2: 0, 3: 1, 4: 0, 5: 0, 6: 1},
     "regdb": {1: 0, 2: 1},
     "llcm": {1: 0, 2: 0, 11: 1, 12: 1},
+    "own": {1: 0, 2: 0, 11: 1, 12: 1},
 }
 
 

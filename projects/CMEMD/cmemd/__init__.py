@@ -22,6 +22,7 @@ _PUBLIC = {
     "SYSUMM01": "cmemd.data.sysu_mm01",
     "RegDB": "cmemd.data.regdb",
     "LLCM": "cmemd.data.llcm",
+    "Own": "cmemd.data.own",
     # with torch
     "exact_plan": "cmemd.losses.transport",
     "sinkhorn_plan": "cmemd.losses.transport",
@@ -32,9 +33,15 @@ _PUBLIC = {
     "score": "cmemd.evaluation.scoring",
     "read_features": "cmemd.evaluation.features_file",
     "get_protocol": "cmemd.evaluation.protocols",
+    # with LanceDB
+    "create_gallery": "cmemd.gallery.table",
+    "open_gallery": "cmemd.gallery.table",
     # with ONNX Runtime, or with PyTorch
     "Predictor": "cmemd.inference.predictor",
     "load_pretrained": "cmemd.inference.zoo",
+    "FrameEncoder": "cmemd.inference.frames",
+    # with PyTorch
+    "reid_backbone": "cmemd.inference.frames",
 }
 _FACES_FASTREID = {
     "add_cmemd_config",
@@ -44,6 +51,7 @@ _FACES_FASTREID = {
     "SYSUMM01",
     "RegDB",
     "LLCM",
+    "Own",
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -25,6 +25,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch  # noqa: E402
 from torch.distributed import ProcessGroup  # noqa: E402
+from torch.nn.parallel import DistributedDataParallel  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from cmemd.errors import MissingDependencyError  # noqa: E402
@@ -122,6 +123,51 @@ def _load_without_cuda_stream() -> None:
         build.DataLoaderX = _HostDataLoader
 
 
+class _HostDataParallel(DistributedDataParallel):
+    """DistributedDataParallel that ignores the device number it is given."""
+
+    def __init__(self, module: torch.nn.Module, device_ids: object, **kwargs: object) -> None:
+        super().__init__(module, **kwargs)
+
+
+def _distribute_without_cuda() -> None:
+    """DefaultTrainer gives DistributedDataParallel a CUDA device, which a CPU module refuses.
+
+    Goes away when fast-reid does so for CUDA modules only.
+    """
+    if not torch.cuda.is_available():
+        from fastreid.engine import defaults
+
+        defaults.DistributedDataParallel = _HostDataParallel
+
+
+def _zero_gradients_in_place() -> None:
+    """Without this fast-reid's own trainer silently stops updating anything on PyTorch 2.
+
+    ``build_optimizer`` hands the optimizer one flat buffer whose ``.grad`` is a buffer too, into
+    which the parameters' gradients are views. Since PyTorch 2.0 ``zero_grad()`` drops ``.grad``
+    instead of zeroing it: the optimizer then sees no gradient, and the views add up for ever.
+    Goes away when fast-reid calls ``zero_grad(set_to_none=False)``.
+    """
+    from fastreid import solver
+    from fastreid.engine import defaults
+    from fastreid.utils.params import ContiguousParams
+
+    original = solver.build_optimizer
+    if getattr(original, "zeroes_in_place", False):
+        return
+
+    @functools.wraps(original)
+    def build_optimizer(*args: object, **kwargs: object) -> tuple:
+        optimizer, params = original(*args, **kwargs)
+        if isinstance(params, ContiguousParams):
+            optimizer.zero_grad = functools.partial(optimizer.zero_grad, set_to_none=False)
+        return optimizer, params
+
+    build_optimizer.zeroes_in_place = True
+    solver.build_optimizer = defaults.build_optimizer = build_optimizer
+
+
 def _survive_failed_compilation() -> None:
     """ReidEvaluator compiles an extension with ``make`` and ends the process where it cannot.
 
@@ -197,6 +243,8 @@ def _apply() -> None:
     _provide_torch_six()
     _import_torchvision()
     _load_without_cuda_stream()
+    _distribute_without_cuda()
+    _zero_gradients_in_place()
     _survive_failed_compilation()
     _print_an_iteration_once()
 

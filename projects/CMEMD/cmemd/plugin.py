@@ -9,6 +9,7 @@ from fastreid.modeling.meta_arch.build import META_ARCH_REGISTRY
 from fastreid.utils.registry import Registry
 
 from cmemd.data.llcm import LLCM
+from cmemd.data.own import Own
 from cmemd.data.regdb import RegDB
 from cmemd.data.sysu_mm01 import SYSUMM01
 from cmemd.modeling.cmemd_net import CMEMDNet
@@ -24,6 +25,7 @@ _REGISTERED: tuple[tuple[Registry, object], ...] = (
     (DATASET_REGISTRY, SYSUMM01),
     (DATASET_REGISTRY, RegDB),
     (DATASET_REGISTRY, LLCM),
+    (DATASET_REGISTRY, Own),
 )
 
 

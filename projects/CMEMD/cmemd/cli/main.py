@@ -15,9 +15,13 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS = (
     "synth",
+    "list",
     "doctor",
+    "train",
     "score",
     "compare",
+    "export",
+    "verify",
     "embed",
     "gallery",
     "search",
@@ -25,6 +29,7 @@ COMMANDS = (
     "zoo",
     "ablate",
     "keys",
+    "report",
     "plans",
     "clouds",
 )

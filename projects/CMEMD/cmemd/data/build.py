@@ -1,6 +1,7 @@
 """Build the data sets that a configuration names."""
 
 import os
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import cmemd.compat  # noqa: F401  before fastreid
@@ -10,15 +11,19 @@ from fastreid.data.datasets import DATASET_REGISTRY
 from fastreid.data.datasets.bases import ImageDataset
 
 from cmemd.data.items import ImageItem
-from cmemd.data.layouts import LAYOUTS
+from cmemd.data.joined import JoinedData
+from cmemd.data.layouts import ALL_LAYOUTS
+from cmemd.data.naming import parts_of, title_of
 from cmemd.errors import InputError, reason
 
 __all__ = [
     "RunData",
     "build_dataset",
+    "build_training",
     "held_out",
     "items_under_test",
     "read_data",
+    "split_files",
     "test_dataset",
     "train_dataset",
 ]
@@ -28,11 +33,12 @@ class RunData(NamedTuple):
     """The data sets of a run; each is listed once.
 
     Attributes:
-        train: the data set of ``DATASETS.NAMES``; None for an evaluation.
+        train: the data set of ``DATASETS.NAMES``, joined if there are several; None for an
+            evaluation.
         test: the data set of ``DATASETS.TESTS``.
     """
 
-    train: ImageDataset | None
+    train: ImageDataset | JoinedData | None
     test: ImageDataset
 
 
@@ -49,7 +55,7 @@ def build_dataset(cfg, name: str):
         raise InputError(
             "a data set registered with fast-reid",
             repr(name),
-            f"name one in DATASETS, such as {', '.join(x.dataset for x in LAYOUTS.values())}",
+            f"name one in DATASETS, such as {', '.join(x.dataset for x in ALL_LAYOUTS.values())}",
         ) from None
     if builder.__module__.split(".")[0] == "fastreid":
         raise _without_modality(name)
@@ -65,7 +71,7 @@ def build_dataset(cfg, name: str):
             reason(error),
             "complete the copy, or set FASTREID_DATASETS",
         ) from None
-    if not data.train or not hasattr(data.train[0], "modality"):
+    if any(not hasattr(part[0], "modality") for part in (data.train, data.query) if part):
         raise _without_modality(name)
     return data
 
@@ -74,17 +80,46 @@ def _without_modality(name: str) -> InputError:
     return InputError(
         f"the modality of each image of {name!r}",
         "images without one",
-        f"use a visible-thermal data set: {', '.join(x.dataset for x in LAYOUTS.values())}",
+        f"use a visible-thermal data set: {', '.join(x.dataset for x in ALL_LAYOUTS.values())}",
     )
 
 
 def train_dataset(cfg) -> str:
-    """Return the name of the data set to train on.
+    """Return the name of the only data set to train on.
 
     Raises:
         InputError: more or fewer than one.
     """
-    return _only(cfg, "NAMES", "train on one: identities of several would share their numbers")
+    return _only(cfg, "NAMES", "identities are held out of one data set: name it alone")
+
+
+def build_training(
+    cfg, known: Mapping[str, ImageDataset] | None = None
+) -> ImageDataset | JoinedData:
+    """Return the data set to train on; several names are joined.
+
+    Args:
+        cfg: the configuration.
+        known: data sets that are built already, by name.
+
+    Raises:
+        InputError: no data set, one twice, one without training images, or what one raises.
+    """
+    names = list(cfg.DATASETS.NAMES)
+    if not names or len(set(names)) < len(names):
+        raise InputError(
+            "one data set in DATASETS.NAMES, or several, each once", names, "name them"
+        )
+    known = known or {}
+    parts = [known.get(name) or build_dataset(cfg, name) for name in names]
+    for part in parts:
+        if not part.train:
+            raise InputError(
+                f"training images of {title_of(part)}",
+                "none",
+                "add rows with split train, or leave the column out",
+            )
+    return parts[0] if len(parts) == 1 else JoinedData(parts)
 
 
 def test_dataset(cfg) -> str:
@@ -100,14 +135,20 @@ def read_data(cfg: CfgNode, training: bool = True) -> RunData:
     """List the data sets of a configuration; one that has both uses is listed once.
 
     Raises:
-        InputError: more or fewer than one data set for a use, or what the data set raises.
+        InputError: not one data set to test on, none to train on, or what a data set raises.
     """
     test = test_dataset(cfg)
-    if not training:
-        return RunData(None, build_dataset(cfg, test))
-    train = train_dataset(cfg)
-    data = build_dataset(cfg, train)
-    return RunData(data, data if test == train else build_dataset(cfg, test))
+    data = build_dataset(cfg, test)
+    return RunData(build_training(cfg, {test: data}) if training else None, data)
+
+
+def split_files(data: RunData) -> dict[str, str]:
+    """Return the text of each file that writes down how images of one's own are split, by name."""
+    parts = [*(() if data.train is None else parts_of(data.train)), data.test]
+    files: dict[str, str] = {}
+    for part in parts:
+        files |= getattr(part, "split_files", dict)()
+    return files
 
 
 def held_out(cfg, name: str) -> tuple[str, str]:
@@ -125,6 +166,12 @@ def items_under_test(cfg, data, split: str) -> list[ImageItem]:
         InputError: a validation split without identities.
     """
     if split == "test":
+        if not data.query and not data.gallery:
+            raise InputError(
+                f"test images of {title_of(data)}",
+                "none",
+                "add rows with split query, gallery or test, or raise DATASETS.OWN.TEST_SHARE",
+            )
         return data.query + data.gallery
     if not data.validation:
         raise InputError(

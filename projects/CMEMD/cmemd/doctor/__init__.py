@@ -15,6 +15,7 @@ EXAMINERS = {
     llcm.LAYOUT.name: "cmemd.doctor.llcm:examine_llcm",
 }
 _HOMES = {
+    "examine_own": "cmemd.doctor.own:examine_own",
     "examine": "cmemd.doctor.examination:examine",
     "Report": "cmemd.doctor.report:Report",
     "Severity": "cmemd.doctor.report:Severity",

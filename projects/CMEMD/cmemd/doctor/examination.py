@@ -16,7 +16,7 @@ from cmemd.doctor.tree import META, ImageFile, report_left_out
 from cmemd.errors import InputError
 from cmemd.files import file_sha256
 
-__all__ = ["examine"]
+__all__ = ["examine", "standin_title"]
 
 _LINE = 2**16  # bytes of a stand-in's first line, at most
 
@@ -43,7 +43,7 @@ def examine(layout: str, root: Path | str, sums: Mapping[str, str] | None = None
             "a file" if root.exists() else "no such folder",
             "give --root the folder itself",
         )
-    report = Report(LAYOUTS[layout].title, str(root), standin=_standin(root / META))
+    report = Report(LAYOUTS[layout].title, str(root), standin=standin_title(root / META))
     examine_tree: Callable[[Path, Report], list[ImageFile]]
     examine_tree = pkgutil.resolve_name(EXAMINERS[layout])
     try:
@@ -68,7 +68,7 @@ def _hash_lists(root: Path, folder: str, report: Report) -> None:
                 report.digests[f"{folder}/{path.name}"] = file_sha256(path)
 
 
-def _standin(meta: Path) -> str | None:
+def standin_title(meta: Path) -> str | None:
     """Return the title of the data set that a stand-in imitates, from its first line, or None."""
     if not meta.is_file():  # opening a pipe would wait for ever
         return None

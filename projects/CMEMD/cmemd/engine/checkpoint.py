@@ -230,13 +230,16 @@ def check_weights(model: nn.Module, state: Mapping[str, Tensor], path: str | Pat
         )
 
 
-def load_weights(model: nn.Module, checkpoint: Checkpoint, *, trained: bool = False) -> None:
+def load_weights(
+    model: nn.Module, checkpoint: Checkpoint, *, trained: bool = False, classifiers: bool = True
+) -> None:
     """Copy a checkpoint's tensors into a network; classifiers of another size stay as they are.
 
     Args:
         model: the network.
         checkpoint: EMA weights come first where it has them.
         trained: whether to take the trained weights all the same, to go on with the training.
+        classifiers: False to leave all classifiers as they are: theirs are of other people.
 
     Raises:
         InputError: the checkpoint is of another architecture.
@@ -247,14 +250,16 @@ def load_weights(model: nn.Module, checkpoint: Checkpoint, *, trained: bool = Fa
     fitting = {
         name: tensor
         for name, tensor in state.items()
-        if name in own and own[name].shape == tensor.shape
+        if name in own
+        and own[name].shape == tensor.shape
+        and (classifiers or not name.endswith(_CLASSIFIER))
     }
     model.load_state_dict(fitting, strict=False)
     kept = len(own) - len(fitting)
     logger.info(
         "Loaded %s%s",
         checkpoint.path,
-        f"; {kept} classifiers of another size start afresh" if kept else "",
+        f"; {kept} classifiers of other identities start afresh" if kept else "",
     )
 
 

@@ -1,6 +1,7 @@
 """Where a metric comes from: the facts of a run that its ``results.json`` carries."""
 
 import hashlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,9 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.config import CfgNode
 
 from cmemd.data.items import ImageItem
+from cmemd.data.naming import licences_of, people_of, person_of, place_of, record_name, title_of
 from cmemd.engine.checkpoint import Checkpoint, read_checkpoint
-from cmemd.engine.record import TrainingRecord, check_leak, identity_digests
+from cmemd.engine.record import TrainingRecord, check_people, people_digests
 from cmemd.files import file_sha256
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "describe_run",
     "files_sha256",
     "guard",
+    "labels_sha256",
     "training_record",
 ]
 
@@ -103,10 +106,10 @@ def training_record(cfg: CfgNode, data) -> TrainingRecord:
     """
 
     def digests(items: Sequence[ImageItem]) -> list[str]:
-        return sorted(identity_digests(data.dataset_name, (item.pid for item in items)))
+        return sorted(people_digests(people_of(data, items)))
 
     return TrainingRecord(
-        dataset=data.dataset_name,
+        dataset=record_name(data),
         trial=data.trial,
         identities=digests(data.train),
         validation=digests(data.validation),
@@ -115,11 +118,12 @@ def training_record(cfg: CfgNode, data) -> TrainingRecord:
         epochs=cfg.SOLVER.MAX_EPOCH,
         selection=cfg.SOLVER.SELECTION,
         config_sha256=config_sha256(cfg),
+        licences=licences_of(data),
     )
 
 
 def guard(cfg: CfgNode, data, items: Sequence[ImageItem], split: str, weights: Weights) -> dict:
-    """Return the leak guard's outcome for one evaluation; see ``check_leak``.
+    """Return the leak guard's outcome for one evaluation; see ``check_people``.
 
     Raises:
         InputError: the weights were trained on identities under test, and ``TEST.ALLOW_LEAK`` is
@@ -128,11 +132,10 @@ def guard(cfg: CfgNode, data, items: Sequence[ImageItem], split: str, weights: W
     if not weights.trained:
         return {"outcome": "untrained", "overlap": 0, "training_identities": 0}
     trial = "" if data.trial is None else f" trial {data.trial}"
-    return check_leak(
+    return check_people(
         weights.record,
-        data.dataset_name,
-        (item.pid for item in items),
-        where=f"{type(data).__name__}{trial}" + ("" if split == "test" else f", {split}"),
+        people_of(data, items),
+        where=f"{title_of(data)}{trial}" + ("" if split == "test" else f", {split}"),
         allow=cfg.TEST.ALLOW_LEAK,
     )
 
@@ -170,13 +173,15 @@ def describe_run(
         "config": {"sha256": config_sha256(cfg)},
         "checkpoint": checkpoint,
         "dataset": {
-            "name": type(data).__name__,
+            "name": title_of(data),
             "trial": data.trial,
             "split": split,
             "images": len(items),
             "identities": len({item.pid for item in items}),
             "files_sha256": files_sha256(items, data),
-            "identities_sha256": _digest(f"{data.dataset_name}/{item.pid}" for item in items),
+            "identities_sha256": _digest(
+                f"{naming}/{identity}" for naming, identity in people_of(data, items)
+            ),
         },
         "seed": None if seed < 0 else seed,
         "selection": {
@@ -191,17 +196,28 @@ def describe_run(
 
 
 def files_sha256(items: Sequence[ImageItem], data) -> str:
-    """Return the digest of images: of each one's path in the data set and its size.
+    """Return the digest of images: of each one's place in the data set and its file's size.
 
     Args:
         items: the images, in any order.
         data: their data set.
     """
-    return _digest(_file(Path(item.path), data.folder) for item in items)
+    sizes = {path: os.stat(path).st_size for path in {item.path for item in items}}
+    return _digest(f"{place_of(data, item)} {sizes[item.path]}" for item in items)
 
 
-def _file(path: Path, folder: Path) -> str:
-    return f"{path.relative_to(folder).as_posix()} {path.stat().st_size}"
+def labels_sha256(items: Sequence[ImageItem], data) -> str:
+    """Return the digest of images' labels: of each one's place, identity, modality and camera.
+
+    Args:
+        items: the images, in any order.
+        data: their data set.
+    """
+    people = {pid: "/".join(map(str, person_of(data, pid))) for pid in {i.pid for i in items}}
+    return _digest(
+        f"{place_of(data, item)} {people[item.pid]} {int(item.modality)} {item.camid}"
+        for item in items
+    )
 
 
 def _digest(words: Iterable[str]) -> str:

@@ -7,14 +7,23 @@ easy mistake. Each checkpoint stores its training identities; evaluation refuses
 import dataclasses
 import hashlib
 import logging
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cmemd.data.naming import published_licence
 from cmemd.errors import InputError
 from cmemd.version import __version__
 
-__all__ = ["RECORD", "TrainingRecord", "check_leak", "identity_digests"]
+__all__ = [
+    "RECORD",
+    "TrainingRecord",
+    "check_leak",
+    "check_people",
+    "identity_digests",
+    "people_digests",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +31,17 @@ RECORD = "cmemd_record"  # the record's name in a checkpoint
 _VERSION = 1
 _DIGEST_LENGTH = 16  # 64 bits: of a million identities, two share one with probability 3e-8
 _SHOWN = 5
+_ADDED = "licences"  # absent in older records
 
 
-def identity_digests(dataset_name: str, pids: Iterable[int]) -> dict[str, int]:
+def identity_digests(dataset_name: str, pids: Iterable[Any]) -> dict[str, Any]:
     """Return digest -> number of each identity: the first 16 hex digits of SHA-256 of "name/pid".
 
     Checkpoints travel further than data sets do. Digests can be compared, and tell nothing else.
+
+    Args:
+        dataset_name: of the data set; of lists of one's own, their naming.
+        pids: numbers of identities, or their names.
     """
     return {
         hashlib.sha256(f"{dataset_name}/{pid}".encode()).hexdigest()[:_DIGEST_LENGTH]: pid
@@ -35,12 +49,23 @@ def identity_digests(dataset_name: str, pids: Iterable[int]) -> dict[str, int]:
     }
 
 
+def people_digests(people: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return digest -> identity of people, each given as its naming and its identity in it."""
+    by_naming: dict[str, list[Any]] = defaultdict(list)
+    for naming, identity in people:
+        by_naming[naming].append(identity)
+    digests: dict[str, Any] = {}
+    for naming, identities in by_naming.items():
+        digests |= identity_digests(naming, identities)
+    return digests
+
+
 @dataclass
 class TrainingRecord:
     """What a run trains on and how it is tested; its checkpoints hold it as plain types.
 
     Attributes:
-        dataset: the data set's ``dataset_name``.
+        dataset: the data set's name in records, see ``cmemd.data.naming``.
         trial: number of its split, or None.
         identities: digests of the training identities, sorted.
         validation: digests of the identities that are held out, sorted.
@@ -51,6 +76,8 @@ class TrainingRecord:
         config_sha256: digest of the configuration.
         earlier: digests of the training identities of the start-up weights, sorted.
         complete: False where the start-up weights had no record, so that ``earlier`` may lack some.
+        licences: of each data set that the weights were ever trained on, by its name; empty in
+            older records.
     """
 
     dataset: str
@@ -64,6 +91,7 @@ class TrainingRecord:
     config_sha256: str
     earlier: list[str] = dataclasses.field(default_factory=list)
     complete: bool = True
+    licences: dict[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def known(self) -> set[str]:
@@ -81,6 +109,8 @@ class TrainingRecord:
         else:
             self.earlier = sorted(other.known)
             self.complete = other.complete
+            earlier = other.licences or {other.dataset: published_licence(other.dataset)}
+            self.licences = {**earlier, **self.licences}
 
     def state_dict(self) -> dict[str, Any]:
         """Return the record as plain types, for fast-reid's Checkpointer."""
@@ -108,6 +138,7 @@ class TrainingRecord:
                 "restore the data set's options, or use another OUTPUT_DIR",
             )
         self.earlier, self.complete = other.earlier, other.complete
+        self.licences = {**other.licences, **self.licences}
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> "TrainingRecord":
@@ -123,7 +154,8 @@ class TrainingRecord:
                     f"{state['version']} (written by cmemd {state['cmemd']})",
                     "use that release of cmemd",
                 )
-            return cls(**{field.name: state[field.name] for field in dataclasses.fields(cls)})
+            values = {f.name: state[f.name] for f in dataclasses.fields(cls) if f.name != _ADDED}
+            return cls(**values, **({_ADDED: state[_ADDED]} if _ADDED in state else {}))
         except (KeyError, TypeError) as error:
             raise InputError(
                 "a training record in the checkpoint",
@@ -151,6 +183,27 @@ def check_leak(
         record: of the weights; None where they carry none.
         dataset_name: of the data set under test.
         pids: identities under test.
+        where: see ``check_people``.
+        allow: see there, as for what is returned.
+
+    Raises:
+        InputError: there are shared identities, and ``allow`` is off.
+    """
+    return check_people(record, ((dataset_name, pid) for pid in pids), where=where, allow=allow)
+
+
+def check_people(
+    record: TrainingRecord | None,
+    people: Iterable[tuple[str, Any]],
+    *,
+    where: str,
+    allow: bool = False,
+) -> dict[str, Any]:
+    """Raise if weights were trained on people under test.
+
+    Args:
+        record: of the weights; None where they carry none.
+        people: those under test, each as its naming and its identity in it.
         where: names the test set in messages.
         allow: do not raise.
 
@@ -169,7 +222,7 @@ def check_leak(
             where,
         )
         return {"outcome": "unknown", "overlap": 0, "training_identities": None}
-    tested = identity_digests(dataset_name, pids)
+    tested = people_digests(people)
     shared = sorted(tested[digest] for digest in tested.keys() & record.known)
     if shared and not allow:
         raise InputError(

@@ -3,7 +3,7 @@
 import logging
 import os
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -18,14 +18,14 @@ from fastreid.utils.env import seed_all_rng
 from fastreid.utils.logger import setup_logger
 
 from cmemd.config import load_config
-from cmemd.data.build import RunData, read_data
+from cmemd.data.build import RunData, read_data, split_files
 from cmemd.engine.archive import archive_run, holds_results, holds_run
 from cmemd.engine.identity import RunIdentity, RunLog, read_run
 from cmemd.engine.preflight import Forecast, check_config, check_data
-from cmemd.engine.provenance import UNTRAINED, Weights, files_sha256
+from cmemd.engine.provenance import UNTRAINED, Weights, files_sha256, labels_sha256
 from cmemd.engine.ranks import wait_for_main
 from cmemd.errors import InputError
-from cmemd.files import one_writer
+from cmemd.files import one_writer, write_whole
 
 __all__ = [
     "EVALUATION",
@@ -93,8 +93,10 @@ def setup(args: Namespace) -> Iterator[Start]:
     elif holds_run(folder):
         cfg = _with(cfg, OUTPUT_DIR=str(folder / EVALUATION))
         folder = folder / EVALUATION
+    splits = split_files(data)
     forecast = Forecast("", [])
     if comm.is_main_process():
+        _check_splits(folder, splits, archive=bool(args.archive))
         with _kept_log(early):
             forecast = check_data(cfg, data, weights, resumed=old is not None)
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,6 +106,9 @@ def setup(args: Namespace) -> Iterator[Start]:
             if args.archive:
                 archive_run(folder)
             run.write(folder)
+        if comm.is_main_process():
+            for name, text in splits.items():
+                write_whole(folder / name, text.encode())
         default_setup(cfg, args)
         setup_logger(cfg.OUTPUT_DIR, distributed_rank=comm.get_rank(), name="cmemd")
         if comm.is_main_process():
@@ -111,10 +116,25 @@ def setup(args: Namespace) -> Iterator[Start]:
                 logging.getLogger("cmemd").handle(record)
         if forecast.schedule:
             logger.info("Schedule: %s", forecast.schedule)
+        if splits:
+            logger.info("The split of the images is in %s", ", ".join(map(str, splits)))
         for warning in forecast.warnings:
             logger.warning("%s", warning)
         seed_all_rng(cfg.SEED)  # the same on all processes: they must build the same network
         yield Start(cfg, data, weights, run)
+
+
+def _check_splits(folder: Path, splits: Mapping[str, str], *, archive: bool) -> None:
+    """Raise where a file that no run wrote has the name of one that this run writes."""
+    if archive or holds_run(folder) or holds_results(folder):
+        return
+    for name in splits:
+        if (folder / name).exists():
+            raise InputError(
+                f"no file at {folder / name}, where the run writes its split",
+                "one that no run wrote",
+                "move it away, or set another OUTPUT_DIR",
+            )
 
 
 @contextmanager
@@ -140,6 +160,7 @@ def run_identity(cfg: CfgNode, data: RunData, weights: Weights) -> RunIdentity:
     digests = None
     if comm.is_main_process():
         digests = {"training images": files_sha256(data.train.train, data.train)}
+        digests["training labels"] = labels_sha256(data.train.train, data.train)
         if data.train.validation:
             digests["validation images"] = files_sha256(data.train.validation, data.train)
         if weights.checkpoint is not None:

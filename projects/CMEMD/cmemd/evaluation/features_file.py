@@ -9,6 +9,9 @@ array       shape    what it holds
 ``frames``  (N,)     image number in the file name: SYSU-MM01's samplings need it
 ``modality`` (N,)    0 visible, 1 thermal or near-infrared
 ``paths``   (N,)     paths as in the data set, strings
+``roles``   (N,)     ``query``, ``gallery`` or ``test`` (both), strings; own data may have them
+``times``   (N,)     seconds, floats, NaN where unknown; own data may have them
+``tracklets`` (N,)   strings, empty for none; own data may have them
 =========== ======== ============================================================================
 
 Each data set needs some of them: SYSU-MM01 ``feats``, ``pids``, ``camids``, ``frames``; RegDB
@@ -20,7 +23,7 @@ An evaluation adds how it scored, so that ``cmemd score`` does the same; other s
 ============== ======== =========================================================================
 array          shape    what it holds
 ============== ======== =========================================================================
-``layout``     ()       the data set, a string: ``sysu``, ``regdb`` or ``llcm``
+``layout``     ()       the data set, a string: ``sysu``, ``regdb``, ``llcm`` or ``own``
 ``metric``     ()       ``euclidean`` or ``cosine``
 ``flip``       ()       whether ``feats`` are means over an image and its mirror image, a boolean
 ``feats_flip`` (N, D)   such means, where ``feats`` are of the image alone
@@ -41,7 +44,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cmemd.data.layouts import LAYOUTS, llcm, regdb, sysu
+from cmemd.data.items import GALLERY, QUERY, TEST
+from cmemd.data.layouts import ALL_LAYOUTS, llcm, own, regdb, sysu
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError, reason
 from cmemd.evaluation.distances import DISTANCES
@@ -62,7 +66,7 @@ class SavedFeatures(NamedTuple):
 
     Attributes:
         samples: features and labels.
-        layout: their data set, a key of ``LAYOUTS``.
+        layout: their data set, a key of ``ALL_LAYOUTS``.
         flip: whether features are means over an image and its mirror image.
         mirrored: such means of the same images, where ``samples`` are of the image alone.
         metric: the distance that an evaluation used.
@@ -95,7 +99,7 @@ def read_saved(path: Path | str, layout: str) -> SavedFeatures:
 
     Args:
         path: the file.
-        layout: name of one of ``LAYOUTS``: ``sysu``, ``regdb`` or ``llcm``.
+        layout: name of one of ``ALL_LAYOUTS``: ``sysu``, ``regdb`` or ``llcm``.
 
     Returns:
         The samples, in the file's order.
@@ -123,7 +127,7 @@ def read_saved(path: Path | str, layout: str) -> SavedFeatures:
         flip, mirrored = False, Samples(**{"features": arrays["feats_flip"]} | labels)
     return SavedFeatures(
         samples,
-        layout=_scalar(arrays, "layout", tuple(LAYOUTS), path),
+        layout=_scalar(arrays, "layout", tuple(ALL_LAYOUTS), path),
         flip=flip,
         mirrored=mirrored,
         metric=_scalar(arrays, "metric", DISTANCES, path),
@@ -157,6 +161,7 @@ def write_features(saved: SavedFeatures | Samples, path: Path) -> None:
         frames=samples.frames,
         modality=samples.modalities,
         paths=samples.paths,
+        **{name: of for name in _OWN_ARRAYS if (of := getattr(samples, name)) is not None},
         **known,
     )
     write_whole(path, content.getbuffer())
@@ -182,10 +187,11 @@ def _load(path: Path, layout: str) -> dict[str, np.ndarray]:
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise ValueError("a single array")
         with file:
-            missing = [name for name in LAYOUTS[layout].arrays if name not in file]
+            missing = [name for name in ALL_LAYOUTS[layout].arrays if name not in file]
             if missing:
+                needed = ", ".join(ALL_LAYOUTS[layout].arrays)
                 raise InputError(
-                    f"arrays {', '.join(LAYOUTS[layout].arrays)} in {path} for a {layout} protocol",
+                    f"arrays {needed} in {path} for a {layout} protocol",
                     ", ".join(file) or "none",
                     f"add {', '.join(missing)}",
                 )
@@ -204,15 +210,15 @@ def _load(path: Path, layout: str) -> dict[str, np.ndarray]:
 
 def _check_data_set(arrays: Mapping[str, np.ndarray], layout: str, path: Path | str) -> None:
     """Raise for features that say, or whose paths say, that they are of another data set."""
-    own = _scalar(arrays, "layout", tuple(LAYOUTS), path)
+    said = _scalar(arrays, "layout", tuple(ALL_LAYOUTS), path)
     paths = arrays.get("paths")
-    if own is None and paths is not None and paths.dtype.kind == "U" and paths.size:
+    if said is None and paths is not None and paths.dtype.kind == "U" and paths.size:
         seen = {_path_labels(image)[0] for image in paths.ravel()[:_LOOKED_AT].tolist()}
-        own = seen.pop() if len(seen) == 1 else None
-    if own not in (None, layout):
+        said = seen.pop() if len(seen) == 1 else None
+    if said not in (None, layout):
         raise InputError(
-            f"features of {LAYOUTS[layout].title} for its protocols in {path}",
-            f"features of {LAYOUTS[own].title}",
+            f"features of {ALL_LAYOUTS[layout].title} for its protocols in {path}",
+            f"features of {ALL_LAYOUTS[said].title}",
             "name protocols of that data set, or another file",
         )
 
@@ -239,7 +245,9 @@ def _check_paths(samples: Samples, layout: str, path: Path | str) -> None:
     rows = zip(sides.tolist(), samples.pids.tolist(), samples.frames.tolist(), strict=True)
     for image, row in zip(samples.paths.tolist(), rows, strict=True):
         of, named = _path_labels(image)
-        if of == layout and any(n not in (None, own) for n, own in zip(named, row, strict=True)):
+        if of == layout and any(
+            n not in (None, label) for n, label in zip(named, row, strict=True)
+        ):
             raise InputError(
                 f"arrays of {path} that agree with its paths",
                 f"camera or modality, identity and frame {row} for {image}",
@@ -324,6 +332,24 @@ def _regdb(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.n
     }
 
 
+def _own(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.ndarray]:
+    modalities = _integers(arrays, "modality", path)
+    _check_range(modalities, tuple(int(m) for m in Modality), "modality", path, "0 or 1")
+    paths, roles = arrays["paths"], arrays.get("roles")
+    if roles is not None:
+        wrong = sorted(set(roles.ravel().tolist()) - {QUERY, GALLERY, TEST})
+        if wrong:
+            raise InputError(f"roles {QUERY}, {GALLERY} or {TEST} in {path}", wrong[:5], _FOREIGN)
+    return {
+        "pids": _identities(arrays, path),
+        "camids": _integers(arrays, "camids", path),
+        "modalities": modalities,
+        "frames": order_by_name(paths),
+        "paths": paths,
+        **{name: arrays.get(name) for name in _OWN_ARRAYS},
+    }
+
+
 def _llcm(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.ndarray]:
     paths = arrays["paths"]
     if paths.dtype.kind != "U" or paths.ndim != 1:
@@ -401,8 +427,14 @@ def _paths(arrays: Mapping[str, np.ndarray], images: int, name) -> np.ndarray:
 _LOOKED_AT = 1000  # paths that say which data set they are of
 _SYSU_PATH = re.compile(r"(?:^|[/\\])cam([1-6])[/\\]([0-9]{4})[/\\]([0-9]{4})\.jpg$")
 _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+_OWN_ARRAYS = ("roles", "times", "tracklets")
 _KNOWN = {
-    *("feats", "pids", "camids", "frames", "modality", "paths"),
+    *("feats", "pids", "camids", "frames", "modality", "paths", *_OWN_ARRAYS),
     *("layout", "metric", "flip", "feats_flip", "draw", "reranking"),
 }
-_READERS = {sysu.LAYOUT.name: _sysu, regdb.LAYOUT.name: _regdb, llcm.LAYOUT.name: _llcm}
+_READERS = {
+    sysu.LAYOUT.name: _sysu,
+    regdb.LAYOUT.name: _regdb,
+    llcm.LAYOUT.name: _llcm,
+    own.LAYOUT.name: _own,
+}

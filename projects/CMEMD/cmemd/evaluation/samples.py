@@ -25,7 +25,13 @@ class Samples:
         modalities: ``(N,)`` values of ``Modality``.
         frames: ``(N,)`` each image's place among the images of its (camera, identity), in the
             order of file names. SYSU-MM01's official sampling takes it for the image number.
-        paths: ``(N,)`` strings; only a ranked gallery opens them.
+        paths: ``(N,)`` strings; only a ranked gallery opens them. Of a box in a
+            frame it is the key, see ``cmemd.data.boxes``.
+        roles: ``(N,)`` strings ``query``, ``gallery`` or ``test``, which is both; None where the
+            protocol alone decides.
+        times: ``(N,)`` floats, seconds from any one start; NaN where unknown. None for no times.
+        tracklets: ``(N,)`` strings, "" for none; None for no tracklets. Equal ones of one
+            identity and camera are one tracklet.
 
     Raises:
         InputError: lengths differ, no image, values of a wrong kind, or no finite feature at all.
@@ -37,10 +43,15 @@ class Samples:
     modalities: np.ndarray
     frames: np.ndarray
     paths: np.ndarray
+    roles: np.ndarray | None = None
+    times: np.ndarray | None = None
+    tracklets: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Turn sequences into arrays and check them."""
         for field in fields(self):
+            if getattr(self, field.name) is None:
+                continue
             object.__setattr__(self, field.name, np.asarray(getattr(self, field.name)))
         if self.features.ndim != 2 or self.features.dtype.kind != "f" or self.features.size == 0:
             raise InputError(
@@ -50,6 +61,8 @@ class Samples:
             )
         for name, kinds in _LABELS.items():
             labels = getattr(self, name)
+            if name in _OPTIONAL and labels is None:
+                continue
             if labels.shape != (len(self.features),) or labels.dtype.kind not in kinds:
                 raise InputError(
                     f"{name} as {len(self.features)} {_KIND_NAMES[kinds]}, one per feature",
@@ -75,5 +88,15 @@ class Samples:
         return np.isfinite(self.features).all(axis=1)
 
 
-_KIND_NAMES = {"iu": "integers", "U": "strings"}
-_LABELS = {"pids": "iu", "camids": "iu", "modalities": "iu", "frames": "iu", "paths": "U"}
+_KIND_NAMES = {"iu": "integers", "U": "strings", "f": "floats"}
+_OPTIONAL = ("roles", "times", "tracklets")
+_LABELS = {
+    "pids": "iu",
+    "camids": "iu",
+    "modalities": "iu",
+    "frames": "iu",
+    "paths": "U",
+    "roles": "U",
+    "times": "f",
+    "tracklets": "U",
+}

@@ -9,8 +9,9 @@ import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.config import CfgNode
 
-from cmemd.data.layouts import LAYOUTS
 from cmemd.data.modality import Modality
+from cmemd.data.naming import UNKNOWN, published_licence
+from cmemd.data.transform import build_sensor
 from cmemd.engine.record import TrainingRecord
 from cmemd.evaluation.results import read_results
 from cmemd.evaluation.versions import versions
@@ -20,7 +21,6 @@ from cmemd.inference.model_folder import SCHEMA_VERSION
 
 __all__ = ["describe", "portable", "results_beside"]
 
-_LICENCES = {layout.dataset_name: layout.licence for layout in LAYOUTS.values()}
 _STANDIN_LICENCE = "drawn stand-in people, no photographs: that of cmemd, Apache-2.0"
 _PACKAGES = ("safetensors", "onnx", "onnxscript", "onnxruntime")
 
@@ -58,6 +58,7 @@ def describe(
             "layout": "NHWC",
             "dtype": "uint8",
             "resize": "bicubic, Pillow, no antialias flag",
+            "thermal": build_sensor(cfg).to_dict(),
         },
         "normalisation": {
             "mean": list(cfg.MODEL.PIXEL_MEAN),
@@ -70,12 +71,23 @@ def describe(
         "training": {
             "dataset": name and name + (" (drawn stand-in)" if standin else ""),
             "identities": record and len(record.known),
-            "licence": _STANDIN_LICENCE if standin else _LICENCES.get(name, "unknown"),
+            "licence": _STANDIN_LICENCE if standin else _licence(record),
         },
         "channel_statistics": statistics,
         "results": results and portable(results),
         "versions": _versions(),
     }
+
+
+def _licence(record: TrainingRecord | None) -> str:
+    """Return the licence of all images that the weights were ever trained on, in one line."""
+    if record is None:
+        return UNKNOWN
+    licences = record.licences or {record.dataset: published_licence(record.dataset)}
+    parts = [f"{name}: {licence}" for name, licence in licences.items()]
+    if not record.complete:
+        parts.append(f"start-up weights: {UNKNOWN}")
+    return "; ".join(parts) if len(parts) > 1 else next(iter(licences.values()))
 
 
 def results_beside(weights: Path) -> dict[str, Any] | None:

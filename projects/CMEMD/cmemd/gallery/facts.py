@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import NamedTuple
 
+from cmemd.data.boxes import located
+
 __all__ = ["FileFacts", "file_facts", "many_file_facts"]
 
 _CHUNK = 2**20
@@ -30,10 +32,13 @@ class FileFacts(NamedTuple):
 
 
 def file_facts(path: str) -> FileFacts | None:
-    """Return the facts of a file; None if it is no plain file or cannot be read."""
+    """Return the facts of a file, for a key of the file of its box.
+
+    None if it is no plain file or cannot be read.
+    """
     try:
         # A FIFO without a writer would block an ordinary open for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        descriptor = os.open(located(path).path, os.O_RDONLY | os.O_NONBLOCK)
     except (OSError, ValueError):
         return None
     digest = hashlib.sha256()

@@ -1,22 +1,37 @@
-"""Find the images to embed, and the labels of each: identity, camera, time."""
+"""Find the images to embed, and the labels of each: identity, camera, time, tracklet."""
 
 import csv
 import glob
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import NamedTuple
 
+from cmemd.data.boxes import image_key
 from cmemd.data.image_files import Reason, Tally, find_images
+from cmemd.data.layouts import own
+from cmemd.data.modality import Modality
+from cmemd.data.times import parse_time
 from cmemd.errors import InputError
+from cmemd.paths import check_input
 
-__all__ = ["LABELS", "Source", "find_sources", "given_labels", "parse_time"]
+__all__ = [
+    "LABELS",
+    "TRACKLET",
+    "Source",
+    "as_time",
+    "find_sources",
+    "given_labels",
+    "parse_time",
+    "read_labels",
+]
 
-LABELS = ("identity", "camera", "time")
+LABELS = ("identity", "camera", "time", "tracklet")
+TRACKLET = ("modality", "identity", "camera", "tracklet")  # images that agree in all are one
 
 
 @dataclass(frozen=True)
@@ -24,19 +39,27 @@ class Source:
     """An image file and its labels.
 
     Attributes:
-        path: absolute, so that a file has the same name from every working folder.
+        path: absolute, so that a file has the same name from every working folder; of a box in a
+            frame its key, see ``cmemd.data.boxes``.
         identity: the person that it shows, or None.
         camera: the camera that took it, or None.
         time: when it was taken, with a zone, or None.
+        tracklet: the track of the person under the camera, or None.
     """
 
     path: str
     identity: str | None = None
     camera: str | None = None
     time: datetime | None = None
+    tracklet: str | None = None
 
 
-def find_sources(what: str, pattern: str | None = None, tally: Tally | None = None) -> list[Source]:
+def find_sources(
+    what: str,
+    pattern: str | None = None,
+    tally: Tally | None = None,
+    modality: Modality | None = None,
+) -> list[Source]:
     """Return images and their labels, each image once: in a list's order, else sorted by path.
 
     ``cmemd.data.image_files`` says which files are images and what happens to the others.
@@ -45,10 +68,12 @@ def find_sources(what: str, pattern: str | None = None, tally: Tally | None = No
         what: a folder, searched with its subfolders; a ``.txt`` list with one path per line; a
             ``.csv`` list with a column ``path`` and any of ``LABELS``; an image; or a glob, with
             ``**`` for any folders. ``~`` is the home folder. A list is in UTF-8, and its relative
-            paths start at the list's folder; see ``_lines`` for comments and quotes.
+            paths start at the list's folder; see ``_lines`` for comments and quotes. Also a list
+            as ``cmemd list`` writes it, ``.csv`` or ``.parquet``, with boxes.
         pattern: regular expression with named groups out of ``LABELS``, searched for in each
             path as found. A list's columns take precedence over it.
         tally: takes what is left out, named with its list and line.
+        modality: of the images to take from a list that names each image's; None for both.
 
     Raises:
         InputError: no image is found; a list has other columns, or two sets of labels for a path;
@@ -58,8 +83,8 @@ def find_sources(what: str, pattern: str | None = None, tally: Tally | None = No
     expression = _compile(pattern)
     named: dict[str, Source] = {}
     sources = []
-    for path, labels, name, admitted in _listed(what, tally):
-        source = _source(path, {**_match(expression, path), **labels})
+    for path, labels, name, admitted, fragment in _listed(what, tally, modality):
+        source = _source(path, {**_match(expression, path), **labels}, fragment)
         if named.get(source.path, source) != source:
             raise InputError(
                 f"one set of labels for {source.path} in {what}", "two", "remove one of them"
@@ -79,31 +104,63 @@ def find_sources(what: str, pattern: str | None = None, tally: Tally | None = No
     return sources
 
 
-def parse_time(text: str) -> datetime:
-    """Return the time of an ISO 8601 text; without a zone it means UTC.
+def as_time(given: str | datetime) -> datetime:
+    """Return a time with a zone, of a text as ``parse_time`` takes it or a ``datetime``."""
+    if isinstance(given, str):
+        return parse_time(given)
+    return given if given.tzinfo else given.replace(tzinfo=timezone.utc)
+
+
+def read_labels(file: Path) -> dict[str, dict[str, object]]:
+    """Return the labels that a ``.csv`` list gives, by absolute path.
+
+    Args:
+        file: with a column ``path``, whose relative paths start at the list's folder, and any of
+            ``LABELS``; a column ``modality``, as ``cmemd gallery export`` writes it, is not read.
+            An empty value is None.
 
     Raises:
-        InputError: the text is not ISO 8601.
+        InputError: the list cannot be read, has other columns or gives no label; a time is invalid;
+            or a path has two sets of labels.
     """
+    check_input(file, "a list of labels", "name a .csv file with the columns path and labels")
     try:
-        time = datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 cannot read Z
-    except ValueError:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"a list in UTF-8 at {file}", error, "save it again as UTF-8") from error
+    columns = [name.strip() for name in next(csv.reader(io.StringIO(text)), ())]
+    given = [name for name in LABELS if name in columns]
+    if not given:
         raise InputError(
-            "a time such as 2024-05-31T14:00:00", repr(text), "write it as ISO 8601"
-        ) from None
-    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+            f"columns path and any of {', '.join(LABELS)} in {file}",
+            ", ".join(columns) or "none",
+            "name the columns so in the first line",
+        )
+    found: dict[str, dict[str, object]] = {}
+    for _, name, values in _rows(file, text, beside=("modality",)):
+        labels = {label: values.get(label) for label in given}
+        if labels.get("time") is not None:
+            labels["time"] = parse_time(values["time"])
+        path = os.path.abspath(_beside(file, name))
+        if found.setdefault(path, labels) != labels:
+            raise InputError(f"one set of labels for {path} in {file}", "two", "remove one of them")
+    return found
 
 
 class _Named(NamedTuple):
-    """A path, the labels that a list gives it, its name in reports, and whether it was sifted."""
+    """A path, the labels that a list gives it, its name in reports, and whether it was sifted.
+
+    Of a box, ``fragment`` is what its key has after the path.
+    """
 
     path: str
     labels: Mapping[str, str]
     name: str
     admitted: bool = False
+    fragment: str = ""
 
 
-def _listed(what: str, tally: Tally) -> Iterable[_Named]:
+def _listed(what: str, tally: Tally, modality: Modality | None) -> Iterable[_Named]:
     """Return what an argument names: files of any kind, for the caller to sift."""
     if not what.strip():
         raise InputError("images", "an empty name", "name an image, a folder, a list or a glob")
@@ -114,6 +171,8 @@ def _listed(what: str, tally: Tally) -> Iterable[_Named]:
         return [_Named(str(image), {}, str(image), admitted=True) for image in found]
     if not os.path.lexists(what) and glob.has_magic(what):
         return [_Named(name, {}, name) for name in sorted(_expand(what))]
+    if own.is_list(path):
+        return _own_rows(path, tally, modality)
     if not os.path.isfile(what) or path.suffix.lower() not in (".csv", ".txt"):
         return [_Named(what, {}, what)]
     try:
@@ -125,6 +184,36 @@ def _listed(what: str, tally: Tally) -> Iterable[_Named]:
         _Named(found := _beside(path, name), labels, f"{found} ({path}, line {number})")
         for number, name, labels in rows
     ]
+
+
+def _own_rows(file: Path, tally: Tally, modality: Modality | None) -> list[_Named]:
+    """Return the images of one modality in a list of a data set of one's own.
+
+    Raises:
+        InputError: names the rows with mistakes; images that are missing are counted instead.
+    """
+    faults: list[own.ListFault] = []
+
+    def take(fault: own.ListFault) -> None:
+        if fault.kind is own.FaultKind.IMAGE:
+            tally.add(Reason.MISSING, fault.text)
+        else:
+            faults.append(fault)
+
+    listed = own.read_list(file, on_fault=take)
+    own.raise_faults(faults, [file])
+    named = []
+    for row in listed.rows:
+        if modality not in (None, row.modality):
+            tally.add(Reason.OTHER_MODALITY, listed.where(row))
+            continue
+        labels = {"identity": row.identity, "camera": row.camera, "tracklet": row.tracklet}
+        if row.time is not None:
+            labels["time"] = datetime.fromtimestamp(row.time, timezone.utc).isoformat()
+        labels = {name: value for name, value in labels.items() if value}
+        fragment = image_key("", row.box, row.frame)
+        named.append(_Named(row.path, labels, listed.where(row), True, fragment))
+    return named
 
 
 def _beside(file: Path, name: str) -> str:
@@ -165,14 +254,19 @@ def _lines(text: str) -> Iterator[tuple[int, str, Mapping[str, str]]]:
             yield number, line[1:-1] if quoted else line, {}
 
 
-def _rows(path: Path, text: str) -> Iterator[tuple[int, str, Mapping[str, str]]]:
-    """Yield line number, path and labels of each row of a ``.csv`` list."""
+def _rows(
+    path: Path, text: str, beside: Sequence[str] = ()
+) -> Iterator[tuple[int, str, Mapping[str, str]]]:
+    """Yield line number, path and labels of each row of a ``.csv`` list.
+
+    Columns ``beside`` may be there too, and are left out.
+    """
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         columns = [name.strip() for name in reader.fieldnames or []]
         if (
             "path" not in columns
-            or not {"path", *LABELS}.issuperset(columns)
+            or not {"path", *LABELS, *beside}.issuperset(columns)
             or len(set(columns)) < len(columns)
         ):
             raise InputError(
@@ -189,7 +283,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, str, Mapping[str, str]]]
                     "complete it, and quote values that hold a comma",
                 )
             values = {name: value.strip() for name, value in row.items()}
-            labels = {name: values[name] for name in columns if name != "path" and values[name]}
+            labels = {name: values[name] for name in LABELS if values.get(name)}
             yield reader.line_num, values["path"], labels
     except csv.Error as error:
         raise InputError(
@@ -230,9 +324,9 @@ def _match(expression: re.Pattern | None, path: str) -> dict[str, str]:
     return {name: value for name, value in found.groupdict().items() if value}
 
 
-def _source(path: str, labels: Mapping[str, str]) -> Source:
+def _source(path: str, labels: Mapping[str, str], fragment: str = "") -> Source:
     time = parse_time(labels["time"]) if "time" in labels else None
-    return Source(os.path.abspath(path), **{**labels, "time": time})
+    return Source(os.path.abspath(path) + fragment, **{**labels, "time": time})
 
 
 def given_labels(what: str, pattern: str | None = None) -> set[str]:
@@ -244,6 +338,8 @@ def given_labels(what: str, pattern: str | None = None) -> set[str]:
     """
     expression, path = _compile(pattern), Path(os.path.expanduser(what))
     given = set(expression.groupindex) if expression else set()
+    if own.is_list(path):
+        return given | set(LABELS)
     if path.suffix.lower() == ".csv" and path.is_file():
         with path.open(encoding="utf-8-sig", newline="") as file:
             given |= {name.strip() for name in next(csv.reader(file), ())} & set(LABELS)

@@ -5,13 +5,14 @@ Importing this package is cheap: OpenCV is loaded with the first function that d
 
 import pkgutil
 
-from cmemd.data.layouts import llcm, regdb, sysu
+from cmemd.data.layouts import llcm, own, regdb, sysu
 
 # Name of a layout -> what draws its stand-in.
 STANDINS = {
     sysu.LAYOUT.name: "cmemd.standin.sysu:draw_sysu",
     regdb.LAYOUT.name: "cmemd.standin.regdb:draw_regdb",
     llcm.LAYOUT.name: "cmemd.standin.llcm:draw_llcm",
+    own.LAYOUT.name: "cmemd.standin.own:draw_own",
 }
 _HOMES = {path.partition(":")[2]: path for path in STANDINS.values()}
 

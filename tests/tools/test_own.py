@@ -1,0 +1,146 @@
+"""tools/train_net.py on one's own data, alone and joined, from the start and from a checkpoint."""
+
+import json
+
+import numpy as np
+from PIL import Image
+from tests.conftest import CONFIGS
+
+from cmemd.data.layouts import own
+from cmemd.engine.checkpoint import read_checkpoint
+from cmemd.evaluation.results import read_results
+
+OWN = {"config": CONFIGS / "own_cpu.yml", "SEED": 0, "SOLVER__IMS_PER_BATCH": 16}
+
+
+def boxed(datasets, folder) -> str:
+    """A list of the drawn people, each pasted into a frame."""
+    listed = own.read_list(datasets / "Own/people.csv")
+    rows = ["path,identity,modality,camera,x,y,w,h"]
+    for number, row in enumerate(listed.rows):
+        picture = Image.open(row.path).convert("RGB")
+        frame = Image.fromarray(np.full((90, 80, 3), 128, np.uint8))
+        frame.paste(picture, (number % 20, 7))
+        frame.save(folder / f"{number}.png")
+        box = f"{number % 20},7,{picture.width},{picture.height}"
+        rows.append(f"{number}.png,{row.identity},{row.modality.name.lower()},{row.camera},{box}")
+    (folder / "boxed.csv").write_text("\n".join(rows) + "\n")
+    return str(folder / "boxed.csv")
+
+
+def test_frames_with_boxes_train_as_their_crops_do(train_net, datasets, tmp_path):
+    """The same pixels in the same order give the same weights and scores, bit for bit."""
+    frames = boxed(datasets, tmp_path)
+    lists = {"crops": str(datasets / "Own/people.csv"), "frames": frames, "cached": frames}
+    scores = {}
+    for name, file in lists.items():
+        out = tmp_path / name
+        keys = {"DATASETS__OWN__LIST": file, "DATASETS__OWN__NAME": "Campus", "OUTPUT_DIR": out}
+        keys |= {"DATALOADER__CACHE": tmp_path / "cache"} if name == "cached" else {}
+        assert train_net(**OWN, **keys)[0] == 0, name
+        document = read_results(out / "results.json")
+        assert document["run"]["dataset"]["name"] == "Campus", name
+        scores[name] = document["scores"], read_checkpoint(out / "model_final.pth").model
+    for name in ("frames", "cached"):
+        assert scores[name][0] == scores["crops"][0], name
+        for key, tensor in scores["crops"][1].items():
+            assert tensor.equal(scores[name][1][key]), (name, key)
+
+
+def test_a_run_writes_its_split_down_and_changes_no_file_of_the_users(
+    train_net, datasets, tmp_path
+):
+    people = tmp_path / "people.csv"
+    people.write_text(own.write_list(own.read_list(datasets / "Own/people.csv")))
+    before = people.read_bytes()
+    status, error = train_net(**OWN, DATASETS__OWN__LIST=people, DATASETS__OWN__TEST_SHARE=0.5)
+    assert status == 0, error
+    assert people.read_bytes() == before
+    out = tmp_path / "out"
+    rows = own.read_list(out / "split.csv").rows
+    assert len({row.identity for row in rows if row.split == "test"}) == 10
+    assert json.loads((out / "run.json").read_text())["identity"]["data"].keys() == {
+        "training images",
+        "training labels",
+    }
+    assert "The split of the images is in split.csv" in (out / "log.txt").read_text()
+    # the same images under other names are another run
+    people.write_bytes(before.replace(b",p0001,", b",p9999,"))
+    status, error = train_net("--resume", **OWN, DATASETS__OWN__LIST=people)
+    assert status == 2
+    assert "other training" in error
+    # a file of the user's in the way
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/split.csv").write_text("mine")
+    status, error = train_net(**OWN, DATASETS__OWN__LIST=people, OUTPUT_DIR=tmp_path / "mine")
+    assert (status, (tmp_path / "mine/split.csv").read_text()) == (2, "mine")
+    assert "where the run writes its split" in error
+
+
+def test_training_on_two_data_sets_then_fine_tuning(train_net, datasets, tmp_path):
+    """The joined run tests one of them; the next run replaces classifiers of other people."""
+    names = {"DATASETS__NAMES": ("SYSUMM01", "Own"), "OUTPUT_DIR": tmp_path / "joined"}
+    status, error = train_net(
+        **OWN,
+        **names,
+        DATASETS__OWN__VALIDATION_SHARE=0.3,
+        SOLVER__SELECTION="validation",
+    )
+    assert status == 0, error
+    record = read_checkpoint(tmp_path / "joined/model_final.pth").record
+    assert record.dataset == "sysumm01 + Own"
+    assert len(record.identities) == 16 + 10  # 20 of SYSU-MM01, less 4; 20 own, less 6 and 4
+    weights = {"MODEL__WEIGHTS": tmp_path / "joined/model_final.pth"}
+    status, error = train_net(**OWN, **weights)  # the same identities are tested: no leak
+    assert status == 0, error
+    log = (tmp_path / "out/log.txt").read_text()
+    assert log.count("classifiers of other identities start afresh") == 1
+    assert read_checkpoint(tmp_path / "out/model_final.pth").record.licences.keys() == {
+        "sysumm01",
+        "Own",
+    }
+
+
+def test_classifiers_of_as_many_other_people_start_afresh(train_net, tmp_path):
+    first = tmp_path / "first"
+    assert train_net(**OWN, OUTPUT_DIR=first)[0] == 0
+    keys = {"MODEL__WEIGHTS": first / "model_final.pth", "SOLVER__BASE_LR": 1e-30}
+    for naming, kept in (("Own", True), ("street", False)):
+        out = tmp_path / naming
+        found = train_net(**OWN, **keys, DATASETS__OWN__NAMING=(naming,), OUTPUT_DIR=out)
+        assert found[0] == 0, found
+        old, new = (read_checkpoint(f / "model_final.pth").model for f in (first, out))
+        name = next(name for name in old if name.endswith(".classifier"))
+        assert new[name].equal(old[name]) is kept, naming
+
+
+def test_own_protocols_and_mixed_galleries_with_remedies_are_rows_of_a_run(
+    train_net, datasets, tmp_path
+):
+    keys = {"DATASETS__OWN__LIST": datasets / "Own/people.csv", "DATASETS__OWN__NAME": "Campus"}
+    keys |= {"DATASETS__OWN__VALIDATION_SHARE": 0.3, "TEST__REMEDIES": True}
+    keys |= {"TEST__PROTOCOLS": "('own-mixed',)", "TEST__OWN__TRIALS": 2, "SOLVER__MAX_EPOCH": 1}
+    status, error = train_net(**OWN, **keys, OUTPUT_DIR=tmp_path / "out")
+    assert status == 0, error
+    entries = read_results(tmp_path / "out/results.json")["scores"]
+    names = [entry.get("remedy", {}).get("name") for entry in entries]
+    assert names == [None, None, "balanced", "centred"]
+    assert all("own_modality_first" in entry for entry in entries)
+    assert entries[0]["description"].startswith("Campus: ")
+    assert entries[0]["trials"] == 2
+
+
+def test_rules_that_cannot_work_are_refused_before_any_work(train_net, datasets, tmp_path):
+    for keys, message in (
+        ({"TEST__OWN__WITHIN": 5.0}, "a time of each image"),
+        ({"TEST__OWN__IGNORE_SAME_TRACKLET": True}, "no image with a tracklet"),
+        ({"TEST__REMEDIES": True, "DATASETS__OWN__VALIDATION_SHARE": 0.3}, "mixed protocols only"),
+        ({"TEST__MIXED_RATIO": 0.2}, "a ratio for mixed protocols only"),
+    ):
+        out = tmp_path / "out"
+        status, error = train_net(
+            **OWN, **keys, DATASETS__OWN__LIST=datasets / "Own/people.csv", OUTPUT_DIR=out
+        )
+        assert status == 2, keys
+        assert message in error, keys
+        assert not (out / "results.json").exists(), keys
