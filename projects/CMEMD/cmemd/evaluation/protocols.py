@@ -314,7 +314,11 @@ _DIRECTED = {
         *(_own(query) for query in Modality),
     )
 }
-_MIXED_BASES = {"regdb": "regdb-{}", "llcm": "llcm-{}-paper", "own": "own-{}"}
+_MIXED_BASES = {
+    regdb.LAYOUT.name: "regdb-{}",
+    llcm.LAYOUT.name: "llcm-{}-paper",
+    own.LAYOUT.name: "own-{}",
+}
 
 PROTOCOLS: dict[str, Protocol] = {
     **_DIRECTED,
