@@ -16,7 +16,7 @@ TRAIN := FASTREID_DATASETS=datasets/demo $(BIN)/python tools/train_net.py \
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo demo-model test test-slow test-browser test-ray test-multihost test-wheel test-neighbours \
-	bench lint
+	bench lint coverage package
 
 setup: $(INSTALLED)
 
@@ -97,3 +97,13 @@ bench: $(INSTALLED)
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The tests that `make test` runs, and those of the processes that they start.
+coverage: $(INSTALLED)
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+# The wheel is built from the unpacked sdist, so an sdist that lacks a file fails here.
+package: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
