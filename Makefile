@@ -16,7 +16,7 @@ TRAIN := FASTREID_DATASETS=datasets/demo $(BIN)/python tools/train_net.py \
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo demo-model test test-slow test-browser test-ray test-multihost test-wheel test-neighbours \
-	bench lint coverage package
+	bench lint types coverage package
 
 setup: $(INSTALLED)
 
@@ -107,3 +107,6 @@ package: $(INSTALLED)
 	rm -rf dist
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
+
+types: $(INSTALLED)
+	$(BIN)/mypy

@@ -223,7 +223,7 @@ def default_config() -> CfgNode:
     return cfg
 
 
-def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> CfgNode:
+def load_config(config_file: str | os.PathLike[str], opts: Sequence[str] = ()) -> CfgNode:
     """Return a frozen configuration: fast-reid's defaults, ours, a yaml's, then overrides.
 
     A value takes the type of its key's default. A whole number may stand for a float, a list for a

@@ -354,7 +354,9 @@ def _keep(text: str) -> str:
     for handler in logging.getLogger("cmemd").handlers:
         stream = getattr(handler, "stream", None)
         name = getattr(stream, "name", None)
-        if stream not in (sys.stdout, sys.stderr) and isinstance(name, str) and name[:1] != "<":
+        if stream is None or stream in (sys.stdout, sys.stderr):
+            continue
+        if isinstance(name, str) and name[:1] != "<":
             stream.write(text)
             stream.flush()
             return name
