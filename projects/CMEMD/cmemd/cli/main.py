@@ -22,6 +22,7 @@ COMMANDS = (
     "embed",
     "gallery",
     "search",
+    "serve",
     "calibrate",
     "zoo",
     "ablate",

@@ -43,6 +43,7 @@ __all__ = [
     "chroma",
     "crop",
     "damage",
+    "decode_pixels",
     "find_images",
     "has_jpeg_end",
     "is_doubtful",
@@ -170,17 +171,36 @@ def read_pixels(path: Path | str, tally: Tally | None = None) -> np.ndarray:
             more than 8 bits in a single channel.
     """
     with _naming(path):
-        data = read_bytes(path)
-        pixels = _usual_jpeg(data)
-        if pixels is not None and tally is None:
-            return pixels
-        image = open_image(data, path)
-        whole = pixels is not None and _has_all_scans(data)
-        if pixels is None:
-            pixels = np.asarray(image.convert("RGB"))
-        if tally is not None:
-            _inspect(path, data, image, tally, whole)
-        return pixels
+        return _pixels(read_bytes(path), path, tally)
+
+
+def decode_pixels(
+    data: bytes, name: str, tally: Tally | None = None, most: int | None = None
+) -> np.ndarray:
+    """Return the pixels of an image in memory, as ``read_pixels`` does of a file.
+
+    Args:
+        data: content of an image file.
+        name: of the image, for messages.
+        tally: as of ``read_pixels``.
+        most: a lower limit of pixels than ``max_pixels``; nothing is decoded above it.
+
+    Returns:
+        (H, W, 3) uint8, which may not be writable.
+
+    Raises:
+        InputError: as ``read_pixels``.
+    """
+    with _naming(name):
+        if most is not None:
+            image = open_image(data, name)
+            if image.width * image.height > most:
+                raise InputError(
+                    f"at most {most:,} pixels in {name}",
+                    f"{image.width} x {image.height}",
+                    "reduce it, or cut out the person",
+                )
+        return _pixels(data, name, tally)
 
 
 def crop(pixels: np.ndarray, box: Box | None) -> np.ndarray:
@@ -343,6 +363,19 @@ def _naming(path: Path | str) -> Iterator[None]:
             f"a file that is truncated, missing or no image ({reason})",
             _RESTORE,
         ) from None
+
+
+def _pixels(data: bytes, name: Path | str, tally: Tally | None) -> np.ndarray:
+    pixels = _usual_jpeg(data)
+    if pixels is not None and tally is None:
+        return pixels
+    image = open_image(data, name)
+    whole = pixels is not None and _has_all_scans(data)
+    if pixels is None:
+        pixels = np.asarray(image.convert("RGB"))
+    if tally is not None:
+        _inspect(name, data, image, tally, whole)
+    return pixels
 
 
 def _usual_jpeg(data: bytes) -> np.ndarray | None:

@@ -396,6 +396,17 @@ class Gallery:
             )
             yield numbers, vectors
 
+    def rows(self) -> "Iterator[pa.RecordBatch]":
+        """Yield all rows, checked, in the columns of ``row_schema``, a part at a time.
+
+        Raises:
+            InputError: the gallery's files are damaged, or a row has changed since it was written.
+        """
+        query = self._table.search().select(row_schema("", 1).names)
+        for batch in self._read(query, self._batch_rows):
+            check_rows(batch, f"gallery {self.address}")
+            yield batch
+
     def labels(self, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
         """Return each row's path and labels, by row number; check the whole rows.
 
