@@ -83,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
             the model or the gallery is missing or damaged, or one is of another than the other.
     """
     settings = _settings(args)
+    # faiss's threads spin between two searches otherwise, which slows everything else here.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     with _listen(args.host, args.port) as listener:
         import uvicorn
 

@@ -111,9 +111,10 @@ def _add_errors(app: FastAPI) -> None:
     def bad_request(_: Request, fault: RequestValidationError) -> JSONResponse:
         first = fault.errors()[0]
         name = ".".join(str(part) for part in first["loc"][1:]) or "the request"
-        got = "none" if first["type"] == "missing" else printable(repr(first["input"]))[:80]
-        rule = "a value" if first["type"] == "missing" else first["msg"].lower()
-        return error(422, f"expected {name} ({rule}), got {got}: see /docs")
+        if first["type"] == "missing":
+            return error(422, f"expected a value of {name}, got none: send it, see /docs")
+        got = printable(repr(first["input"]))[:80]
+        return error(422, f"expected {name} as /docs says, got {got}: {first['msg'].lower()}")
 
     @app.exception_handler(HTTPException)
     def refused(_: Request, fault: HTTPException) -> JSONResponse:

@@ -49,7 +49,8 @@ def _operations(schema: Mapping[str, Any]) -> Iterator[str]:
                 yield (
                     '<div class="table" role="region" tabindex="0" '
                     f'aria-label="Parameters of {escape(path)}"><table><thead><tr><th>name<th>in'
-                    f"<th>type<th>what it is</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
+                    f"<th>type<th>what it is</tr></thead>"
+                    f"<tbody>{''.join(rows)}</tbody></table></div>"
                 )
             yield "</section>"
 

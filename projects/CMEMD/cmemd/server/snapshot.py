@@ -6,7 +6,7 @@ another one, which shares the vectors.
 Shape legend: ``N`` = rows of a block, ``D`` = size of the embedding, ``Q`` = queries.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, NamedTuple
@@ -88,16 +88,12 @@ class _Block:
         times = np.array([_plain(moment) for moment in moments], dtype="datetime64[us]")
         return cls(modality, vectors, labels, cameras, times)
 
-    def row(self, place: int) -> Row:
-        values = {name: self.labels[name][place].as_py() for name in _LABELS}
-        return Row(
-            values["path"],
-            self.modality,
-            values["identity"],
-            values["camera"],
-            values["time"],
-            values["file_modified"],
-        )
+    def rows(self, places: np.ndarray) -> list[Row]:
+        columns = self.labels.take(places).to_pydict()
+        return [
+            Row(path, self.modality, *rest)
+            for path, *rest in zip(*(columns[name] for name in _LABELS), strict=True)
+        ]
 
     def fitting(self, condition: Condition) -> np.ndarray | None:
         """Return the places of the rows that fit; None for all of them."""
@@ -156,10 +152,15 @@ class Snapshot:
         if not top:
             return [[] for _ in queries], start
         scores, numbers = search_exact(batches, queries, top)
-        rows = {int(number): _row_of(parts, int(number)) for number in np.unique(numbers)}
+        rows: dict[int, Row] = {}
+        wanted = np.unique(numbers)
+        for begin, block, places in reversed(parts):
+            own, wanted = wanted[wanted >= begin], wanted[wanted < begin]
+            at = own - begin if places is None else places[own - begin]
+            rows |= zip(own.tolist(), block.rows(at), strict=True)
         found = [
-            [Found(float(score), rows[int(number)]) for score, number in zip(*of, strict=True)]
-            for of in zip(scores, numbers, strict=True)
+            [Found(score, rows[number]) for score, number in zip(*of, strict=True)]
+            for of in zip(scores.tolist(), numbers.tolist(), strict=True)
         ]
         return found, start
 
@@ -239,12 +240,6 @@ def _joined(one: _Block, other: _Block) -> _Block:
     return _Block.of(
         one.modality, vectors, pa.concat_tables([one.labels, other.labels]).combine_chunks()
     )
-
-
-def _row_of(parts: Sequence[tuple[int, _Block, np.ndarray | None]], number: int) -> Row:
-    start, block, places = next(part for part in reversed(parts) if part[0] <= number)
-    place = number - start
-    return block.row(place if places is None else int(places[place]))
 
 
 def _plain(moment: datetime | None) -> datetime | None:
