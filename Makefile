@@ -13,14 +13,14 @@ TRAIN := FASTREID_DATASETS=datasets/demo $(BIN)/python tools/train_net.py \
 # PyTorch's threads spin at barriers otherwise, which one other busy process makes very slow.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test test-slow test-ray test-multihost bench lint
+.PHONY: setup demo test test-slow test-browser test-ray test-multihost bench lint
 
 setup: $(INSTALLED)
 
 # fast-reid goes in last and without its pins; a checkout on PYTHONPATH is used as it is.
 $(INSTALLED): setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,export,serve,headless]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,export,serve,server,headless,browser]'
 	$(BIN)/python -c "import fastreid" 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --no-deps fastreid==1.4.0
 	touch $@
@@ -48,6 +48,10 @@ test: $(INSTALLED)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+# Skips with the reason where Chromium is absent; pictures of each page go to logs/screenshots.
+test-browser: $(INSTALLED)
+	$(BIN)/python -m pytest -m browser -rs tests/browser
 
 # A cluster of two nodes on this machine; Ray and pandas come with the extra.
 test-ray: $(INSTALLED)
