@@ -149,6 +149,10 @@ def _add_pages(app: FastAPI, metrics: Metrics, resident: Resident) -> None:
     def style() -> Response:
         return send("page.css", "text/css")
 
+    @app.get("/favicon.ico", include_in_schema=False)
+    def icon() -> Response:  # browsers ask for it unasked
+        return Response(status_code=204)
+
     @app.get("/docs", include_in_schema=False)
     def interface() -> HTMLResponse:
         return HTMLResponse(interface_page(app.openapi()))

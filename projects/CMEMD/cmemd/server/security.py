@@ -38,7 +38,7 @@ HEADERS = {
     "cache-control": "no-store",
 }
 # Pages without data. What they show, they ask for with the token.
-_OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/page.js", "/page.css")
+_OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/page.js", "/page.css", "/favicon.ico")
 _FIELDS = 64 * 1024  # bytes of a form beside its image [chosen]
 _BODY_SECONDS = 30.0  # until a body is whole [chosen]
 _ADDRESSES = 4096  # whose rates are known at once [chosen]

@@ -129,6 +129,7 @@ function show(answer) {
   answer.matches.forEach((match, place) => $("matches").append(card(match, place + 1)));
   answer.below.forEach((match, place) => $("below").append(card(match, found + place + 1)));
   $("labels").hidden = !(found + answer.below.length);
+  if ($("results").getBoundingClientRect().top > innerHeight) $("results").scrollIntoView();
 }
 
 function when(time) {
