@@ -114,7 +114,7 @@ def test_the_page_in_every_width_and_scheme(browser, page, query):
             assert looking.accessibility_faults(look) == [], (width, scheme)
             ask(look, query)
             assert look.page.locator(".card").count() == 12
-            assert look.page.locator(".card img:visible").count() == 12
+            until(look, "document.querySelectorAll('.card img:not([hidden])').length == 12")
             for number in (0, 3):
                 mark = look.page.locator(".marks button").nth(number)
                 if mark.get_attribute("aria-pressed") == "false":
@@ -125,6 +125,7 @@ def test_the_page_in_every_width_and_scheme(browser, page, query):
             look.page.locator("[name=threshold]").blur()
             until(look, "document.querySelectorAll('#matches .card').length == 5")
             look.page.wait_for_load_state("networkidle")
+            until(look, "document.querySelectorAll('.card img:not([hidden])').length == 12")
             looking.screenshot(look, "search-matches")
             assert looking.accessibility_faults(look) == [], (width, scheme)
             assert looking.sideways(look) == 0, (width, scheme)
