@@ -7,20 +7,23 @@ INSTALLED := $(VENV)/.installed
 
 DEMO_DATA := datasets/demo/SYSU-MM01
 DEMO_LOG := logs/demo
+DEMO_MODEL := projects/CMEMD/cmemd/inference/demo
+NEIGHBOURS ?= /tmp/cmemd-neighbours
 TRAIN := FASTREID_DATASETS=datasets/demo $(BIN)/python tools/train_net.py \
 	--config-file projects/CMEMD/configs/demo.yml
 
 # PyTorch's threads spin at barriers otherwise, which one other busy process makes very slow.
 export OMP_WAIT_POLICY ?= PASSIVE
 
-.PHONY: setup demo test test-slow test-browser test-ray test-multihost bench lint
+.PHONY: setup demo demo-model test test-slow test-browser test-ray test-multihost test-wheel test-neighbours \
+	bench lint
 
 setup: $(INSTALLED)
 
 # fast-reid goes in last and without its pins; a checkout on PYTHONPATH is used as it is.
 $(INSTALLED): setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,export,serve,server,headless,browser]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,export,serve,server,headless,report,browser]'
 	$(BIN)/python -c "import fastreid" 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --no-deps fastreid==1.4.0
 	touch $@
@@ -31,6 +34,7 @@ demo: $(DEMO_LOG)/model_final.pth $(DEMO_LOG)/untrained/results.json
 	@echo "results:         $(DEMO_LOG)/results.json"
 	@echo "log:             $(DEMO_LOG)/log.txt"
 	@echo "ranked gallery:  $(DEMO_LOG)/ranked_gallery.png"
+	@$(BIN)/cmemd report --run $(DEMO_LOG) --compare $(DEMO_LOG)/untrained --output $(DEMO_LOG)/report
 
 $(DEMO_DATA)/meta.jsonl: | $(INSTALLED)
 	$(BIN)/cmemd synth --layout sysu --root $(DEMO_DATA) --ids 200 --per-camera 8 \
@@ -42,6 +46,12 @@ $(DEMO_LOG)/untrained/results.json: | $(DEMO_DATA)/meta.jsonl
 # The last file of a training; an interrupted one goes on from its last checkpoint.
 $(DEMO_LOG)/model_final.pth: | $(DEMO_DATA)/meta.jsonl
 	$(TRAIN) --resume OUTPUT_DIR $(DEMO_LOG)
+
+# The model of `make demo` that the package carries: refresh it after a change of the demo's numbers.
+demo-model: $(DEMO_LOG)/model_final.pth
+	rm -rf $(DEMO_MODEL)
+	FASTREID_DATASETS=datasets/demo $(BIN)/cmemd export --config demo \
+		--weights $(DEMO_LOG)/model_final.pth --output $(DEMO_MODEL) --formats onnx --half --slim
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
@@ -61,6 +71,17 @@ test-ray: $(INSTALLED)
 # Two machines, as two network namespaces of this one; needs root and the command `ip`.
 test-multihost: $(INSTALLED)
 	$(BIN)/python -m tests.multihost
+
+# The wheel in a fresh environment: five lines embed the images that come with it.
+test-wheel: $(INSTALLED)
+	$(BIN)/python -m pytest -m "slow or not slow" tests/test_wheel.py
+
+# Other tools against Predictor, in environments outside the repository. Those under the AGPL have
+# one of their own, and only the script that runs there imports them. What cannot be installed is
+# skipped with a message.
+test-neighbours: $(DEMO_LOG)/model_final.pth
+	$(BIN)/python tests/neighbours/run.py --environments $(NEIGHBOURS) \
+		--weights $(DEMO_LOG)/model_final.pth
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bm_scoring.py

@@ -35,7 +35,12 @@ TINY = {
     "TEST.EVAL_PERIOD": "1",
     "TEST.IMS_PER_BATCH": "64",
     "TEST.RANKED_GALLERY": "0",
+    "TEST.SAVE_FEATURES": "False",
 }
+
+
+# Scripts of `make test-neighbours`, which import packages that are not installed here.
+collect_ignore = ["neighbours"]
 
 
 @pytest.fixture(scope="session")

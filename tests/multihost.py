@@ -40,6 +40,7 @@ def main() -> int:
             "FASTREID_DATASETS": str(root / "data"),
             "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
             "OMP_NUM_THREADS": "1",
+            "TORCH_CPP_LOG_LEVEL": "ERROR",  # or each connection warns that hosts have no names
         }
         alone = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", *_training(root / "alone")]
         subprocess.run(
@@ -61,8 +62,9 @@ def _cut(names: Sequence[str], output: Path, environment: dict[str, str]) -> Non
     """Take the cable away from a running training; both machines must end by themselves."""
     words = ("SOLVER.MAX_EPOCH", "9999", "TEST.EVAL_PERIOD", "9999")
     words += ("SOLVER.CHECKPOINT_PERIOD", "9999")
-    runs = _start(names, _dist_url, output, environment, *words)
-    while not (output / "metrics.json").is_file():
+    runs = _start(names, _dist_url, output, environment, *words, stderr=subprocess.PIPE)
+    log = output / "metrics.json"
+    while not log.is_file() or not log.stat().st_size:  # it is made before the first step
         assert all(run.poll() is None for run in runs), "it ended too early"
         time.sleep(0.1)
     time.sleep(3)
@@ -72,7 +74,10 @@ def _cut(names: Sequence[str], output: Path, environment: dict[str, str]) -> Non
     seconds = time.monotonic() - begun
     assert 0 not in statuses, statuses
     assert seconds < MOST_SECONDS, seconds
+    lines = [run.stderr.read().decode() for run in runs]
+    assert all(line.startswith("error: ") and line.count("\n") == 1 for line in lines), lines
     sys.stdout.write(f"cut cable: both ended after {seconds:.0f} s, statuses {statuses}\n")
+    sys.stdout.writelines(lines)
 
 
 def _training(output: Path, *words: str) -> list[str]:
@@ -97,7 +102,12 @@ def _dist_url(number: int, output: Path, *words: str) -> list[str]:
 
 
 def _start(
-    names: Sequence[str], machine: object, output: Path, environment: dict[str, str], *words: str
+    names: Sequence[str],
+    machine: object,
+    output: Path,
+    environment: dict[str, str],
+    *words: str,
+    stderr: int | None = None,
 ) -> list[subprocess.Popen]:
     return [
         subprocess.Popen(
@@ -105,6 +115,7 @@ def _start(
             cwd=REPOSITORY,
             env=environment | {"GLOO_SOCKET_IFNAME": "cable"},
             stdout=subprocess.DEVNULL,
+            stderr=stderr,
         )
         for number, name in enumerate(names)
     ]

@@ -26,8 +26,9 @@ from cmemd.cli import main as command_line
 from cmemd.config import default_config
 from cmemd.data.build import build_dataset
 from cmemd.data.naming import licences_of, person_of, title_of
+from cmemd.data.palettes import colours
 from cmemd.data.random_state import Draws
-from cmemd.data.transform import build_transform
+from cmemd.data.transform import build_sensor, build_transform
 from cmemd.engine.compilation import compiled
 from cmemd.engine.keys import KEYS, OPTIMIZERS, Condition, Status, check_keys, flat_values
 from cmemd.engine.optimizer import build_optimizer
@@ -177,6 +178,15 @@ def pictures(cfg: Any) -> object:
     return [(x.shape, int(x.sum(dtype=np.int64)), x[0].tolist()) for x in seen]
 
 
+def thermal_picture(cfg: Any) -> object:
+    """Grey levels of counts, where there is a range, and of an image in false colours."""
+    sensor = build_sensor(cfg)
+    counts = np.arange(8000, 24000, 100, dtype=np.uint16).reshape(16, 10)
+    levels = np.arange(256, dtype=np.uint8).reshape(32, 8)
+    grey = sensor.grey_levels(counts).tolist() if sensor.range else None
+    return grey, sensor.finish(colours("inferno")[levels]).tolist()
+
+
 def listed(cfg: Any) -> object:
     """The images of the data set under test."""
     data = build_dataset(cfg, cfg.DATASETS.TESTS[0])
@@ -221,6 +231,13 @@ def scored(cfg: Any) -> object:
     return list(results.items()), [len(batch) for batch in loader.batch_sampler]
 
 
+def rules(cfg: Any) -> object:
+    """The protocols that a test follows, and how many images choose parameters of remedies."""
+    data = build_dataset(cfg, cfg.DATASETS.TESTS[0])
+    _, evaluator = build_evaluator(cfg, data, UNTRAINED)
+    return evaluator.protocols, len(evaluator.validation)
+
+
 SGD = {"SOLVER.OPT": "SGD", "SOLVER.BASE_LR": 0.1}
 EPOCHS = {"SOLVER.MAX_EPOCH": 8, "SOLVER.STEPS": [2, 3]}
 WARM = {**EPOCHS, "SOLVER.WARMUP_ITERS": 4}
@@ -250,6 +267,7 @@ OWN = {
     "DATASETS.TESTS": ("Own",),
     "TEST.PROTOCOLS": ("own-t2v",),
 }
+OWN_MIXED = {**OWN, "TEST.PROTOCOLS": ("own-mixed",)}
 NO_WEIGHT = {"MODEL.LOSSES.ALIGN.WEIGHT": 1.0}
 
 
@@ -308,6 +326,9 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "INPUT.SIZE_TRAIN": ([40, 20], pictures, {}),
     "INPUT.SIZE_TEST": ([40, 20], pictures, {}),
     "INPUT.RESIZE": ("opencv", pictures, {}),
+    "INPUT.THERMAL_RANGE": ("9000:20000", thermal_picture, {}),
+    "INPUT.THERMAL_PALETTE": ("inferno", thermal_picture, {}),
+    "INPUT.THERMAL_POLARITY": ("black-hot", thermal_picture, {}),
     "INPUT.CROP.ENABLED": (True, pictures, {}),
     "INPUT.CROP.SIZE": ([40, 20], pictures, {"INPUT.CROP.ENABLED": True}),
     "INPUT.CROP.SCALE": ([0.9, 1], pictures, {"INPUT.CROP.ENABLED": True}),
@@ -385,6 +406,15 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "TEST.RERANK.LAMBDA": (0, scored, RERANKED),
     "TEST.PROTOCOLS": (("sysu-indoor-1shot",), scored, {}),
     "TEST.DRAW": ("python", scored, {}),
+    "TEST.MIXED_RATIO": (0.25, rules, OWN_MIXED),
+    "TEST.REMEDIES": (True, rules, {**OWN_MIXED, "DATASETS.OWN.VALIDATION_SHARE": 0.3}),
+    "TEST.OWN.TRIALS": (3, rules, OWN),
+    "TEST.OWN.SEED": (3, rules, OWN),
+    "TEST.OWN.IGNORE_SAME_CAMERA": (True, rules, OWN),
+    "TEST.OWN.IGNORE_SAME_TRACKLET": (True, rules, OWN),
+    "TEST.OWN.WITHIN": (60.0, rules, OWN),
+    "TEST.OWN.CMC": ("images", rules, OWN),
+    "TEST.OWN.FPIR": ((0.05,), rules, OWN),
     "SEED": (5, first_batch, {}),
 }
 
@@ -398,9 +428,11 @@ OF_A_RUN = {
     "TEST.PRECISE_BN.NUM_ITER",
     "TEST.RANKED_GALLERY",
     "TEST.SAVE_FEATURES",
+    "TEST.TENSORBOARD",
     "TEST.ALLOW_LEAK",
     "CUDNN_BENCHMARK",
     "OUTPUT_DIR",
+    "TRACKERS",  # tests/engine/test_trackers.py
 }
 
 # Keys that must agree with the rest, so that another value alone is refused; here, and why.
@@ -495,6 +527,7 @@ def test_every_other_key_has_an_effect():
 def test_the_keys_of_a_run_leave_their_files_and_lines(train_net, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "benchmark", True)
     short = {"SOLVER.MAX_EPOCH": 2, "SOLVER.WARMUP_ITERS": 0, "TEST.EVAL_PERIOD": 2}
+    short |= {"TEST.SAVE_FEATURES": False}
     changed = {
         "SOLVER.SELECTION": "best_on_test",
         "SOLVER.CHECKPOINT_PERIOD": 1,
@@ -505,6 +538,7 @@ def test_the_keys_of_a_run_leave_their_files_and_lines(train_net, tmp_path, monk
         "TEST.PRECISE_BN.NUM_ITER": 3,
         "TEST.RANKED_GALLERY": 2,
         "TEST.SAVE_FEATURES": True,
+        "TEST.TENSORBOARD": True,
         "CUDNN_BENCHMARK": False,
     }
     told = {}
@@ -520,14 +554,17 @@ def test_the_keys_of_a_run_leave_their_files_and_lines(train_net, tmp_path, monk
             "statistics": log.count("Running precise-BN for 3 iterations"),
             "picture": (folder / "ranked_gallery.png").exists(),
             "features": (folder / "features.npz").exists(),
+            "pictures": any(
+                b"test/cmc" in events.read_bytes() for events in folder.glob("events.out.*")
+            ),
             "benchmark": torch.backends.cudnn.benchmark,
             "schedule": log.count("Schedule: 2 epochs of "),
         }
     plain, other = told.values()
     assert plain.pop("schedule") == other.pop("schedule") == 1
-    assert list(plain.values()) == [False, False, False, 1, 0, False, False, True]
+    assert list(plain.values()) == [False, False, False, 1, 0, False, False, False, True]
     # both epochs, then the best once more
-    assert list(other.values()) == [True, True, True, 3, 1, True, True, False]
+    assert list(other.values()) == [True, True, True, 3, 1, True, True, True, False]
 
 
 @pytest.mark.usefixtures("data_root")
@@ -607,6 +644,9 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "DATALOADER.NUM_WORKERS": ((-1, 10**6), {}),
     "DATALOADER.PREFETCH": ((0, 10**6), {}),
     "INPUT.RESIZE": (("", "nearest"), {}),
+    "INPUT.THERMAL_RANGE": (("9:1", "5:5", "percentile:-1,50", "auto"), {}),
+    "INPUT.THERMAL_PALETTE": (("rainbow", ""), {}),
+    "INPUT.THERMAL_POLARITY": (("hot",), {}),
     "DATALOADER.CACHE": (("~/cache", " ", "a\nb"), {}),
     "INPUT.AUTOAUG.ENABLED": ((True,), {"DATALOADER.CACHE": "c", "INPUT.AUTOAUG.PROB": 0.5}),
     "DATALOADER.NUM_VISIBLE": ((0, -2), {}),
@@ -642,6 +682,7 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "TEST.METRIC": (("jaccard", ""), {}),
     "TEST.DRAW": (("all", ""), {}),
     "TEST.RANKED_GALLERY": ((-1, 101, 10**9), {}),
+    "TRACKERS": ((["wanda"], [""], [1]), {}),
     "TEST.RERANK.K1": ((0, -1), RERANKED),
     "TEST.RERANK.K2": ((0,), RERANKED),
     "TEST.RERANK.LAMBDA": ((-0.1, 1.1, "nan"), RERANKED),

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Train and evaluate, with the habits of fast-reid's own train_net.py.
+"""Train and evaluate, with the habits of fast-reid's own train_net.py; `cmemd train` is the same.
 
 Training, evaluation, training by several processes, and RegDB's ten trials with their average::
 
@@ -12,52 +12,20 @@ Training, evaluation, training by several processes, and RegDB's ten trials with
 
 import argparse
 
+from cmemd.cli import train
 from cmemd.cli.overrides import OverridesParser
 from cmemd.errors import readable_errors
 
-with readable_errors():  # fast-reid may be missing
-    import cmemd.plugin  # noqa: F401  only registration
-
-    from fastreid.engine import default_argument_parser
-
-    from cmemd.engine.launch import launch
-    from cmemd.engine.setup import setup
-    from cmemd.engine.testing import evaluate
-    from cmemd.engine.trainer import train
-    from cmemd.engine.trials import run_trials, start_process
-
-
-def main(args: argparse.Namespace) -> None:
-    """Run one process."""
-    with setup(args) as start:
-        if args.eval_only:
-            evaluate(start.cfg, start.data.test, start.weights)
-        else:
-            train(start, resume=args.resume)
-
 
 def parser() -> argparse.ArgumentParser:
-    """Return a parser of fast-reid's arguments, and ours; overrides may stand anywhere."""
-    arguments = OverridesParser(parents=[default_argument_parser()], add_help=False)
-    arguments.add_argument(
-        "--trials",
-        metavar="1-10",
-        help="RegDB: train and test these trials one after the other and average them; goes on "
-        "where an interrupted command stopped",
+    """Return the command's arguments; overrides may stand anywhere."""
+    arguments = OverridesParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    arguments.add_argument(
-        "--archive",
-        action="store_true",
-        help="start anew in a folder that holds a run: its files move to OUTPUT_DIR/archive-1, "
-        "archive-2, ...",
-    )
+    train.add_arguments(arguments)
     return arguments
 
 
 if __name__ == "__main__":
     with readable_errors():
-        args = parser().parse_args()
-        if args.trials:
-            run_trials(args, start_process(__file__))
-        else:
-            launch(main, args)
+        train.run(parser().parse_args())

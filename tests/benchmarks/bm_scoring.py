@@ -24,6 +24,7 @@ from cmemd.evaluation.scoring import METRICS, score_all
 # Camera: number of the 96 test identities under it, and of its images.
 COUNTS = {1: (56, 1374), 2: (56, 1565), 3: (93, 1883), 4: (94, 1918), 5: (95, 1918), 6: (96, 1920)}
 PEOPLE = 96
+SETTINGS = ("sysu-all-1shot", "sysu-indoor-1shot", "sysu-all-10shot", "sysu-indoor-10shot")
 TRIALS = sysu.LAYOUT.trials
 SPREAD = 0.2  # spread of the identities' centres; gives a Rank-1 of about 60 %
 
@@ -36,7 +37,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=PEOPLE, help="fewer for a quick look")
     args = parser.parse_args()
     samples, perm = random_samples(args.dimension, args.people)
-    protocols = [protocol for protocol in PROTOCOLS.values() if protocol.dataset == "sysu"]
+    protocols = [PROTOCOLS[name] for name in SETTINGS]
     print(
         f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f}, NumPy "
         f"{np.__version__}; {samples.features.shape[0]} features of {args.dimension}"

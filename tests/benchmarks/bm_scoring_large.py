@@ -1,6 +1,7 @@
 """Time and peak memory of scoring a set far larger than the published ones.
 
     python tests/benchmarks/bm_scoring_large.py [--images 50000] [--dimension 512] [--people 5000]
+        [--spread 1]
 
 As many queries as gallery images, under one protocol of every image. Distances are made in blocks
 of queries, so memory grows with the features and never with queries times gallery images.
@@ -24,11 +25,19 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=50_000, help="of each modality")
     parser.add_argument("--dimension", type=int, default=512)
     parser.add_argument("--people", type=int, default=5000)
+    parser.add_argument(
+        "--spread",
+        type=float,
+        default=1,
+        help="of the people's centres; less is harder, and slower",
+    )
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     pids = np.tile(np.arange(args.images) % args.people, 2)
     features = rng.standard_normal((2 * args.images, args.dimension), np.float32)
-    features += rng.standard_normal((args.people, args.dimension), np.float32)[pids]
+    centres = rng.standard_normal((args.people, args.dimension), np.float32)
+    centres *= np.float32(args.spread)
+    features += centres[pids]
     modalities = np.repeat([0, 1], args.images)
     samples = Samples(
         features=features,

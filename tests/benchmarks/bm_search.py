@@ -98,7 +98,7 @@ def fill(address: Path, chunks: Iterator[np.ndarray]) -> None:
     for vectors in chunks:
         with create_gallery(address, MODEL, vectors.shape[1]) as gallery:
             sources = [Source(f"/{rows + n}.jpg") for n in range(len(vectors))]
-            gallery.add(make_rows(sources, vectors, Modality.VISIBLE, MODEL))
+            gallery.add_rows(make_rows(sources, vectors, Modality.VISIBLE, MODEL))
         rows += len(vectors)
     with open_gallery(address, alone=True) as gallery:
         gallery.compact()

@@ -86,7 +86,7 @@ def draw_gallery(path: Path, model: str, size: int, rows: int) -> None:
                 Source(f"/a/folder/{start_row + n:08d}.jpg", f"p{n % 5000}", f"c{n % 6}")
                 for n in range(count)
             ]
-            gallery.add(make_rows(sources, vectors, Modality.VISIBLE, model), gallery.version)
+            gallery.add_rows(make_rows(sources, vectors, Modality.VISIBLE, model), gallery.version)
 
 
 def start(model: Path, gallery: Path) -> "subprocess.Popen[bytes]":

@@ -102,7 +102,7 @@ def time_commits(folder: Path, rows: int, size: int) -> None:
             parts = in_commits(chunks(), gallery) if name.startswith("growing") else chunks()
             for part in parts:
                 began = time.process_time()
-                gallery.add(part, version if name.startswith("growing") else None)
+                gallery.add_rows(part, version if name.startswith("growing") else None)
                 spent.append(time.process_time() - began)
                 marks.append(len(part))
         done = np.cumsum(marks)

@@ -10,6 +10,7 @@ from tests.inference.refusal import refusal
 
 from cmemd.cli import embed
 from cmemd.cli.main import main
+from cmemd.data.image_files import Reason
 from cmemd.errors import InputError
 from cmemd.gallery.embeddings_file import read_embeddings
 from cmemd.gallery.table import open_gallery
@@ -147,14 +148,14 @@ def test_where_no_image_can_be_read_the_list_comes_before_the_error(tmp_path, ca
 def test_what_is_left_out_is_counted_and_named_and_no_pipe_is_waited_for(tmp_path, capsys):
     make_images(tmp_path / "images")
     os.mkfifo(tmp_path / "images/pipe.jpg")
-    (tmp_path / "images/a.gif").touch()
-    (tmp_path / "images/b.gif").symlink_to("a.gif")
+    (tmp_path / "images/a.raw").touch()
+    (tmp_path / "images/b.raw").symlink_to("a.raw")
     (tmp_path / "l.txt").write_text("images/cam0/p0/0000.jpg\nimages/pipe.jpg\nimages/none.jpg\n")
     for what, lines in (
         (
             "images",
             [
-                f"not one of .jpg, .jpeg, .png and .bmp (2): {tmp_path}/images/a.gif, ",
+                f"{Reason.EXTENSION.words} (2): {tmp_path}/images/a.raw, ",
                 f"a folder, pipe, socket or device, not a file (1): {tmp_path}/images/pipe.jpg\n",
             ],
         ),
@@ -177,11 +178,11 @@ def test_what_is_left_out_is_counted_and_named_and_no_pipe_is_waited_for(tmp_pat
 def test_only_files_that_are_no_images_end_before_the_model_is_read(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("cmemd.inference.predictor.Predictor", None)
     (tmp_path / "images").mkdir()
-    (tmp_path / "images/a.gif").touch()
+    (tmp_path / "images/a.raw").touch()
     os.mkfifo(tmp_path / "images/pipe.jpg")
     os.mkfifo(tmp_path / "l.txt")
     (tmp_path / "m.txt").write_text("images/pipe.jpg\n# a comment\n")
-    for what in ("images", "images/*", "images/a.gif", "images/pipe.jpg", "l.txt", "m.txt", ""):
+    for what in ("images", "images/*", "images/a.raw", "images/pipe.jpg", "l.txt", "m.txt", ""):
         words = ["--model", "m", "--modality", "visible", "--gallery", str(tmp_path / "g")]
         with pytest.raises(SystemExit, match="2"):
             main(["embed", *words, "--images", what and str(tmp_path / what)])

@@ -116,12 +116,14 @@ TABLE = {
         middle="cmemd.engine.runs.Run.results",
     ),
     "keys": command("", middle="cmemd.engine.key_page.key_page", writes=False),
+    "report": command("--run {run} --output {out}.html", "run", middle="cmemd.report.page.render"),
     "plans": command(
         "--features {views} --standin {standin} --images 1 --output {out}.png",
         "views standin",
         middle="cmemd.study.plan_mass.exact_plan",
     ),
     "clouds": command("--output {out}.png", middle="cmemd.study.figures.learn_map"),
+    "verify": command("{demo}", "demo", "cmemd.inference.test_vector.check_folder", False),
     "train_net": command(
         f"--config-file {{config}} {_TINY} OUTPUT_DIR {{out}}",
         "config",
@@ -133,7 +135,7 @@ TABLE = {
         middle="cmemd.export.network._load",
     ),
 }
-FOLDERS = ("standin", "people", "splits", "model", "images", "gallery")
+FOLDERS = ("standin", "people", "splits", "model", "demo", "images", "gallery")
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +169,7 @@ def good(tmp_path_factory, datasets) -> dict[str, str]:
         write_embeddings([make_rows(sources, vectors, modality, "ab" * 32)], root / f"{side}.npz")
     embed = ["embed", "--model", str(model), "--modality", "visible"]
     assert main([*embed, "--images", str(root / "images"), "--gallery", str(root / "g")]) == 0
+    shutil.copytree(INDEX.with_name("demo"), root / "demo")
     shutil.copy(INDEX, root / "index.yml")
     (root / "config.yml").write_text(f"_BASE_: {CONFIGS / 'demo.yml'}\n")
     (root / "script.py").write_text("raise SystemExit(1)\n")
@@ -190,8 +193,10 @@ def good(tmp_path_factory, datasets) -> dict[str, str]:
         "features": str(GOLDEN / "sysu_small/features.npz"),
         "splits": str(GOLDEN / "sysu_small"),
         "results": str(results[0]),
+        "run": str(results[0].parent),
         "other": str(results[1]),
         "model": str(model),
+        "demo": str(root / "demo"),
         "images": str(root / "images"),
         "gallery": str(root / "g"),
         "probes": str(root / "probes.npz"),
@@ -325,7 +330,8 @@ FAULTS: dict[str, Callable[[Path], object]] = {
 
 
 def test_the_table_has_every_command():
-    assert set(TABLE) == {*COMMANDS, *TOOLS}
+    same = {"train", "export"}  # what the tools run
+    assert set(TABLE) == {*COMMANDS, *TOOLS} - same
 
 
 @pytest.mark.parametrize("name", TABLE)
@@ -334,7 +340,7 @@ def test_a_faulty_input_is_one_line(run, name, tmp_path):
         for fault, make in FAULTS.items():
             if place == "script" and fault not in ("nothing", "a folder", "a pipe", "a socket"):
                 continue  # a script is run, whatever it holds
-            if place in ("images", "standin", "model", "gallery") and fault == "a folder":
+            if place in ("images", "standin", "model", "demo", "gallery") and fault == "a folder":
                 continue  # an empty folder: tested by each command
             suffix = Path(run.good[place]).suffix
             for stem in ("plain", ODD):
@@ -354,7 +360,7 @@ def test_a_place_that_cannot_be_written_is_one_line(run, name, tmp_path):
     mine.write_text("mine")
     for out in (mine / "out", Path("/proc/1/nowhere/out"), tmp_path / ("x" * 300), mine / "a/b"):
         run.one_line(name, out=out)
-    suffixes = (".json", ".csv", ".npz", ".png", ".md", "")
+    suffixes = (".json", ".csv", ".npz", ".png", ".md", ".html", "")
     for suffix in suffixes:  # a folder where a file is to be, or odd
         (tmp_path / f"used{suffix}").mkdir()
         (tmp_path / f"used{suffix}/mine").write_text("mine")
@@ -556,11 +562,17 @@ BAD_ARGUMENTS = {
         ),
     ),
     "keys": ("--nonsense", "SOLVER.BASE_LR"),
+    "report": (
+        *("--run /nonexistent", "--run {mine}", "--run {images}", "--images /nonexistent"),
+        *("--images {mine}", "--seed -1", "--seed 1.5", "--compare {run}", "--compare {images}"),
+        *("--output {mine}", "--output {mine}/a", "--compare /nonexistent"),
+    ),
     "plans": (
         *("--images 0", "--images -1", "--images 999", "--features {views} {views}"),
         *("--features {features}", "--standin {images}", "--output {mine}", "--output x.jpg"),
     ),
     "clouds": ("--seed -1", f"--seed {2**70}", "--output {mine}", "--output x.jpg", "--seed x"),
+    "verify": ("--client /nonexistent", "--client {mine}", "--client {images}", "--device x"),
     "train_net": ("--num-gpus 0", "--num-machines 0", "--machine-rank 1", "--machine-rank -1"),
     "export_model": ("--formats gif", "--agw median", "--weights /nonexistent"),
 }

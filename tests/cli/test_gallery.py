@@ -22,9 +22,9 @@ def run(*words):
 def make(place):
     """Rows /a of May and /b of June of two people and cameras, and /c without labels."""
     with create_gallery(place, DIGEST, SIZE) as opened:
-        opened.add(rows_of(["/a"], identity="1", camera="7", time=parse_time("2024-05-01")))
-        opened.add(rows_of(["/b"], identity="2", camera="8", time=parse_time("2024-06-01")))
-        opened.add(rows_of(["/c"], Modality.THERMAL))
+        opened.add_rows(rows_of(["/a"], identity="1", camera="7", time=parse_time("2024-05-01")))
+        opened.add_rows(rows_of(["/b"], identity="2", camera="8", time=parse_time("2024-06-01")))
+        opened.add_rows(rows_of(["/c"], Modality.THERMAL))
     return place
 
 
@@ -68,7 +68,7 @@ def test_remove_takes_what_fits_everything(tmp_path, capsys):
 
 def test_remove_knows_a_relative_path(tmp_path, monkeypatch):
     with create_gallery(tmp_path / "g", DIGEST, SIZE) as opened:
-        opened.add(rows_of([str(tmp_path / "x y.jpg")]))
+        opened.add_rows(rows_of([str(tmp_path / "x y.jpg")]))
     monkeypatch.chdir(tmp_path)
     run("remove", "g", "--path", "./x y.jpg")
     assert left(tmp_path / "g") == ""

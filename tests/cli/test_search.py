@@ -38,7 +38,7 @@ def paths(tmp_path, monkeypatch):
     with create_gallery("g", DIGEST, Predictor.size) as gallery:
         for half, modality in enumerate(Modality):
             labels = {"camera": str(half), "identity": f"p{half}", "time": TIMES[half]}
-            gallery.add(rows_of(paths[6 * half :][:6], modality, **labels))
+            gallery.add_rows(rows_of(paths[6 * half :][:6], modality, **labels))
     return paths
 
 
@@ -102,7 +102,8 @@ def test_a_sheet_is_drawn(paths, tmp_path):
     Image.new("RGB", (32, 64), "red").save(paths[0], "PNG")  # JPEG would change the red
     run("--image", paths[0], "--top", 3, "--sheet", tmp_path / "s.png")
     red = (np.asarray(Image.open(tmp_path / "s.png")) == [255, 0, 0]).all(axis=2)
-    assert red.sum() == 2 * 64 * 128  # the query, and itself as its best match
+    # The query, and itself as its best match, which has a mark of 16 x 16 pixels.
+    assert red.sum() == 2 * 64 * 128 - 16 * 16
 
 
 def test_a_query_that_cannot_be_read_is_listed_and_the_others_answered(paths, capsys):
@@ -201,7 +202,7 @@ def test_strangers_do_not_match_by_a_threshold_of_another_pair(tmp_path, monkeyp
         for modality in Modality:
             sources = [Source(f"/{modality.name}/{n}", str(n)) for n in range(len(known))]
             drawn = draw(known, modality)
-            gallery.add(make_rows(sources, drawn, modality, DIGEST))
+            gallery.add_rows(make_rows(sources, drawn, modality, DIGEST))
             if modality == Modality.VISIBLE:
                 write_embeddings([make_rows(sources, drawn, modality, DIGEST)], Path("v.npz"))
     probes = draw(np.concatenate([known, strangers[:200]]), Modality.THERMAL)
@@ -287,3 +288,32 @@ def test_a_user_sees_one_line(tmp_path, capsys):
     error = capsys.readouterr().err
     assert error.startswith("error: expected a gallery at")
     assert error.count("\n") == 1
+
+
+def test_several_images_are_one_query_by_the_mean_of_their_embeddings(paths, capsys):
+    mean = sum(vector_of(path) for path in paths[:3])
+    mean /= np.linalg.norm(mean)
+    expected = sorted(paths, key=lambda path: -float(vector_of(path) @ mean))
+    for words in (["--image", *paths[:3]], ["--image", "images/cam0/p0", "--group", "all"]):
+        (answer,) = found(capsys, *words, "--in", "all", "--top", 12)
+        assert answer["images"] == paths[:3], words
+        assert [match["path"] for match in answer["matches"]] == expected, words
+    (answer,) = found(capsys, "--image", *paths[:3], "--in", "all", "--exclude-self")
+    others = [path for path in expected if path not in paths[:3]]
+    assert [match["path"] for match in answer["matches"]] == others
+    run("--image", *paths[:3])
+    assert capsys.readouterr().out.startswith("mean of 3 images: images/cam0")
+    assert len(found(capsys, "--image", *paths[:3], "--group", "image")) == 3
+
+
+def test_one_per_and_tracklets_need_labels(paths, capsys):
+    (answer,) = found(capsys, "--image", paths[0], "--in", "all", "--one-per", "identity")
+    assert sorted(match["identity"] for match in answer["matches"]) == ["p0", "p1"]
+    pattern = "(?P<camera>cam[0-9])/(?P<tracklet>p[0-9])"
+    answers = found(capsys, "--image", "images", "--group", "tracklet", "--pattern", pattern)
+    assert [len(answer["images"]) for answer in answers] == [3, 3, 3, 3]
+    for words, message in (
+        (["--one-per", "tracklet"], "expected images with a label tracklet for --one-per"),
+        (["--group", "tracklet"], "expected tracklets of queries or in gallery g, got none"),
+    ):
+        assert message in refusal(run, "--image", paths[0], *words), words

@@ -6,6 +6,7 @@ import pytest
 from tests.trees import copy_tree
 
 from cmemd.data.checks import check_both_modalities, check_disjoint, find_folder, hold_out
+from cmemd.data.image_files import Reason
 from cmemd.data.items import ImageItem
 from cmemd.data.llcm import LLCM
 from cmemd.data.modality import Modality
@@ -122,7 +123,7 @@ def test_each_builder_leaves_out_names_that_are_no_images_and_logs_them(datasets
         assert found == [path.replace(str(datasets), str(tmp_path)) for path in before], folder
         lines = [line.split(": ", 1) for line in caplog.messages]
         expected = {
-            "left out, not one of .jpg, .jpeg, .png and .bmp (1)",
+            f"left out, {Reason.EXTENSION.words} (1)",
             "left out, no file (1)",
             "left out, a folder, pipe, socket or device, not a file (3)",
         }

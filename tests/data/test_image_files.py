@@ -15,7 +15,7 @@ def folder(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)  # the name of a socket must be short
     folder = tmp_path / "f"
     folder.mkdir()
-    for name in ("a.JPG", "notes.txt", "._a.jpg", "b.tif"):
+    for name in ("a.JPG", "notes.txt", "._a.jpg", "b.txt"):
         (folder / name).touch()
     for name in ("folder.png", "sub", ".trash"):
         (folder / name).mkdir()
@@ -38,7 +38,7 @@ def names(tally: Tally, reason: Reason) -> list[str]:
 
 
 BOTH = {
-    Reason.EXTENSION: ["b.tif", "notes.txt"],
+    Reason.EXTENSION: ["b.txt", "notes.txt"],
     Reason.MISSING: ["gone.jpg", "loop.jpg"],
     Reason.NOT_REGULAR: [
         "folder.png",

@@ -81,7 +81,7 @@ def test_grey_images_have_equal_channels(tmp_path):
 def test_deep_images_are_named_not_clipped(tmp_path, use):
     counts = np.arange(0, 60000, 1000, dtype=np.uint16).reshape(6, 10)
     Image.fromarray(counts).save(tmp_path / "deep.png")
-    with pytest.raises(InputError, match=r"8 bits a channel in .*deep\.png, got mode I"):
+    with pytest.raises(InputError, match=r"8 bits a channel in .*deep\.png, got 16 bits"):
         use(tmp_path / "deep.png")
 
 
@@ -158,7 +158,7 @@ def test_of_several_frames_training_refuses_and_embedding_takes_the_first(tmp_pa
         assert tally.names(Reason.FRAMES) == [str(path)], form
 
 
-def test_an_exif_orientation_is_ignored_and_counted(tmp_path, caplog):
+def test_an_exif_orientation_is_applied_and_counted(tmp_path, caplog):
     image, number = Image.new("RGB", (8, 4)), 0
     for turn in (1, 3, 6, 8, 9):
         exif = image.getexif()
@@ -167,16 +167,15 @@ def test_an_exif_orientation_is_ignored_and_counted(tmp_path, caplog):
             path = tmp_path / f"{turn}{form}.jpg"
             image.save(path, form, exif=exif)
             tally = Tally()
-            assert read_rgb(path, tally).size == (8, 4), (turn, form)
+            seen = (4, 8) if turn in (6, 8) else (8, 4)
+            assert read_rgb(path, tally).size == seen, (turn, form)
             turned = turn in (3, 6, 8)
             assert tally.names(Reason.ROTATED) == [str(path)] * turned, (turn, form)
             number += turned
     with caplog.at_level(logging.WARNING):
         check_images(sorted(tmp_path.iterdir()))
     [line] = caplog.messages
-    assert line.startswith(
-        f"used, an EXIF orientation, which is ignored: rotate the pixels ({number}"
-    )
+    assert line.startswith(f"used, an EXIF orientation, which is applied ({number}")
 
 
 def test_a_broken_exif_is_no_damage(tmp_path):
@@ -246,9 +245,9 @@ def test_embedding_refuses_a_damaged_jpeg_and_counts_one_with_stray_bytes(tmp_pa
 
 
 def test_only_pictures_of_known_formats_are_read(tmp_path):
-    for form in ("EPS", "PPM", "TGA"):  # an EPS would run another program
+    for form in ("EPS", "TGA"):  # an EPS would run another program
         Image.new("RGB", (4, 4)).save(tmp_path / "a.png", form)
-        with pytest.raises(InputError, match=r"no image \(no JPEG, PNG, BMP, GIF, TIFF or WebP\)"):
+        with pytest.raises(InputError, match=r"no image \(no JPEG, PNG, BMP, GIF, .*or PPM\)"):
             read_rgb(tmp_path / "a.png")
 
 

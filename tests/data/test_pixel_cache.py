@@ -76,11 +76,11 @@ def test_a_build_that_ended_anywhere_goes_on_where_it_was(tmp_path, paths, monke
         shutil.rmtree(tmp_path / "cache", ignore_errors=True)
         read: list[str] = []
 
-        def stopping(path, stop=stop, read=read):
+        def stopping(path, stop=stop, read=read, **options):
             if len(read) == stop:
                 raise KeyboardInterrupt
             read.append(path)
-            return read_pixels(path)
+            return read_pixels(path, **options)
 
         monkeypatch.setattr(pixel_cache, "read_pixels", stopping)
         with pytest.raises(KeyboardInterrupt):
@@ -90,7 +90,7 @@ def test_a_build_that_ended_anywhere_goes_on_where_it_was(tmp_path, paths, monke
         monkeypatch.setattr(
             pixel_cache,
             "read_pixels",
-            lambda path, again=again: again.append(path) or read_pixels(path),
+            lambda path, again=again, **options: again.append(path) or read_pixels(path, **options),
         )
         build_cache(plan)
         assert content(plan) == whole, stop

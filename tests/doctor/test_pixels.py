@@ -121,7 +121,7 @@ def test_what_training_refuses_is_a_problem_here_too(seen, monkeypatch):
     assert "at most 1,000,000 pixels" in seen(encoded(np.zeros((1001, 1000)), "PNG")).problem
 
 
-def test_frames_are_an_error_and_an_orientation_a_warning(seen):
+def test_frames_are_an_error_and_an_orientation_a_note(seen):
     gif = io.BytesIO()
     Image.new("L", (8, 8)).save(
         gif, "GIF", save_all=True, append_images=[Image.new("L", (8, 8), 9)]
@@ -135,8 +135,8 @@ def test_frames_are_an_error_and_an_orientation_a_warning(seen):
     report_decoded(files, decoded, report)
     found = {f.problem: (f.severity, x) for f, x in report.findings.items() if "image" in f.problem}
     assert found["images of several frames"] == (Severity.ERROR, ["0.jpg"])
-    assert found["images with an EXIF orientation, which is ignored"] == (
-        Severity.WARNING,
+    assert found["images with an EXIF orientation, which is applied"] == (
+        Severity.NOTE,
         ["1.jpg"],
     )
 

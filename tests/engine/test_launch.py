@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from cmemd.engine.launch import _explain
+from cmemd.standin import draw_sysu
 
 
 def failure(rank: int, status: int) -> ProcessFailure:
@@ -45,38 +48,74 @@ def test_the_line_is_the_first_cause():
     assert _explain(interrupted, [said(0, 130, "stopped by SIGINT: saved")])[1].endswith("saved")
 
 
+@contextmanager
+def training(data: Path, folder: Path, **keys: object) -> Iterator[subprocess.Popen]:
+    """Yield an endless training by two processes after its first logged step."""
+    options = TINY | {"SOLVER.MAX_EPOCH": "9999", "TEST.EVAL_PERIOD": "9999"}
+    options |= {"SOLVER.CHECKPOINT_PERIOD": "9999", "OUTPUT_DIR": str(folder)}
+    options |= {name.replace("__", "."): str(value) for name, value in keys.items()}
+    pairs = [word for pair in options.items() for word in pair]
+    command = [sys.executable, "tools/train_net.py", "--num-gpus", "2", "--config-file"]
+    with subprocess.Popen(
+        [*command, str(CONFIGS / "demo.yml"), *pairs],
+        cwd=REPOSITORY,
+        env=os.environ | {"FASTREID_DATASETS": str(data)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as run:
+        try:
+            log = folder / "metrics.json"
+            while not log.is_file() or not log.stat().st_size:  # it is made before the first step
+                assert run.poll() is None, run.stderr.read()
+                time.sleep(0.1)
+            yield run
+        finally:
+            run.terminate()
+
+
+def children_of(run: subprocess.Popen) -> list[int]:
+    return list(map(int, Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()))
+
+
+def check_end(case: str, run: subprocess.Popen, children: list[int], status: int, start: str):
+    """Wait for the end; check the status, that one line says why, and that no process is left."""
+    begun = time.monotonic()
+    errors = run.stderr.read()
+    assert run.wait() == status, (case, errors)
+    assert time.monotonic() - begun < 60, case
+    assert errors.startswith(start), (case, errors)
+    assert errors.count("\n") == 1, (case, errors)
+    assert not [child for child in children if Path(f"/proc/{child}").exists()], case
+
+
 @pytest.mark.slow
 def test_num_gpus_ends_with_one_line_and_no_process_is_left(datasets, tmp_path):
-    environment = os.environ | {"FASTREID_DATASETS": str(datasets)}
-    options = TINY | {"SOLVER.MAX_EPOCH": "9999", "TEST.EVAL_PERIOD": "9999"}
-    options["SOLVER.CHECKPOINT_PERIOD"] = "9999"
-    for case, number, target, status, words in (
+    for case, number, target, status, start in (
         ("Ctrl-C", signal.SIGINT, None, 130, "stopped by SIGINT: saved after iteration"),
         ("a signal to one", signal.SIGTERM, 1, 143, "stopped by SIGTERM: saved after iteration"),
         ("a kill", signal.SIGKILL, 0, 1, "error: process 0 of this run was killed by SIGKILL"),
         ("a hang", signal.SIGSTOP, 1, 1, "error: process 1 of this run does not answer"),
     ):
-        folder = tmp_path / str(int(number))
-        pairs = [word for pair in options.items() for word in pair]
-        command = [sys.executable, "tools/train_net.py", "--num-gpus", "2", "--config-file"]
-        command += [str(CONFIGS / "demo.yml"), *pairs, "OUTPUT_DIR", str(folder)]
-        with subprocess.Popen(
-            command,
-            cwd=REPOSITORY,
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        ) as run:
-            while not (folder / "metrics.json").is_file():
-                assert run.poll() is None, run.stderr.read()
-                time.sleep(0.1)
-            children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
-            begun = time.monotonic()
-            os.kill(run.pid if target is None else int(children[target]), number)
-            errors = run.stderr.read()
-        assert run.returncode == status, (case, errors)
-        assert time.monotonic() - begun < 60, case
-        assert errors.startswith(words), (case, errors)
-        assert errors.count("\n") == 1, (case, errors)
-        assert not [child for child in children if Path("/proc", child).exists()], case
+        with training(datasets, tmp_path / str(int(number))) as run:
+            children = children_of(run)
+            os.kill(run.pid if target is None else children[target], number)
+            check_end(case, run, children, status, start)
+
+
+@pytest.mark.slow
+def test_an_image_that_one_process_cannot_read_is_one_line(tmp_path):
+    """It is damaged after the start; one process meets it."""
+    for case, keys in (
+        ("train", {}),
+        ("train", {"DATALOADER__NUM_WORKERS": 2}),
+        ("test", {"TEST__EVAL_PERIOD": 8}),
+    ):
+        data = tmp_path / f"{case}-{len(keys)}"
+        draw_sysu(data / "SYSU-MM01", ids=20, per_camera=2, size=(48, 24), seed=0)
+        numbers = (data / f"SYSU-MM01/exp/{case}_id.txt").read_text().strip().split(",")
+        image = min(data.glob(f"SYSU-MM01/cam*/{int(numbers[-1]):04d}/*.jpg"))
+        with training(data, tmp_path / f"out-{case}-{len(keys)}", **keys) as run:
+            children = children_of(run)
+            image.write_bytes(b"damaged")
+            check_end(case, run, children, 2, f"error: expected an image in {image}, got")

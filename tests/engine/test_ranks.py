@@ -139,6 +139,28 @@ def test_five_steps_of_several_processes_are_those_of_one(start, tmp_path):
             assert difference < 1e-5, (world_size, name, float(difference))
 
 
+def test_two_processes_build_one_cache_and_train_alike(start, tmp_path):
+    keys = {"SEED": 5, "SOLVER__MAX_EPOCH": 2, "TEST__EVAL_PERIOD": 2}
+    keys |= {"DATALOADER__NUM_WORKERS": 1, "DATALOADER__PREFETCH": 4, "INPUT__RESIZE": "opencv"}
+    cached = {"DATALOADER__CACHE": tmp_path / "cache"}
+    models = []
+    for name, more in (("files", {}), ("cache", cached)):
+        folder = tmp_path / name
+        assert end(start(2, folder, **keys, **more)) == [0, 0], output(tmp_path)[-2000:]
+        models.append(torch.load(folder / "model_final.pth", weights_only=True)["model"])
+    assert len(list((tmp_path / "cache").glob("*/cache.json"))) == 1
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[0])
+
+
+def test_a_cache_that_one_process_cannot_build_ends_all(start, tmp_path):
+    (tmp_path / "file").touch()
+    begun = time.monotonic()
+    assert end(start(2, tmp_path / "out", DATALOADER__CACHE=tmp_path / "file")) == [2, 2]
+    assert time.monotonic() - begun < 60
+    (line,) = errors(tmp_path)
+    assert "DATALOADER.CACHE that can be written" in line
+
+
 def started(folder: Path, processes: list[BaseProcess], tmp_path: Path) -> None:
     """Wait for the first logged step."""
     while not (folder / "metrics.json").is_file() or not (folder / "metrics.json").stat().st_size:

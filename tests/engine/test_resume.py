@@ -229,6 +229,22 @@ def test_a_signal_ends_a_run_after_its_iteration(train_net, tmp_path, whole, num
     assert_same(outcome(out), outcome(whole))
 
 
+def test_a_run_that_was_stopped_before_its_first_step_goes_on(train_net, tmp_path, whole):
+    """The loader's first random number counts as drawn."""
+    before_train = Trainer.before_train
+
+    def stop(trainer: Trainer) -> None:
+        before_train(trainer)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Trainer, "before_train", stop)
+        status, message = train_net(**KEYS)
+    assert (status, "saved after iteration 0" in message) == (143, True)
+    assert train_net("--resume", **KEYS)[0] == 0
+    assert_same(outcome(tmp_path / "out"), outcome(whole))
+
+
 @cases(
     ("change", "named"),
     [

@@ -154,6 +154,7 @@ def test_a_loss_that_is_not_finite_is_told_with_its_iteration_and_never_saved(tm
 
 
 def test_a_compiled_step_is_the_eager_one_in_one_graph(tmp_path):
+    """A modality is an IntEnum: compared within a compiled step, it must not become False."""
     plain = trainer_of(tmp_path / "plain")
     fast = trainer_of(tmp_path / "fast", MODEL__COMPILE="aot_eager")
     fast.model.load_state_dict(plain.model.state_dict())
@@ -183,6 +184,36 @@ def test_a_compiled_step_is_the_eager_one_in_one_graph(tmp_path):
     assert_close(seen[1][2], seen[0][2])  # also the names: no "_orig_mod"
     assert counters["stats"]["unique_graphs"] == 1
     assert not counters["graph_break"]
+
+
+@pytest.mark.slow  # a compilation takes most of a minute
+@pytest.mark.parametrize("keys", [{}, {"MODEL__BACKBONE__CHECKPOINT_ACTIVATIONS": True}], ids=str)
+def test_a_step_compiled_by_inductor_is_the_eager_one_but_for_rounding(tmp_path, keys, monkeypatch):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    if not compilation._has_cpp_compiler():
+        pytest.skip("no C++ compiler")
+    torch._dynamo.reset()
+    plain = trainer_of(tmp_path / "plain")
+    fast = trainer_of(tmp_path / "fast", MODEL__COMPILE="inductor", **keys)
+    fast.model.load_state_dict(plain.model.state_dict())
+    batches = list(itertools.islice(plain.data_loader, 1))
+    losses, gradients = [], []
+    for trainer in (plain, fast):
+        trainer._trainer._batches = iter(batches)
+        with EventStorage(0) as trainer.storage:
+            trainer.iter, trainer.epoch = 0, 0
+            trainer.before_train()
+            steps(trainer, 1)
+            trainer.read_scalars()
+            histories = trainer.storage.histories().items()
+            losses.append({name: h.latest() for name, h in histories if "time" not in name})
+        parameters = trainer.model.named_parameters()
+        gradients.append({n: p.grad.clone() for n, p in parameters if p.grad is not None})
+    assert gradients[1].keys() == gradients[0].keys()
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+    for name, expected in gradients[0].items():
+        error = (gradients[1][name] - expected).norm() / expected.norm()
+        assert error < 1e-3, (name, error)
 
 
 def test_a_backend_without_its_compiler_is_refused(monkeypatch):

@@ -3,11 +3,11 @@ import pytest
 
 from cmemd.errors import InputError
 from cmemd.evaluation.open_set import (
-    OpenSetScores,
     calibrate,
     false_positive_threshold,
     open_set_scores,
 )
+from cmemd.evaluation.searches import OpenSetScores
 
 
 def turned(*degrees):

@@ -74,14 +74,11 @@ def test_queries_are_spread_from_best_to_worst():
     assert spread_over_ap(np.array([np.nan, 0.2, np.nan, 0.2]), 6).tolist() == [1, 3]
 
 
-def test_missing_damaged_and_16_bit_images_are_refused(samples, tmp_path):
+def test_missing_and_damaged_images_are_refused(samples, tmp_path):
     path = tmp_path / "cam1/cam1/0001/0001.jpg"
     hint = r": .*, or ask for no ranked gallery \(TEST.RANKED_GALLERY 0\)$"
     path.write_text("no image")
     with pytest.raises(InputError, match=f"expected an image in .*cam1/0001/0001.jpg, got.*{hint}"):
-        draw_ranked_gallery(samples, ALL, tmp_path / "x.png")
-    Image.new("I;16", (20, 50), 1000).save(path, format="PNG")
-    with pytest.raises(InputError, match=f"expected 8 bits a channel in .*0001/0001.jpg.*{hint}"):
         draw_ranked_gallery(samples, ALL, tmp_path / "x.png")
     path.unlink()
     with pytest.raises(InputError, match=f"No such file.*{hint}"):

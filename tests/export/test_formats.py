@@ -124,9 +124,13 @@ def test_files_hold_no_path_of_the_exporting_machine(model_folder):
 
 def test_an_unknown_format():
     with pytest.raises(
-        InputError, match="--formats out of safetensors, torch-export, onnx, got tensorrt: leave"
+        InputError,
+        match="--formats out of safetensors, torch-export, onnx, .*got tensorrt: leave",
     ):
         check_formats(["onnx", "tensorrt"])
+    for formats, modalities in ((["onnx-nchw"], []), (["onnx"], ["thermal"])):
+        with pytest.raises(InputError, match="--modality together with the formats onnx-nchw"):
+            check_formats(formats, modalities)
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from cmemd.data.image_files import Tally
 from cmemd.data.modality import Modality
+from cmemd.data.sensors import PLAIN
 from cmemd.gallery.rows import make_rows
 from cmemd.gallery.sources import Source
 
@@ -34,12 +35,23 @@ class Predictor:
 
     size = SIZE
 
-    def __init__(self, model_dir, device="cpu", batch_size=64, *, strict=False, on_corrupt="skip"):
+    def __init__(
+        self,
+        model_dir,
+        device="cpu",
+        batch_size=64,
+        *,
+        guard="warn",
+        sensor=None,
+        statistics=None,
+        on_corrupt="skip",
+    ):
         self.digest = DIGEST if str(model_dir) == "model" else str(model_dir)
         self.skipped = []
         self.noted = Tally()
+        self.sensor = PLAIN
 
-    def stream(self, images, modality):
+    def stream(self, images, modality, *, bgr=None):
         for path in images:
             if Path(path).read_bytes() == b"":
                 self.skipped.append((path, "expected an image, got an empty file"))

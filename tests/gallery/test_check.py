@@ -22,7 +22,7 @@ SIGN, EXPONENT, MANTISSA = 31, 30, 10  # bits of a float32
 
 def make(place: Path, rows: pa.Table | None = None) -> Path:
     with create_gallery(place, DIGEST, SIZE) as gallery:
-        gallery.add(rows_of(NAMES, identity="1") if rows is None else rows)
+        gallery.add_rows(rows_of(NAMES, identity="1") if rows is None else rows)
     return place
 
 
@@ -196,12 +196,12 @@ def test_a_gallery_passes_after_every_change(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(table, "INDEX_FROM", 300)
     place = make(tmp_path / "g", rows_of([*NAMES, *(f"/more {number}" for number in range(300))]))
     for change in (
-        lambda gallery: gallery.add(rows_of(["/new"])),
+        lambda gallery: gallery.add_rows(rows_of(["/new"])),
         lambda gallery: gallery.replace(rows_of(NAMES[:2], identity="2")),
         lambda gallery: gallery.build_index(),
         lambda gallery: gallery.remove(table.row_filter(paths=NAMES[2:4])),
         lambda gallery: gallery.compact(),
-        lambda gallery: gallery.add(rows_of(["/newer"])),
+        lambda gallery: gallery.add_rows(rows_of(["/newer"])),
     ):
         with open_gallery(place, alone=True) as gallery:
             change(gallery)

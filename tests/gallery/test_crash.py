@@ -99,6 +99,31 @@ def test_a_command_that_is_killed_leaves_the_gallery_before_or_after(tmp_path):
     kill_all(tmp_path, 1)
 
 
+def test_labels_of_a_killed_command_are_as_before_or_as_after(tmp_path):
+    paths, chance = make_images(tmp_path / "images", IMAGES), random.Random(0)
+    words = embed(tmp_path / "images", "--gallery", tmp_path / "g")
+    assert run(words, tmp_path / "log")[0] == 0
+    words = ["gallery", "label", tmp_path / "g", "--list", tmp_path / "l.csv"]
+    seconds, before = 0.5, None
+    for after in ("one", "two", "three"):
+        lines = [f"{path},{after}" for path in paths]
+        (tmp_path / "l.csv").write_text("\n".join(["path,tracklet", *lines]))
+        process = start(words, tmp_path / "log")
+        time.sleep(chance.uniform(0, seconds))
+        process.kill()
+        process.join()
+        assert contents(tmp_path / "g") == {*paths}
+        with open_gallery(tmp_path / "g") as gallery:
+            assert list(gallery.check()) == []
+            found = {row["tracklet"] for rows in gallery.rows() for row in rows.to_pylist()}
+        assert found <= {before, after}
+        began = time.perf_counter()
+        assert run(words, tmp_path / "log")[0] == 0
+        seconds, before = time.perf_counter() - began, after
+        with open_gallery(tmp_path / "g") as gallery:
+            assert gallery.labelled("tracklet") == IMAGES
+
+
 @pytest.mark.slow
 def test_many_kills(tmp_path, capsys):
     hits = kill_all(tmp_path, 50)

@@ -36,7 +36,7 @@ class Predictor(stub.Predictor):
 
     embedded: list[str]
 
-    def stream(self, images, modality):
+    def stream(self, images, modality, *, bgr=None):
         for path in images:
             if (content := Path(path).read_bytes()) == b"":
                 self.skipped.append((path, "expected an image, got an empty file"))
@@ -207,7 +207,7 @@ def test_what_was_stored_says_which_file_was_embedded(kind):
 def test_rows_without_facts_of_their_file_count_as_changed(tmp_path):
     paths = make_images(tmp_path / "images", 3)
     with create_gallery("g", DIGEST, SIZE) as gallery:
-        gallery.add(rows_of(paths))
+        gallery.add_rows(rows_of(paths))
     assert run("gallery") == paths
     assert run("gallery") == []
 
@@ -294,7 +294,7 @@ def test_what_we_have_not_written_is_not_removed(kind, tmp_path):
             place.symlink_to("elsewhere")
         elif what == "a gallery":
             with create_gallery(place, DIGEST, SIZE) as gallery:
-                gallery.add(rows_of(["/a"]))
+                gallery.add_rows(rows_of(["/a"]))
         else:
             place.mkdir()
             if what == "a folder with a file":
@@ -309,7 +309,7 @@ def test_what_we_have_not_written_is_not_removed(kind, tmp_path):
     assert not place.exists()
 
 
-def interrupted(*_):
+def interrupted(*_, **options):
     raise KeyboardInterrupt
 
 
@@ -348,7 +348,7 @@ def test_a_run_killed_at_any_step_of_its_end_is_no_obstacle_to_the_next(tmp_path
             return step
 
         with monkeypatch.context() as patch, unfinished_gallery(file, DIGEST, SIZE) as gallery:
-            gallery.add(rows_of(paths))
+            gallery.add_rows(rows_of(paths))
             write_in_order(gallery, paths, file)
             steps.clear()
             for name in ("rename", "unlink", "rmdir", "mkdir"):
@@ -376,9 +376,9 @@ def test_a_second_writer_gets_one_line(kind, tmp_path):
     before = snapshot(Path(PLACES[kind]))
     second, first_stream = [], Predictor.stream
 
-    def stream(self, images, modality):
+    def stream(self, images, modality, *, bgr=None):
         second.append(refusal(run, kind))
-        return first_stream(self, images, modality)
+        return first_stream(self, images, modality, bgr=bgr)
 
     Path("images/cam0/p0/0000.jpg").write_bytes(b"another image")
     with pytest.MonkeyPatch.context() as patch:
@@ -423,7 +423,7 @@ def descriptors() -> int:
 class Many(stub.Predictor):
     """Embeds names without files."""
 
-    def stream(self, images, modality):
+    def stream(self, images, modality, *, bgr=None):
         return ((path, vector_of(path)) for path in images)
 
 
@@ -493,14 +493,14 @@ def test_a_process_alone_adds_without_a_search_and_another_ones_rows_are_found(
         version = ours.version
         with monkeypatch.context() as patch:
             patch.setattr(type(ours._table), "merge_insert", None)
-            assert ours.add(rows_of(["/a"]), version) == 1
-            assert ours.add(rows_of(["/b"]), version) == 1
+            assert ours.add_rows(rows_of(["/a"]), version) == 1
+            assert ours.add_rows(rows_of(["/b"]), version) == 1
         assert ours.replace(rows_of(["/b"], camera="2")) == 1
         with open_gallery(tmp_path / "g") as theirs:
-            assert theirs.add(rows_of(["/c", "/a"])) == 1
-        assert ours.add(rows_of(["/c", "/d"]), version) == 1
+            assert theirs.add_rows(rows_of(["/c", "/a"])) == 1
+        assert ours.add_rows(rows_of(["/c", "/d"]), version) == 1
         found = sorted(path for path in ours.modalities())
         assert found == ["/a", "/b", "/c", "/d"]
         # What is known after the other's commit needs no search either.
         monkeypatch.setattr(type(ours._table), "merge_insert", None)
-        assert ours.add(rows_of(["/e"]), ours.version) == 1
+        assert ours.add_rows(rows_of(["/e"]), ours.version) == 1

@@ -27,7 +27,8 @@ from cmemd.gallery.sources import Source
 from cmemd.gallery.table import create_gallery
 vectors = np.eye(3, 4, dtype=np.float32)
 with create_gallery(sys.argv[1], "model", 4) as gallery:
-    gallery.add(make_rows([Source(name) for name in "abc"], vectors, Modality.VISIBLE, "model"))
+    sources = [Source(name) for name in "abc"]
+    gallery.add_rows(make_rows(sources, vectors, Modality.VISIBLE, "model"))
     print(find_matches(gallery, vectors[:1], 1)[0][0].path)
 loaded = {"scipy", "matplotlib", "pandas"} & set(sys.modules)
 assert not loaded, loaded

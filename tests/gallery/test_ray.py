@@ -116,7 +116,7 @@ def test_two_nodes_give_the_rows_of_one_process(here, cluster, capsys):
 @pytest.mark.slow
 def test_a_killed_worker_and_a_lost_node_lose_nothing(here, cluster, monkeypatch):
     assert embed("alone") == 0
-    killed, add = [], Gallery.add
+    killed, add = [], Gallery.add_rows
 
     def add_and_kill(gallery, *args):
         if not killed:  # a first part is committed, and others are under way
@@ -128,7 +128,7 @@ def test_a_killed_worker_and_a_lost_node_lose_nothing(here, cluster, monkeypatch
             cluster.remove_node(lost, allow_graceful=False)
         return add(gallery, *args)
 
-    monkeypatch.setattr(Gallery, "add", add_and_kill)
+    monkeypatch.setattr(Gallery, "add_rows", add_and_kill)
     assert embed("together", "--engine", "ray") == 0
     assert killed[1:] == ["node"]
     check_equal(rows_of("together"), rows_of("alone"))
@@ -137,7 +137,7 @@ def test_a_killed_worker_and_a_lost_node_lose_nothing(here, cluster, monkeypatch
 @needs_ray
 @pytest.mark.slow
 def test_a_run_that_ended_early_goes_on(here, cluster, monkeypatch, capsys):
-    add, commits = Gallery.add, []
+    add, commits = Gallery.add_rows, []
 
     def add_twice(gallery, *args):
         if len(commits) == 2:
@@ -146,7 +146,7 @@ def test_a_run_that_ended_early_goes_on(here, cluster, monkeypatch, capsys):
         return add(gallery, *args)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Gallery, "add", add_twice)
+        patch.setattr(Gallery, "add_rows", add_twice)
         with pytest.raises(SystemExit):
             embed("together", "--engine", "ray")
     assert len(rows_of("together")) == sum(commits)

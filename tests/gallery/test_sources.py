@@ -10,7 +10,7 @@ from tests.inference.refusal import refusal
 from cmemd.data.image_files import Reason, Tally
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
-from cmemd.gallery.sources import Source, find_sources, given_labels, parse_time
+from cmemd.gallery.sources import LABELS, Source, find_sources, given_labels, parse_time
 
 
 def test_a_folder_is_searched_with_its_subfolders_for_images_only(tmp_path):
@@ -161,10 +161,10 @@ def test_the_home_folder_is_understood_wherever_a_path_stands(here, monkeypatch)
 
 
 def test_every_syntax_takes_the_same_files_and_counts_the_others(here):
-    here("d/a.jpg", "d/b.tif", "d/notes.md")
+    here("d/a.jpg", "d/b.raw", "d/notes.md")
     os.mkfifo("d/pipe.jpg")
     Path("d/gone.png").symlink_to("nowhere")
-    names = ["a.jpg", "b.tif", "gone.png", "notes.md", "pipe.jpg"]
+    names = ["a.jpg", "b.raw", "gone.png", "notes.md", "pipe.jpg"]
     Path("l.txt").write_text("".join(f"d/{name}\n" for name in names))
     Path("l.csv").write_text("path\n" + "".join(f"d/{name}\n" for name in names))
     for what in ("d", "d/*", "**/[abgnp]*", "l.txt", "l.csv"):
@@ -231,20 +231,20 @@ def test_a_list_of_ones_own_gives_one_modality_with_labels_and_boxes(tmp_path):
     for name in "ab":
         (tmp_path / f"{name}.jpg").touch()
     (tmp_path / "people.csv").write_text(
-        "path,identity,modality,camera,time,x,y,w,h,mood\n"
-        "a.jpg,ann,thermal,c1,60,1,2,3,4,glad\n"
-        "a.jpg,bob,thermal,,,5,2,3,4,\n"
-        "b.jpg,ann,visible,c2,,,,,,\n"
-        "gone.jpg,ann,thermal,c1,,,,,,\n"
+        "path,identity,modality,camera,time,x,y,w,h,mood,tracklet\n"
+        "a.jpg,ann,thermal,c1,60,1,2,3,4,glad,7\n"
+        "a.jpg,bob,thermal,,,5,2,3,4,,\n"
+        "b.jpg,ann,visible,c2,,,,,,,\n"
+        "gone.jpg,ann,thermal,c1,,,,,,,\n"
     )
     tally = Tally()
     sources = find_sources(str(tmp_path / "people.csv"), None, tally, Modality.THERMAL)
     minute = datetime(1970, 1, 1, 0, 1, tzinfo=timezone.utc)
     assert sources == [
-        Source(f"{tmp_path}/a.jpg#xywh=1,2,3,4", "ann", "c1", minute),
+        Source(f"{tmp_path}/a.jpg#xywh=1,2,3,4", "ann", "c1", minute, "7"),
         Source(f"{tmp_path}/a.jpg#xywh=5,2,3,4", "bob"),
     ]
     assert len(tally.names(Reason.OTHER_MODALITY)) == len(tally.names(Reason.MISSING)) == 1
-    assert given_labels(str(tmp_path / "people.csv")) == {"identity", "camera", "time"}
+    assert given_labels(str(tmp_path / "people.csv")) == {*LABELS}
     (tmp_path / "people.csv").write_text("path,identity,modality\na.jpg,ann,sonar\n")
     assert "row 2, got 'sonar'" in refusal(find_sources, str(tmp_path / "people.csv"))

@@ -22,7 +22,7 @@ MAY, JUNE = (datetime(2024, month, 1, tzinfo=timezone.utc) for month in (5, 6))
 
 def fill(folder, *parts):
     with create_gallery(folder, DIGEST, SIZE) as gallery:
-        return [gallery.add(rows) for rows in parts]
+        return [gallery.add_rows(rows) for rows in parts]
 
 
 def paths(folder):
@@ -59,10 +59,10 @@ def test_a_path_is_added_once_and_stays_as_it_was(tmp_path):
 def test_two_writers_that_opened_the_same_version_add_a_path_once(tmp_path):
     fill(tmp_path / "g")
     with open_gallery(tmp_path / "g") as one, open_gallery(tmp_path / "g") as other:
-        assert one.add(rows_of(["a", "b"])) == 2
-        assert other.add(rows_of(["b", "c"])) == 1
+        assert one.add_rows(rows_of(["a", "b"])) == 2
+        assert other.add_rows(rows_of(["b", "c"])) == 1
         assert other.remove(row_filter(paths=["a"])) == 1
-        assert one.add(rows_of(["d"])) == 1
+        assert one.add_rows(rows_of(["d"])) == 1
     assert paths(tmp_path / "g") == {"b", "c", "d"}
 
 
@@ -123,9 +123,9 @@ def test_a_compacted_gallery_takes_rows_once_still(tmp_path):
     fill(tmp_path / "g", rows_of(["a"]), rows_of(["b"]))
     with open_gallery(tmp_path / "g", alone=True) as gallery:
         gallery.compact()
-        assert gallery.add(rows_of(["b", "c"])) == 1
+        assert gallery.add_rows(rows_of(["b", "c"])) == 1
     with open_gallery(tmp_path / "g") as one, open_gallery(tmp_path / "g") as other:
-        assert (one.add(rows_of(["d"])), other.add(rows_of(["d"]))) == (1, 0)
+        assert (one.add_rows(rows_of(["d"])), other.add_rows(rows_of(["d"]))) == (1, 0)
 
 
 def test_an_empty_gallery_can_be_compacted_and_searched(tmp_path):
@@ -153,7 +153,7 @@ def test_small_galleries_have_no_index_and_large_ones_do(tmp_path, monkeypatch):
             assert scores == sorted(scores, reverse=True)
             expected = [query @ vector_of(match.path) for match in matches]
             np.testing.assert_allclose(scores, expected, atol=1e-6)  # of whole vectors, not codes
-        assert gallery.add(rows_of(["later"])) == 1
+        assert gallery.add_rows(rows_of(["later"])) == 1
         assert gallery.info()["rows outside the index"] == 1
         ((match,),) = find_matches(gallery, vector_of("later")[None], 1)
         assert match.path == "later"  # found beside the index

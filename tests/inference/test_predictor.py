@@ -222,7 +222,7 @@ def test_greyscale_images_given_as_visible(shared_model, save_images):
 
 
 def test_strict_refuses_a_wrong_modality(shared_model):
-    predictor = Predictor(shared_model, strict=True)
+    predictor = Predictor(shared_model, guard="strict")
     with pytest.raises(InputError, match="expected thermal images, got 2 of 2"):
         predictor.embed(noise(2), "thermal", bgr=False)
     assert predictor.embed(grey(2), "thermal", bgr=False).shape == (2, 5)
@@ -233,8 +233,8 @@ def test_a_model_without_statistics_says_so(model):
     with pytest.warns(ModalityWarning, match="no channel_statistics"):
         predictor = Predictor(model)
     predictor.embed(noise(2), "thermal", bgr=False)
-    found = refusal(Predictor, model, strict=True)
-    assert "a model with channel_statistics for strict=True, got none in" in found
+    found = refusal(Predictor, model, guard="strict")
+    assert "a model with channel_statistics for the guard strict, got none in" in found
 
 
 def test_arguments_out_of_range(shared_model):
@@ -288,7 +288,7 @@ def test_peculiar_images_are_used_and_counted(shared_model, tmp_path):
     predictor, pixels = Predictor(shared_model), Image.fromarray(noise(1)[0])
     exif = Image.Exif()
     exif[0x0112] = 6
-    pixels.save(tmp_path / "turned.png", exif=exif)
+    pixels.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     pixels.save(tmp_path / "frames.png", save_all=True, append_images=[Image.new("RGB", (4, 8))])
     paths = [str(tmp_path / f"{name}.png") for name in ("turned", "frames")]
     found = predictor.embed(paths, "visible")

@@ -53,12 +53,12 @@ def test_every_mode_and_size_comes_out_as_in_evaluation(tmp_path, evaluation_tra
             np.testing.assert_array_equal(found, expected, err_msg=f"{size} {mode}")
 
 
-def test_alpha_and_orientation_change_nothing(tmp_path):
+def test_alpha_changes_nothing_and_an_orientation_turns(tmp_path):
     image = Image.fromarray(noise(1, 3, 48, 24)[0])
     image.save(tmp_path / "plain.png")
     exif = image.getexif()
-    exif[0x0112] = 6
-    image.save(tmp_path / "turned.png", exif=exif)
+    exif[0x0112] = 6  # to be turned clockwise: so the stored pixels are turned the other way
+    image.transpose(Image.Transpose.ROTATE_90).save(tmp_path / "turned.png", exif=exif)
     image.putalpha(0)
     image.save(tmp_path / "clear.png")
     plain, *others = (
@@ -73,11 +73,11 @@ def test_deep_greys_are_refused_rather_than_clipped(tmp_path):
     for dtype in (np.uint16, np.int32, np.float32):
         Image.fromarray(np.full((8, 4), 300, dtype=dtype)).save(tif)
         with pytest.raises(
-            UnusableImageError, match=r"8 bits a channel in .*deep\.tif, got mode [IF]"
+            UnusableImageError, match=r"8 bits a channel in .*deep\.tif, got (16|32) bits"
         ):
             read_image(tif, 8, 4)
     Image.fromarray(np.arange(32, dtype=np.uint16).reshape(8, 4) * 2000).save(png)
-    with pytest.raises(UnusableImageError, match=r"got mode I"):
+    with pytest.raises(UnusableImageError, match="got 16 bits"):
         read_image(png, 8, 4)
 
 

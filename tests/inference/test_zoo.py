@@ -83,13 +83,18 @@ def test_neither_a_name_nor_a_folder():
         assert f"a name out of demo, got {name}: " in refusal(load_pretrained, name)
 
 
-def test_the_demo_model_says_how_it_is_made(shared_model, tmp_path, monkeypatch):
+def test_a_model_of_ones_own_says_how_it_is_made(shared_model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match=r"make demo && .*export_model\.py .*logs/demo/model"):
-        load_pretrained("demo")
-    (tmp_path / "logs/demo").mkdir(parents=True)
-    (tmp_path / "logs/demo/model").symlink_to(shared_model)
-    assert load_pretrained("demo").size == 5
+    index = tmp_path / "zoo.yml"
+    index.write_text("own: {card: ours, folder: logs/model, commands: [make own, make model]}")
+    with pytest.raises(InputError, match=r"make own && make model"):
+        load_pretrained("own", index=index)
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs/model").symlink_to(shared_model)
+    assert load_pretrained("own", index=index).size == 5
+    index.write_text("own: {card: ours, packaged: ../own, commands: [make own]}")
+    with pytest.raises(InputError, match="a plain name as packaged of own"):
+        load_pretrained("own", index=index)
 
 
 def refused(index: Path, cache: Path, message: str) -> None:

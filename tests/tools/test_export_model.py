@@ -86,7 +86,10 @@ def test_writes_a_folder_that_says_what_it_is(export, tmp_path):
     assert 67 < visible["images"] <= 128
     assert 40 < thermal["images"] <= 64
     assert visible["chroma"][0] > thermal["chroma"][2]
-    assert sorted(document["files"]) == ["README.md", "weights.safetensors"]
+    assert sorted(document["files"]) == [
+        *("README.md", "reid_config.json", "test_thermal.png", "test_vector.json"),
+        *("test_visible.png", "weights.safetensors"),
+    ]
     assert str(tmp_path) not in json.dumps(document)
     card = (tmp_path / "models/tiny/README.md").read_text()
     assert "sysumm01 (drawn stand-in)" in card

@@ -54,7 +54,6 @@ def test_what_training_leaves_out_or_ignores_is_in_its_log(copy, train_net, tmp_
     for line in (
         f"SYSUMM01: left out, no file (1): {folder}/0009.jpg",
         f"left out, a folder, pipe, socket or device, not a file (1): {folder}/0008.jpg",
-        "WARNING: used, an EXIF orientation, which is ignored: rotate the pixels (1): "
-        f"{folder}/0001.jpg",
+        f"WARNING: used, an EXIF orientation, which is applied (1): {folder}/0001.jpg",
     ):
         assert line in log, line

@@ -112,3 +112,35 @@ def test_classifiers_of_as_many_other_people_start_afresh(train_net, tmp_path):
         old, new = (read_checkpoint(f / "model_final.pth").model for f in (first, out))
         name = next(name for name in old if name.endswith(".classifier"))
         assert new[name].equal(old[name]) is kept, naming
+
+
+def test_own_protocols_and_mixed_galleries_with_remedies_are_rows_of_a_run(
+    train_net, datasets, tmp_path
+):
+    keys = {"DATASETS__OWN__LIST": datasets / "Own/people.csv", "DATASETS__OWN__NAME": "Campus"}
+    keys |= {"DATASETS__OWN__VALIDATION_SHARE": 0.3, "TEST__REMEDIES": True}
+    keys |= {"TEST__PROTOCOLS": "('own-mixed',)", "TEST__OWN__TRIALS": 2, "SOLVER__MAX_EPOCH": 1}
+    status, error = train_net(**OWN, **keys, OUTPUT_DIR=tmp_path / "out")
+    assert status == 0, error
+    entries = read_results(tmp_path / "out/results.json")["scores"]
+    names = [entry.get("remedy", {}).get("name") for entry in entries]
+    assert names == [None, None, "balanced", "centred"]
+    assert all("own_modality_first" in entry for entry in entries)
+    assert entries[0]["description"].startswith("Campus: ")
+    assert entries[0]["trials"] == 2
+
+
+def test_rules_that_cannot_work_are_refused_before_any_work(train_net, datasets, tmp_path):
+    for keys, message in (
+        ({"TEST__OWN__WITHIN": 5.0}, "a time of each image"),
+        ({"TEST__OWN__IGNORE_SAME_TRACKLET": True}, "no image with a tracklet"),
+        ({"TEST__REMEDIES": True, "DATASETS__OWN__VALIDATION_SHARE": 0.3}, "mixed protocols only"),
+        ({"TEST__MIXED_RATIO": 0.2}, "a ratio for mixed protocols only"),
+    ):
+        out = tmp_path / "out"
+        status, error = train_net(
+            **OWN, **keys, DATASETS__OWN__LIST=datasets / "Own/people.csv", OUTPUT_DIR=out
+        )
+        assert status == 2, keys
+        assert message in error, keys
+        assert not (out / "results.json").exists(), keys

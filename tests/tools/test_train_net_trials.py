@@ -38,7 +38,7 @@ def in_process(monkeypatch) -> None:
                 return end.code
         return 0
 
-    monkeypatch.setattr(cmemd.engine.trials, "start_process", lambda script: start)
+    monkeypatch.setattr(cmemd.engine.trials, "start_process", lambda *command: start)
 
 
 @pytest.mark.usefixtures("in_process")

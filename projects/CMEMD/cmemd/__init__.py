@@ -33,9 +33,15 @@ _PUBLIC = {
     "score": "cmemd.evaluation.scoring",
     "read_features": "cmemd.evaluation.features_file",
     "get_protocol": "cmemd.evaluation.protocols",
+    # with LanceDB
+    "create_gallery": "cmemd.gallery.table",
+    "open_gallery": "cmemd.gallery.table",
     # with ONNX Runtime, or with PyTorch
     "Predictor": "cmemd.inference.predictor",
     "load_pretrained": "cmemd.inference.zoo",
+    "FrameEncoder": "cmemd.inference.frames",
+    # with PyTorch
+    "reid_backbone": "cmemd.inference.frames",
 }
 _FACES_FASTREID = {
     "add_cmemd_config",

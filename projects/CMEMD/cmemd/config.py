@@ -8,15 +8,16 @@ import difflib
 import os
 from ast import literal_eval
 from collections.abc import Sequence
-from pathlib import Path
 
 import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.config import CfgNode, get_cfg
 
-from cmemd.config_file import read_config_file
+from cmemd.config_file import find_config, read_config_file
 from cmemd.data.layouts import llcm, own, regdb, sysu
+from cmemd.data.palettes import NO_PALETTE
 from cmemd.data.resizing import DEFAULT_RESIZE
+from cmemd.data.sensors import WHITE_HOT
 from cmemd.errors import InputError
 
 __all__ = ["add_cmemd_config", "default_config", "load_config"]
@@ -106,6 +107,14 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # What resizes images, in training, evaluation and the exported model [C]: "pillow" gives
     # fast-reid's pixels; "opencv" is faster, and gives others.
     cfg.INPUT.RESIZE = DEFAULT_RESIZE
+    # How thermal counts of more than 8 bits become grey levels, in training, evaluation and the
+    # exported model [C]: "LOW:HIGH", "percentile:1,99" (of each file) or "agc"; "" for none, so
+    # that such images are refused. 8-bit images stay as they are.
+    cfg.INPUT.THERMAL_RANGE = ""
+    # False colours to turn back into grey levels: "jet", "inferno", "ironbow"; "none" [C].
+    cfg.INPUT.THERMAL_PALETTE = NO_PALETTE
+    # "white-hot", or "black-hot" where warm things are dark: these images are inverted [C].
+    cfg.INPUT.THERMAL_POLARITY = WHITE_HOT
     cfg.DATASETS.SYSUMM01 = CfgNode()
     # Folder of the data set below fast-reid's root ($FASTREID_DATASETS, default "datasets") [C].
     cfg.DATASETS.SYSUMM01.FOLDER = sysu.LAYOUT.folder
@@ -172,10 +181,39 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.TEST.DRAW = "auto"
     # Number of queries in OUTPUT_DIR/ranked_gallery.png; 0 for no picture [C].
     cfg.TEST.RANKED_GALLERY = 6
+    # Of mixed protocols: share of thermal images in the gallery, and of visible ones among the
+    # queries; 0 and 1 are the protocols of one direction [C].
+    cfg.TEST.MIXED_RATIO = 0.5
+    # Score mixed protocols again after three remedies, whose parameters are chosen on the
+    # validation identities [C].
+    cfg.TEST.REMEDIES = False
+    # Rules of own-... protocols; docs/scoring.md explains them.
+    cfg.TEST.OWN = CfgNode()
+    # Gallery samplings of one image per identity and camera; 0: one gallery of all images [C].
+    cfg.TEST.OWN.TRIALS = 0
+    # Chooses these images, and those that a ratio leaves out [C].
+    cfg.TEST.OWN.SEED = 0
+    # Remove gallery images of the query's own identity and camera [C].
+    cfg.TEST.OWN.IGNORE_SAME_CAMERA = False
+    # Remove those of its own identity, camera and tracklet [C].
+    cfg.TEST.OWN.IGNORE_SAME_TRACKLET = False
+    # Seconds; remove gallery images that were taken longer before or after. 0: none [C].
+    cfg.TEST.OWN.WITHIN = 0.0
+    # What takes a rank of the CMC: "identities" or "images" [C].
+    cfg.TEST.OWN.CMC = "identities"
+    # Rates of false positives at which misses are given, where queries without a gallery identity
+    # exist [C].
+    cfg.TEST.OWN.FPIR = (0.01, 0.1)
     # Whether to keep the test features, in OUTPUT_DIR/features.npz [C].
     cfg.TEST.SAVE_FEATURES = False
+    # Whether TensorBoard gets pictures of each evaluation: CMC, distances, ranked gallery [C].
+    cfg.TEST.TENSORBOARD = False
     # Score weights even on identities that they were trained on; the results then say so [C].
     cfg.TEST.ALLOW_LEAK = False
+
+    # Services that get a copy of the logged scalars: "wandb", "mlflow". Their own environment
+    # variables say where they write, such as WANDB_MODE and MLFLOW_TRACKING_URI [C].
+    cfg.TRACKERS = ()
 
 
 def default_config() -> CfgNode:
@@ -192,18 +230,15 @@ def load_config(config_file: str | os.PathLike, opts: Sequence[str] = ()) -> Cfg
     tuple. Ranges are the business of ``cmemd.engine.setup``.
 
     Args:
-        config_file: path of a yaml; "" for the defaults alone.
+        config_file: path of a yaml, or the name of one that comes with the package, as "demo"; ""
+            for the defaults alone.
         opts: KEY VALUE pairs, flat.
 
     Raises:
         InputError: a missing or malformed file, an unknown key or a value of a wrong type.
     """
     cfg = default_config()
-    if config_file and not Path(config_file).is_file():
-        raise InputError(
-            f"a configuration file at {config_file}", "no file", "--config-file names a yaml"
-        )
-    for entry in read_config_file(config_file) if config_file else ():
+    for entry in read_config_file(find_config(config_file)) if config_file else ():
         _set(cfg, entry.key, entry.value, f" in {entry.place}")
     if len(opts) % 2:
         known = set(_keys(cfg))

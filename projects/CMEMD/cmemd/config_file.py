@@ -1,6 +1,7 @@
-"""Read a configuration file with its bases: every key, its value and where it stands."""
+"""Find and read a configuration file with its bases: every key, its value and where it stands."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,11 +10,15 @@ import yaml
 
 from cmemd.errors import InputError
 
-__all__ = ["BASE", "Entry", "read_config_file"]
+__all__ = ["BASE", "Entry", "config_names", "find_config", "read_config_file"]
 
 BASE = "_BASE_"  # fast-reid's key: the file whose keys come first
 _MERGE = "tag:yaml.org,2002:merge"
 _DEEPEST = 20  # levels; an alias that holds itself has no end
+# A wheel holds the configurations; a checkout has them beside the package.
+_PACKAGED = Path(__file__).with_name("_configs") / "projects/CMEMD/configs"
+_FOLDER = _PACKAGED if _PACKAGED.is_dir() else Path(__file__).parents[1] / "configs"
+_NAME = re.compile(r"[\w-]+(/[\w-]+)?")  # as in demo and ablations/uniform
 
 
 class Entry(NamedTuple):
@@ -28,6 +33,35 @@ class Entry(NamedTuple):
     key: str
     value: Any
     place: str
+
+
+def config_names() -> list[str]:
+    """Return the names of the configurations that come with the package and can be run."""
+    names = (path.relative_to(_FOLDER).with_suffix("") for path in _FOLDER.rglob("*.yml"))
+    return sorted(str(name) for name in names if not name.name.startswith("Base-"))
+
+
+def find_config(config: str | os.PathLike) -> str:
+    """Return the path of a configuration file.
+
+    Args:
+        config: a path; or, if no such file exists, the name of a configuration that comes with the
+            package, as in "demo"; "" stays as it is.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if not config or Path(config).is_file():
+        return str(config)
+    named = _FOLDER / f"{config}.yml"
+    if _NAME.fullmatch(str(config)) and named.is_file():
+        return str(named)
+    shown = ", ".join(name for name in config_names() if "/" not in name)
+    raise InputError(
+        f"a configuration file at {config}",
+        "no file",
+        f"--config-file names a yaml, or one that comes with the package ({shown})",
+    )
 
 
 def read_config_file(path: str | os.PathLike) -> list[Entry]:

@@ -5,6 +5,7 @@ import json
 import os
 from pathlib import Path
 
+from cmemd.cli.embed import add_sensor, sensor_options
 from cmemd.data.layouts import own
 from cmemd.doctor import EXAMINERS
 from cmemd.errors import InputError
@@ -34,6 +35,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CSV",
         help="with --layout own: lists, .csv or .parquet, whose identities are one naming",
     )
+    add_sensor(parser, "none")
+    parser.add_argument(
+        "--write-guard",
+        type=Path,
+        metavar="F",
+        help="with --layout own: write these cameras' statistics for --guard-statistics of embed "
+        "and search",
+    )
     parser.add_argument(
         "--write-sums",
         type=Path,
@@ -60,6 +69,8 @@ def run(args: argparse.Namespace) -> int:
         InputError: a root that is no folder, checksums that cannot be read, or a file that
             cannot be written.
     """
+    from cmemd.data.appearance import statistics_file
+    from cmemd.data.sensors import PLAIN
     from cmemd.doctor import (  # imports Pillow and NumPy, which slow every command's start
         examine,
         examine_own,
@@ -72,6 +83,16 @@ def run(args: argparse.Namespace) -> int:
         raise InputError("--list with --layout own", f"--layout {args.layout}", "leave it out")
     if args.root is None and not args.list:
         raise InputError("--root, the folder to examine", "none", "name it; or --list for a list")
+    sensor = PLAIN.changed(sensor_options(args))
+    if args.layout != own.LAYOUT.name and (sensor != PLAIN or args.write_guard):
+        raise InputError(
+            "--range, --palette, --polarity and --write-guard with --layout own",
+            f"--layout {args.layout}",
+            "leave them out",
+        )
+    if args.write_guard:
+        check_place(args.write_guard)
+        check_output(args.write_guard, b"cmemd-guard")
     new = args.write_sums
     if new and (os.path.lexists(new) or not new.parent.is_dir()):
         raise InputError(
@@ -90,10 +111,18 @@ def run(args: argparse.Namespace) -> int:
         check_output(args.json, b'"data_set"')
     sums = read_sums(args.sums) if args.sums else None
     if args.layout == own.LAYOUT.name:
-        report = examine_own(args.list or (), args.root, sums)
+        report = examine_own(args.list or (), args.root, sums, sensor)
     else:
         report = examine(args.layout, args.root, sums)
     print(report.to_text())
+    if args.write_guard:
+        if report.guard_statistics is None:
+            raise InputError(
+                "readable images of both modalities for --write-guard",
+                "none of one",
+                "complete the list, or leave --write-guard out",
+            )
+        write_whole(args.write_guard, statistics_file(report.guard_statistics))
     if args.json:
         write_whole(args.json, (json.dumps(report.to_dict(), indent=2) + "\n").encode())
     if new and report.usable:

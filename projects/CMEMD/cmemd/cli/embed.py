@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from cmemd.gallery.on_ray import RayEmbedder
     from cmemd.inference import Predictor
 
-__all__ = ["HELP", "add_arguments", "add_model", "report_skipped", "report_tally", "run"]
+__all__ = [
+    "HELP",
+    "add_arguments",
+    "add_model",
+    "add_sensor",
+    "sensor_options",
+    "report_skipped",
+    "report_tally",
+    "run",
+]
 
 HELP = "embed images into a gallery or a file"
 
@@ -20,12 +29,25 @@ HELP = "embed images into a gallery or a file"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_model(parser)
-    parser.add_argument(
+    images = parser.add_mutually_exclusive_group(required=True)
+    images.add_argument(
         "--images",
-        required=True,
         metavar="DIR|LIST|GLOB",
         help="folder with subfolders; list .txt (one path per line, # for comments) or .csv (path, "
-        "identity, camera, time); glob in quotes; what is left out is counted and named",
+        "identity, camera, time, tracklet); glob in quotes; what is left out is counted and named",
+    )
+    images.add_argument(
+        "--video",
+        type=Path,
+        metavar="F",
+        help="video, of which --boxes are cut out frame by frame; needs OpenCV",
+    )
+    parser.add_argument(
+        "--boxes",
+        type=Path,
+        metavar="CSV",
+        help="boxes of --video, a line each as MOT has them: frame, track, x, y, w, h, ...; frames "
+        "count from 1",
     )
     parser.add_argument(
         "--pattern",
@@ -57,9 +79,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="where images are embedded: in this process, or on the Ray cluster of RAY_ADDRESS "
         "(without one, on a new one of this machine alone); default: %(default)s",
     )
-    parser.add_argument(
-        "--strict", action="store_true", help="refuse images that look like the other modality"
-    )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
@@ -71,10 +90,65 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         choices=["visible", "thermal"],
         help="how the images were taken; a wrong modality gives wrong matches",
     )
+    add_sensor(parser)
+    add_guard(parser)
     parser.add_argument("--device", default="cpu", help="cpu or cuda; default: %(default)s")
     parser.add_argument(
         "--batch-size", type=int, default=64, metavar="N", help="default: %(default)s"
     )
+
+
+def add_sensor(
+    parser: argparse.ArgumentParser, default: str = "the gallery's, or the model's"
+) -> None:
+    """Declare how the files of a thermal camera become grey levels; see ``sensor_options``."""
+    own = f"default: {default}"
+    parser.add_argument(
+        "--range",
+        metavar="R",
+        help="grey levels of thermal counts of more than 8 bits: LOW:HIGH, percentile:1,99 or agc; "
+        f"'' for none, which refuses them; {own}",
+    )
+    parser.add_argument(
+        "--palette", help=f"false colours of thermal images: jet, inferno, ironbow or none; {own}"
+    )
+    parser.add_argument(
+        "--polarity", help=f"of thermal images: white-hot, or black-hot, which is inverted; {own}"
+    )
+
+
+def add_guard(parser: argparse.ArgumentParser) -> None:
+    """Declare what happens to images that look like the other modality."""
+    parser.add_argument(
+        "--guard",
+        choices=["off", "warn", "strict"],
+        default="warn",
+        help="images that look like the other modality: pass, warn or refuse; default: %(default)s",
+    )
+    parser.add_argument(
+        "--strict", action="store_const", const="strict", dest="guard", help="as --guard strict"
+    )
+    parser.add_argument(
+        "--guard-statistics",
+        type=Path,
+        metavar="F",
+        help="your own cameras' statistics for --guard, of cmemd doctor --write-guard; default: "
+        "those of the model's training images",
+    )
+
+
+def sensor_options(args: argparse.Namespace) -> dict[str, str]:
+    """Return what the options of ``add_sensor`` say.
+
+    Raises:
+        InputError: an option is invalid.
+    """
+    from cmemd.data.sensors import PLAIN
+
+    options = {"range": args.range, "palette": args.palette, "polarity": args.polarity}
+    given = {name: value for name, value in options.items() if value is not None}
+    PLAIN.changed(given)
+    return given
 
 
 def run(args: argparse.Namespace) -> int:
@@ -84,13 +158,17 @@ def run(args: argparse.Namespace) -> int:
         InputError: the model, images or labels are missing, no image can be read, the gallery or
             the file is another model's or another program's, or the disk is full.
     """
+    from cmemd.data.appearance import read_statistics
     from cmemd.data.modality import Modality
     from cmemd.gallery.embedding import update_gallery
-    from cmemd.gallery.embeddings_file import check_suffix, own_model
+    from cmemd.gallery.embeddings_file import check_suffix, own_model, own_sensor
     from cmemd.gallery.sources import find_sources, given_labels
-    from cmemd.gallery.table import create_gallery
+    from cmemd.gallery.table import create_gallery, recorded_sensor
     from cmemd.gallery.unfinished import unfinished_gallery, write_in_order
+    from cmemd.gallery.video_sources import VIDEO_LABELS, video_sources
 
+    options = sensor_options(args)
+    what = _what(args)
     before = None
     if args.output:
         check_suffix(args.output)
@@ -98,19 +176,29 @@ def run(args: argparse.Namespace) -> int:
             before = own_model(args.output)
     modality = Modality[args.modality.upper()]
     tally = Tally()
-    sources = find_sources(args.images, args.pattern, tally, modality)
+    if args.video:
+        sources, given = video_sources(args.video, args.boxes, tally), VIDEO_LABELS
+    else:
+        sources = find_sources(args.images, args.pattern, tally, modality)
+        given = given_labels(args.images, args.pattern)
     report_tally(tally)
     if args.on_corrupt == "raise" and (faults := tally.faults()):
         raise InputError(
-            f"only images at {args.images}", faults, "restore them, or leave out --on-corrupt raise"
+            f"only images at {what}", faults, "restore them, or leave out --on-corrupt raise"
         )
-    given = given_labels(args.images, args.pattern)
+    statistics = read_statistics(args.guard_statistics) if args.guard_statistics else None
+    if args.gallery:
+        recorded = recorded_sensor(args.gallery)
+    else:
+        recorded = own_sensor(args.output) if before is not None else None
     embedder, embed = _engine(args.engine)
     predictor = embedder(
         args.model,
         device=args.device,
         batch_size=args.batch_size,
-        strict=args.strict,
+        guard=args.guard,
+        sensor=recorded.changed(options) if recorded else options,
+        statistics=statistics,
         on_corrupt=args.on_corrupt,
     )
     if before not in (None, predictor.digest):
@@ -120,20 +208,49 @@ def run(args: argparse.Namespace) -> int:
             "name that model, or another file",
         )
     if args.gallery:
-        with create_gallery(args.gallery, predictor.digest, predictor.size) as gallery:
+        with create_gallery(
+            args.gallery, predictor.digest, predictor.size, sensor=predictor.sensor
+        ) as gallery:
             done = update_gallery(gallery, predictor, sources, modality, given, embed)
             report_skipped(predictor)
-            _check_some(done, predictor, args.images)
+            _check_some(done, predictor, what)
             print(f"{done.added} embeddings added to {args.gallery}, {done}; {len(gallery)} in all")
         return 0
     # A run to a file commits to this gallery, so that the next run can continue it.
-    with unfinished_gallery(args.output, predictor.digest, predictor.size) as gallery:
+    if recorded is not None and recorded != predictor.sensor:
+        raise InputError(
+            f"thermal images read by {recorded}, as in {args.output}",
+            str(predictor.sensor),
+            "leave out --range, --palette and --polarity, or name another file",
+        )
+    with unfinished_gallery(
+        args.output, predictor.digest, predictor.size, predictor.sensor
+    ) as gallery:
         done = update_gallery(gallery, predictor, sources, modality, given, embed)
         report_skipped(predictor)
         rows = write_in_order(gallery, [source.path for source in sources], args.output)
-    _check_some(done, predictor, args.images)
+    _check_some(done, predictor, what)
     print(f"{rows} embeddings in {args.output}: {done.added} added, {done}")
     return 0
+
+
+def _what(args: argparse.Namespace) -> str:
+    """Return the images in words; raise if options do not fit together."""
+    if not args.video:
+        if args.boxes:
+            raise InputError("--video with --boxes", "none", "name the video, or leave out --boxes")
+        return args.images
+    if not args.boxes:
+        raise InputError(
+            "--boxes with --video", "none", "name the tracker's file of boxes (MOT format)"
+        )
+    if args.engine != "local" or args.pattern:
+        raise InputError(
+            "--video with --engine local and without --pattern",
+            f"--engine {args.engine}" if args.engine != "local" else "--pattern",
+            "frames are read in order, by one process; their labels are the boxes' tracks",
+        )
+    return str(args.video)
 
 
 def _engine(name: str) -> "tuple[type[Predictor | RayEmbedder], Embedder]":

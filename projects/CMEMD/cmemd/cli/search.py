@@ -3,23 +3,27 @@
 import argparse
 import math
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cmemd.cli.embed import add_model, report_skipped, report_tally
+from cmemd.cli.embed import add_model, report_skipped, report_tally, sensor_options
 from cmemd.data.image_files import Tally
 from cmemd.errors import InputError
 
 if TYPE_CHECKING:
+    import numpy as np
     from lancedb.expr import Expr
 
+    from cmemd.gallery.queries import Query
     from cmemd.gallery.search import Match
+    from cmemd.gallery.sheet import Row
+    from cmemd.gallery.sources import Source
     from cmemd.gallery.table import Gallery
-    from cmemd.inference import Predictor
 
-    Answer = tuple[str, list[Match]]
+    Answer = tuple[Query, list[Match]]
 
 __all__ = ["HELP", "add_arguments", "run", "threshold_number"]
 
@@ -35,8 +39,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image",
         required=True,
+        nargs="+",
         metavar="Q|DIR",
-        help="query image, or several as for --images of cmemd embed",
+        help="query image, or several as for --images of cmemd embed; several words are one query, "
+        "the mean of their embeddings, unless --group says another",
+    )
+    parser.add_argument(
+        "--pattern",
+        metavar="REGEX",
+        help="take the queries' labels from their path, as cmemd embed",
+    )
+    parser.add_argument(
+        "--group",
+        choices=["image", "tracklet", "all"],
+        help="a query of each image, of each tracklet or of all images, by the mean of their "
+        "embeddings; tracklet averages the gallery's tracklets too, and uses no index",
+    )
+    parser.add_argument(
+        "--one-per",
+        choices=["identity", "camera", "tracklet"],
+        help="only the best match of each; images without that label all stay; uses no index",
+    )
+    parser.add_argument(
+        "--exclude-self",
+        action="store_true",
+        help="leave out the query's own images, and tracklets that hold them",
     )
     parser.add_argument(
         "--top", type=int, default=10, metavar="K", help="matches per query; default: %(default)s"
@@ -72,33 +99,66 @@ def run(args: argparse.Namespace) -> int:
             model's, or the threshold another pair of modalities'; no row fits the conditions; or no
             query can be read.
     """
-    from cmemd.data.modality import Modality
+    from cmemd.data.appearance import read_statistics
+    from cmemd.gallery.groups import average_tracklets
+    from cmemd.gallery.queries import embed_queries
     from cmemd.gallery.sheet import QUERIES, check_sheet, contact_sheet, write_sheet
-    from cmemd.gallery.sources import find_sources
-    from cmemd.gallery.table import open_gallery
+    from cmemd.gallery.table import open_gallery, row_filter
     from cmemd.inference.predictor import Predictor
 
     if args.top < 1:
         raise InputError("--top of at least 1", args.top, "leave it out for 10")
+    told = sensor_options(args)
     threshold_number(args.threshold)
     if args.sheet:
         check_sheet(args.sheet)
     among = args.among or {"visible": "thermal", "thermal": "visible"}[args.modality]
     where = _conditions(args, among)
+    statistics = read_statistics(args.guard_statistics) if args.guard_statistics else None
     with open_gallery(args.gallery) as gallery:
         candidates = _count(gallery, where, args, among)
-        tally, asked = Tally(), Modality[args.modality.upper()]
-        paths = [source.path for source in find_sources(args.image, tally=tally, modality=asked)]
+        tally = Tally()
+        sources = _sources(args, tally)
+        group = args.group or ("all" if len(args.image) > 1 else "image")
+        if group == "tracklet":
+            _check_tracklets(gallery, where, sources, args)
         # JSON on stdout stays alone there.
         report_tally(tally, sys.stderr if args.json else None)
-        predictor = Predictor(args.model, device=args.device, batch_size=args.batch_size)
+        # Thermal queries are read as the gallery's thermal images were.
+        sensor = gallery.sensor.changed(told)
+        if gallery.count(row_filter(modality="thermal")):
+            gallery.check_sensor(sensor)
+        predictor = Predictor(
+            args.model,
+            device=args.device,
+            batch_size=args.batch_size,
+            guard=args.guard,
+            sensor=sensor,
+            statistics=statistics,
+        )
         gallery.check_model(predictor.digest, predictor.size)
+        averages = average_tracklets(gallery, where) if group == "tracklet" else None
+        candidates = candidates if averages is None else len(averages)
         threshold = _threshold(args, predictor.digest, among, candidates)
-        answers = _answers(gallery, predictor, paths, where, threshold, args)
+        if group != "image" and args.threshold and threshold_number(args.threshold) is None:
+            warnings.warn(
+                "the threshold was calibrated for single images, and means of several score "
+                "higher: more unknown people pass",
+                stacklevel=1,
+            )
+        options = {
+            "where": where,
+            "threshold": threshold,
+            "exact": args.exact,
+            "one_per": args.one_per,
+            "tracklets": averages,
+        }
+        queries_of = embed_queries(predictor, sources, args.modality, group)
+        answers = _answers(gallery, queries_of, args.top, args.exclude_self, options)
         first = next(answers, None)
         if first is None:
             raise InputError(
-                f"a readable query at {args.image}",
+                f"a readable query at {' '.join(args.image)}",
                 f"none ({predictor.skipped[0][1]})",
                 "name another image",
             )
@@ -108,12 +168,49 @@ def run(args: argparse.Namespace) -> int:
             queries += 1
             if args.sheet and len(shown) < QUERIES:
                 shown.append(answer)
+        rows = _sheet_rows(gallery, shown)
     if args.sheet:
-        write_sheet(contact_sheet(shown, args.top), args.sheet)
+        write_sheet(contact_sheet(rows, args.top), args.sheet)
     report_skipped(predictor, sys.stderr if args.json else None)
     if not args.json and args.sheet and queries > QUERIES:
         print(f"the sheet shows the first {QUERIES} of {queries} queries")
     return 0
+
+
+def _sources(args: argparse.Namespace, tally: Tally) -> "list[Source]":
+    """Return the images of all queries, each once."""
+    from cmemd.data.modality import Modality
+    from cmemd.gallery.sources import find_sources
+
+    asked = Modality[args.modality.upper()]
+    found = [find_sources(what, args.pattern, tally, asked) for what in args.image]
+    return list({source.path: source for part in found for source in part}.values())
+
+
+def _check_tracklets(
+    gallery: "Gallery", where: "Expr | None", sources: "Sequence[Source]", args: argparse.Namespace
+) -> None:
+    """Raise unless a query or a row to search has a tracklet."""
+    if gallery.labelled("tracklet", where) or any(source.tracklet for source in sources):
+        return
+    raise InputError(
+        f"tracklets of queries or in gallery {args.gallery}",
+        "none",
+        "give the queries' in a list or by --pattern, and the gallery's with cmemd gallery label",
+    )
+
+
+def _sheet_rows(gallery: "Gallery", answers: "Sequence[Answer]") -> "list[Row]":
+    """Return the rows of a sheet; an identity that is not given may be known to the gallery."""
+    from cmemd.gallery.sheet import Row
+
+    unknown = {query.paths[0] for query, _ in answers if query.identity is None}
+    numbers = [number for number, _ in gallery.lookup(unknown, ())] if unknown else []
+    known = {row["path"]: row["identity"] for row in gallery.labels(numbers).values()}
+    return [
+        Row(query.paths[0], query.name, query.identity or known.get(query.paths[0]), matches)
+        for query, matches in answers
+    ]
 
 
 def _conditions(args: argparse.Namespace, among: str) -> "Expr | None":
@@ -151,6 +248,12 @@ def _count(gallery: "Gallery", where: "Expr | None", args: argparse.Namespace, a
             f"none of its {len(gallery)}",
             "choose the modality with --in, or change --camera, --since or --until",
         )
+    if args.one_per and not gallery.labelled(args.one_per, where):
+        raise InputError(
+            f"images with a label {args.one_per} for --one-per in gallery {args.gallery}",
+            f"none of {candidates}",
+            "set labels with cmemd gallery label, or leave out --one-per",
+        )
     return candidates
 
 
@@ -171,8 +274,6 @@ def threshold_number(text: str | None) -> float | None:
 
 def _threshold(args: argparse.Namespace, model: str, among: str, candidates: int) -> float:
     """Return the lowest score of a match; check that a file's threshold belongs to this search."""
-    import warnings
-
     from cmemd.evaluation.thresholds import MOST_CANDIDATES, read_threshold
 
     if args.threshold is None:
@@ -194,24 +295,21 @@ def _threshold(args: argparse.Namespace, model: str, among: str, candidates: int
 
 def _answers(
     gallery: "Gallery",
-    predictor: "Predictor",
-    paths: Sequence[str],
-    where: "Expr | None",
-    threshold: float,
-    args: argparse.Namespace,
+    embedded: "Iterator[tuple[Query, np.ndarray]]",
+    top: int,
+    exclude_self: bool,
+    options: "Mapping[str, Any]",
 ) -> "Iterator[Answer]":
     """Yield each readable query and its matches; hold some queries at a time."""
     import numpy as np
 
     from cmemd.gallery.search import find_matches
 
-    embedded = predictor.stream(paths, args.modality)
     while part := list(islice(embedded, _CHUNK)):
-        queries = np.stack([vector for _, vector in part])
-        matches = find_matches(
-            gallery, queries, args.top, where=where, threshold=threshold, exact=args.exact
-        )
-        yield from ((str(path), of) for (path, _), of in zip(part, matches, strict=True))
+        queries, vectors = zip(*part, strict=True)
+        own = [query.paths for query in queries] if exclude_self else []
+        matches = find_matches(gallery, np.stack(vectors), top, exclude=own, **options)
+        yield from zip(queries, matches, strict=True)
 
 
 def _print_json(answers: "Iterable[Answer]") -> "Iterator[Answer]":
@@ -220,11 +318,16 @@ def _print_json(answers: "Iterable[Answer]") -> "Iterator[Answer]":
     import json
 
     before = "[\n"
-    for path, matches in answers:
-        entry = {"query": path, "matches": [dataclasses.asdict(match) for match in matches]}
+    for query, matches in answers:
+        entry = {
+            "query": query.paths[0],
+            "images": query.paths,
+            "identity": query.identity,
+            "matches": [dataclasses.asdict(match) for match in matches],
+        }
         print(before + json.dumps(entry, default=lambda time: time.isoformat(), indent=2), end="")
         before = ",\n"
-        yield path, matches
+        yield query, matches
     print("\n]")
 
 
@@ -234,20 +337,23 @@ def _print_tables(answers: "Iterable[Answer]") -> "Iterator[Answer]":
 
     from tabulate import tabulate
 
-    for path, matches in answers:
-        print(os.path.relpath(path))
-        rows = [
-            (
-                rank,
-                f"{match.score:.4f}",
-                os.path.relpath(match.path),
-                match.modality,
-                match.identity,
-                match.camera,
-                match.time and match.time.isoformat(),
-            )
-            for rank, match in enumerate(matches, 1)
-        ]
-        headers = ["rank", "score", "path", "modality", "identity", "camera", "time"]
-        print(tabulate(rows, headers, disable_numparse=True) if rows else "no match")
-        yield path, matches
+    for query, matches in answers:
+        several = len(query.paths) > 1
+        names = " ".join(map(os.path.relpath, query.paths))
+        print(f"mean of {len(query.paths)} images: {names}" if several else names)
+        columns = {
+            "rank": range(1, len(matches) + 1),
+            "score": [f"{match.score:.4f}" for match in matches],
+            "path": [os.path.relpath(match.path) for match in matches],
+            "modality": [match.modality for match in matches],
+            "identity": [match.identity for match in matches],
+            "camera": [match.camera for match in matches],
+            "time": [match.time and match.time.isoformat() for match in matches],
+        }
+        if any(match.tracklet for match in matches):
+            columns["tracklet"] = [match.tracklet for match in matches]
+        if any(match.images > 1 for match in matches):
+            columns["images"] = [match.images for match in matches]
+        table = tabulate(columns, headers="keys", disable_numparse=True)
+        print(table if matches else "no match")
+        yield query, matches

@@ -12,6 +12,7 @@ from cmemd.data.images import crop, read_pixels, read_rgb
 from cmemd.data.items import ImageItem
 from cmemd.data.pixel_cache import PixelCache
 from cmemd.data.random_state import Draws
+from cmemd.data.sensors import PLAIN, Sensor
 from cmemd.data.transform import Transform
 
 __all__ = ["VisibleThermalDataset"]
@@ -27,6 +28,7 @@ class VisibleThermalDataset(CommDataset):
         relabel: number identities and cameras from 0, as training needs.
         seed: of the augmentation; see ``cmemd.data.places``.
         cache: the resized images, in the order of ``items``; without it files are read.
+        sensor: of the thermal images.
     """
 
     def __init__(
@@ -36,10 +38,12 @@ class VisibleThermalDataset(CommDataset):
         relabel: bool,
         seed: int | None = None,
         cache: PixelCache | None = None,
+        sensor: Sensor = PLAIN,
     ) -> None:
         super().__init__(items, transform, relabel)
         self._seed = seed
         self._cache = cache
+        self._sensor = sensor
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, object]:
         """Return one image with its labels.
@@ -57,10 +61,12 @@ class VisibleThermalDataset(CommDataset):
         if self._cache is not None:
             image = self.transform.finish(self._cache[index], draws)
         elif isinstance(self.transform, Transform):
-            image = self.transform(crop(read_pixels(item.path), item.box), draws)
+            pixels = read_pixels(item.path, sensor=self._sensor.of(item.modality))
+            image = self.transform(crop(pixels, item.box), draws)
         else:
             with nullcontext() if draws is None else draws.as_global():
-                image = self.transform(read_rgb(item.path, box=item.box))
+                sensor = self._sensor.of(item.modality)
+                image = self.transform(read_rgb(item.path, box=item.box, sensor=sensor))
         return {
             "images": image,
             "targets": self.pid_dict[item.pid] if self.relabel else item.pid,

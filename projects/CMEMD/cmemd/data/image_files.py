@@ -3,7 +3,7 @@
 ==================================== ===================================================
 file                                 what happens
 ==================================== ===================================================
-regular file .jpg .jpeg .png .bmp    used; capitals count as small letters
+regular file of ``SUFFIXES``         used; capitals count as small letters
 another extension                    left out
 hidden file or folder (``.name``)    left out, unless a list or a path names the file
 folder, pipe, socket, device         left out; never opened
@@ -30,7 +30,18 @@ from cmemd.errors import InputError, printable
 
 __all__ = ["SUFFIXES", "Reason", "Tally", "find_images", "list_images", "why_left_out"]
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp")
+SUFFIXES = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".bmp",
+    ".tif",
+    ".tiff",
+    ".pgm",
+    ".ppm",
+    ".webp",
+    ".gif",
+)
 _NAMES = 3  # shown for each reason
 
 
@@ -43,7 +54,7 @@ class Reason(Enum):
         fault: whether a file that the user asked for is lost.
     """
 
-    EXTENSION = ("not one of .jpg, .jpeg, .png and .bmp", False, False)
+    EXTENSION = (f"not one of {', '.join(SUFFIXES)}", False, False)
     HIDDEN = ("hidden: the name starts with a dot", False, False)
     MISSING = ("no file", False, True)
     NOT_REGULAR = ("a folder, pipe, socket or device, not a file", False, True)
@@ -55,7 +66,11 @@ class Reason(Enum):
     OTHER_MODALITY = ("images of the other modality", False, False)
     SAME_FILE = ("the same file as another name", True, False)
     FRAMES = ("several frames: the first counts", True, False)
-    ROTATED = ("an EXIF orientation, which is ignored: rotate the pixels", True, False)
+    ROTATED = ("an EXIF orientation, which is applied", True, False)
+    RADIOMETRIC = ("FLIR's radiometric JPEG, of which the 8-bit picture counts", True, False)
+    WIDE = ("wider than a person: a whole frame is squeezed; give boxes", True, False)
+    IGNORED_BOX = ("boxes of confidence 0", False, False)
+    OUTSIDE_BOX = ("boxes outside the frame", False, False)
     DOUBTFUL = ("damaged, or with stray bytes of its camera", True, False)
 
     def __init__(self, words: str, used: bool, fault: bool) -> None:

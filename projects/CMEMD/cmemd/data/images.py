@@ -8,9 +8,12 @@ an image with                        training, evaluation,       embedding and s
 ==================================== =========================== ===============================
 no decodable content                 refused                     skipped and counted
 more than 50 megapixels or 256 MiB   refused, never decoded      skipped and counted, as before
-more than 8 bits a channel           refused                     skipped and counted
+more than 8 bits a channel, visible  refused                     skipped and counted
+more than 8 bits a channel, thermal  refused without a range     skipped and counted without one
 several frames                       refused                     the first is used; counted
-an EXIF orientation                  ignored; counted            ignored; counted
+an EXIF orientation                  applied; counted            applied; counted
+FLIR's radiometric data in a JPEG    8-bit picture used; counted 8-bit picture used; counted
+that, and a range is set             refused                     skipped and counted
 ==================================== =========================== ===============================
 
 ``CMEMD_MAX_MEGAPIXELS`` sets another limit than 50. A header says how large an image is, so nothing
@@ -30,11 +33,19 @@ from pathlib import Path
 
 import numpy as np
 import simplejpeg
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError, WebPImagePlugin  # noqa: F401
+from PIL import (
+    Image,
+    PpmImagePlugin,  # noqa: F401
+    TiffImagePlugin,  # noqa: F401
+    UnidentifiedImageError,
+    WebPImagePlugin,  # noqa: F401
+)
 
 from cmemd.data.boxes import Box, outside
+from cmemd.data.depth import bits_of, read_counts
 from cmemd.data.image_files import Reason, Tally, find_images, list_images
 from cmemd.data.items import ImageItem
+from cmemd.data.sensors import PLAIN, Sensor
 from cmemd.errors import InputError, exhausted
 
 __all__ = [
@@ -43,22 +54,29 @@ __all__ = [
     "chroma",
     "crop",
     "damage",
+    "decode",
     "decode_pixels",
     "find_images",
     "has_jpeg_end",
     "is_doubtful",
+    "is_wide",
     "list_images",
     "max_pixels",
+    "note_wide",
     "open_image",
+    "orientation_of",
     "peculiarities",
     "read_bytes",
     "read_pixels",
     "read_rgb",
+    "seen_size",
+    "turned",
 ]
 
 # Formats that are read, whatever the file's extension says. Pillow knows more, some of which run
 # other programs.
-_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
+_FORMATS = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP", "PPM")
+_PORTABLE = (b"P1", b"P2", b"P3", b"P4", b"P5", b"P6", b"Pf")  # Pillow's PPM takes others, too
 _MEGAPIXELS = 50
 _MAX_BYTES = 2**28  # 50 megapixels of 32 bits fit
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
@@ -67,10 +85,21 @@ _USUAL = {("YCbCr", name) for name in ("444", "422", "420", "440")} | {("Gray", 
 _PROGRESSIVE, _SCAN = 0xC2, 0xDA
 _NO_SEGMENT = frozenset((0x00, 0x01, 0xFF, *range(0xD0, 0xDA)))
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+_APP1 = 0xE1  # the JPEG segment of EXIF and of FLIR
+_EXIF, _FLIR = b"Exif\0\0", b"FLIR\0"
 _ORIENTATION = 0x0112
-# There is no agreed way from more than 8 bits down to 8: Pillow clips 16-bit grey at 255, and each
-# data set maps a thermal camera's counts to grey levels in its own way.
-_DEEP_MODES = ("I", "F")
+_ASIDE = range(5, 9)  # orientations that exchange width and height
+_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda pixels: pixels[:, ::-1],
+    3: lambda pixels: pixels[::-1, ::-1],
+    4: lambda pixels: pixels[::-1],
+    5: lambda pixels: pixels.swapaxes(0, 1),
+    6: lambda pixels: pixels[::-1].swapaxes(0, 1),
+    7: lambda pixels: pixels[::-1, ::-1].swapaxes(0, 1),
+    8: lambda pixels: pixels[:, ::-1].swapaxes(0, 1),
+}
+# An image wider than this, by its height, is no person but a frame: resizing would squeeze it [C].
+_WIDEST = 1.2
 _RESTORE = "restore it, or leave it out"
 # libjpeg-turbo's words for what it cannot decode, although other decoders can.
 _UNSUPPORTED = ("Unsupported color", "Could not determine subsampling", "Sorry")
@@ -80,10 +109,14 @@ _logger = logging.getLogger(__name__)
 Image.preinit()
 
 
-def check_items(items: Iterable[ImageItem]) -> None:
+def check_items(items: Iterable[ImageItem], sensor: Sensor = PLAIN) -> None:
     """Raise unless ``check_images`` accepts every file, and every box lies in its frame.
 
-    A file is read once, however many boxes it has.
+    A file is read once, however many boxes it has. Images wider than a person are logged.
+
+    Args:
+        items: of both modalities.
+        sensor: of the thermal ones.
 
     Raises:
         InputError: see ``check_images``; or names the first box outside, with its list and row.
@@ -91,9 +124,11 @@ def check_items(items: Iterable[ImageItem]) -> None:
     by_path: dict[str, list[ImageItem]] = defaultdict(list)
     for item in items:
         by_path[item.path].append(item)
+    tally = Tally()
 
     def check_boxes(path: Path | str, width: int, height: int) -> None:
         for item in by_path[path]:
+            note_wide(width, height, item.box, path, tally)
             if item.box is not None and outside(item.box, width, height):
                 raise InputError(
                     f"a box in the {width} x {height} pixels of {path} ({item.source})",
@@ -101,13 +136,16 @@ def check_items(items: Iterable[ImageItem]) -> None:
                     "clip it to the frame, or remove the row",
                 )
 
-    check_images(by_path, check_boxes)
+    check_images(by_path, check_boxes, lambda path: sensor.of(by_path[path][0].modality), tally)
 
 
 def check_images(
-    paths: Iterable[Path | str], on_size: Callable[[Path | str, int, int], None] | None = None
+    paths: Iterable[Path | str],
+    on_size: Callable[[Path | str, int, int], None] | None = None,
+    sensor_of: Callable[[Path | str], Sensor] = lambda path: PLAIN,
+    tally: Tally | None = None,
 ) -> None:
-    """Raise unless every file is a whole image of 8 bits and one frame; log what is ignored.
+    """Raise unless every file is a whole image of one frame and a known range; log oddities.
 
     Fast enough for the start of a training: a JPEG's header and end are read, and it is not
     decoded. So bytes that changed in the middle of a JPEG are not found; ``cmemd doctor`` finds
@@ -115,27 +153,31 @@ def check_images(
 
     Args:
         paths: of the files.
-        on_size: takes each file, its width and its height.
+        on_size: takes each file, its width and its height as they are seen.
+        sensor_of: returns the sensor of a file. With a palette, its images are decoded here, so
+            that one in other colours is found.
+        tally: takes what is logged, beside what it holds.
 
     Raises:
         InputError: names the first file that is no image, cut short, too large or too deep, or has
-            several frames.
+            several frames, or is not of its sensor.
     """
-    tally = Tally()
+    tally = Tally() if tally is None else tally
     for path in paths:
         with _naming(path):
-            data = read_bytes(path)
-            image = open_image(data, path)
+            data, sensor = read_bytes(path), sensor_of(path)
+            image = open_image(data, path, sensor)
+            if image.format != "JPEG":
+                image.load()  # the orientation of a PNG may follow its pixels
             if on_size is not None:
-                on_size(path, *image.size)
-            for reason in peculiarities(image):
+                on_size(path, *seen_size(data, image))
+            for reason in peculiarities(data, image):
                 if reason is Reason.FRAMES:
                     raise InputError(
                         f"one frame in {path}", "several", "save the one that counts by itself"
                     )
                 tally.add(reason, path)
             if image.format != "JPEG":
-                image.load()
                 problem = damage(data, image.format)
             elif has_jpeg_end(data):
                 problem = None
@@ -143,39 +185,54 @@ def check_images(
                 problem = damage(data, "JPEG") and "a JPEG whose end is missing"
             if problem:
                 raise InputError(f"an image in {path}", problem, _RESTORE)
+            if sensor.palette != PLAIN.palette or bits_of(data, image) > 8:
+                decode(data, image, path, sensor)
     for line in tally.lines():
         _logger.warning(line)
 
 
-def read_rgb(path: Path | str, tally: Tally | None = None, box: Box | None = None) -> Image.Image:
+def read_rgb(
+    path: Path | str,
+    tally: Tally | None = None,
+    box: Box | None = None,
+    sensor: Sensor = PLAIN,
+) -> Image.Image:
     """Return an image, or the part of it in a box, in RGB, as ``read_pixels`` and ``crop`` do."""
-    return Image.fromarray(crop(read_pixels(path, tally), box))
+    pixels = crop(read_pixels(path, tally, sensor), box)
+    if tally is not None:
+        note_wide(pixels.shape[1], pixels.shape[0], None, path, tally)
+    return Image.fromarray(pixels)
 
 
-def read_pixels(path: Path | str, tally: Tally | None = None) -> np.ndarray:
+def read_pixels(path: Path | str, tally: Tally | None = None, sensor: Sensor = PLAIN) -> np.ndarray:
     """Return the pixels of an image in RGB; a grey or thermal image gets three equal channels.
 
-    The bytes are Pillow's. A JPEG of a usual kind is decoded by simplejpeg, which gives the same
-    ones faster.
+    Without a sensor the bytes are Pillow's, turned as EXIF says. A JPEG of a usual kind is decoded
+    by simplejpeg, which gives the same ones faster.
 
     Args:
         path: of the file; of several frames, the first is read.
         tally: takes what is peculiar. With a tally, a damaged image raises; without, an image is
             returned wherever Pillow decodes one, because whole data was checked before.
+        sensor: of the image's modality.
 
     Returns:
         (H, W, 3) uint8, which may not be writable.
 
     Raises:
-        InputError: names a file that is missing, truncated, no image, or has too many pixels or
-            more than 8 bits in a single channel.
+        InputError: names a file that is missing, truncated, no image, or has too many pixels, or
+            more than 8 bits a channel without a range, or colours of no palette.
     """
     with _naming(path):
-        return _pixels(read_bytes(path), path, tally)
+        return _pixels(read_bytes(path), path, tally, sensor)
 
 
 def decode_pixels(
-    data: bytes, name: str, tally: Tally | None = None, most: int | None = None
+    data: bytes,
+    name: str,
+    tally: Tally | None = None,
+    sensor: Sensor = PLAIN,
+    most: int | None = None,
 ) -> np.ndarray:
     """Return the pixels of an image in memory, as ``read_pixels`` does of a file.
 
@@ -183,6 +240,7 @@ def decode_pixels(
         data: content of an image file.
         name: of the image, for messages.
         tally: as of ``read_pixels``.
+        sensor: as of ``read_pixels``.
         most: a lower limit of pixels than ``max_pixels``; nothing is decoded above it.
 
     Returns:
@@ -193,14 +251,62 @@ def decode_pixels(
     """
     with _naming(name):
         if most is not None:
-            image = open_image(data, name)
+            image = open_image(data, name, sensor)
             if image.width * image.height > most:
                 raise InputError(
                     f"at most {most:,} pixels in {name}",
                     f"{image.width} x {image.height}",
                     "reduce it, or cut out the person",
                 )
-        return _pixels(data, name, tally)
+        return _pixels(data, name, tally, sensor)
+
+
+def decode(data: bytes, image: Image.Image, path: Path | str, sensor: Sensor = PLAIN) -> np.ndarray:
+    """Return the pixels of an opened image as they are seen: (H, W, 3) uint8 RGB.
+
+    Args:
+        data: content of the file.
+        image: of ``open_image`` with the same sensor.
+        path: for messages.
+        sensor: of the image's modality.
+
+    Raises:
+        InputError: its counts or colours are not those of the sensor.
+        Exception: what a decoder raises for bad bytes.
+    """
+    if bits_of(data, image) <= 8:
+        pixels = np.asarray(image.convert("RGB"))
+        return _finished(turned(pixels, orientation_of(data, image)), data, path, sensor)
+    counts = read_counts(data, image, path)
+    grey = turned(sensor.grey_levels(counts), orientation_of(data, image))
+    return _finished(np.repeat(grey[..., None], 3, axis=2), data, path, sensor)
+
+
+def _finished(pixels: np.ndarray, data: bytes, path: Path | str, sensor: Sensor) -> np.ndarray:
+    """Return pixels as ``Sensor.finish`` does; name the file where it raises."""
+    if sensor == PLAIN:
+        return pixels
+    if sensor.range and _is_radiometric(data):
+        raise InputError(
+            f"counts of more than 8 bits in {path}, since a range is set",
+            "a JPEG of 8 bits with FLIR's counts beside it",
+            "save its counts as a 16-bit TIFF or PNG with the camera's software or exiftool "
+            "(-RawThermalImage), or set no range",
+        )
+    return sensor.finish(pixels, f" in {path}")
+
+
+def note_wide(width: int, height: int, box: Box | None, name: Path | str, tally: Tally) -> None:
+    """Count an image, or the part of it in a box, that is wider than any person stands."""
+    if box is not None:
+        _, _, width, height = box
+    if is_wide(width, height):
+        tally.add(Reason.WIDE, name)
+
+
+def is_wide(width: int, height: int) -> bool:
+    """Return whether an image is wider than any person who stands or walks."""
+    return width > _WIDEST * height
 
 
 def crop(pixels: np.ndarray, box: Box | None) -> np.ndarray:
@@ -242,7 +348,7 @@ def read_bytes(path: Path | str) -> bytes:
         return file.read(status.st_size)  # memory for as many bytes is taken at once
 
 
-def open_image(data: bytes, path: Path | str) -> Image.Image:
+def open_image(data: bytes, path: Path | str, sensor: Sensor = PLAIN) -> Image.Image:
     """Return an image of checked size and depth, not decoded yet.
 
     Pillow's own limit only warns, and this one raises: so its checks are passed over.
@@ -250,29 +356,34 @@ def open_image(data: bytes, path: Path | str) -> Image.Image:
     Args:
         data: content of the file.
         path: for messages.
+        sensor: of the image's modality.
 
     Raises:
-        InputError: too many pixels, or more than 8 bits in a single channel.
+        InputError: too many pixels, or more than 8 bits a channel without a range.
         Exception: what Pillow raises for bad bytes.
     """
     for name in _FORMATS:
         factory, accept = Image.OPEN[name]
+        if name == "PPM" and data[:2] not in _PORTABLE:
+            continue
         if accept is not None and accept(data[:16]) is True:
             image = factory(io.BytesIO(data), os.fspath(path))
             break
     else:
-        raise UnidentifiedImageError("no JPEG, PNG, BMP, GIF, TIFF or WebP")
+        raise UnidentifiedImageError("no JPEG, PNG, BMP, GIF, TIFF, WebP, PGM or PPM")
     if image.width * image.height > max_pixels():
         raise InputError(
             f"at most {max_pixels():,} pixels in {path}",
             f"{image.width} x {image.height}",
             "reduce it, leave it out, or set CMEMD_MAX_MEGAPIXELS",
         )
-    if image.mode.startswith(_DEEP_MODES):
+    bits = 8 if sensor.range else bits_of(data, image)
+    if bits > 8:
         raise InputError(
             f"8 bits a channel in {path}",
-            f"mode {image.mode}",
-            "convert it to grey levels 0 to 255, like the images that the model was trained on",
+            f"{bits} bits",
+            "say how a thermal camera's counts become grey levels, by INPUT.THERMAL_RANGE or "
+            "--range (LOW:HIGH, percentile:1,99 or agc), or save grey levels 0 to 255",
         )
     return image
 
@@ -289,14 +400,51 @@ def max_pixels() -> int:
     return int(text) * 10**6
 
 
-def peculiarities(image: Image.Image) -> list[Reason]:
-    """Return what is ignored of an opened image: frames after the first, and an orientation."""
+def peculiarities(data: bytes, image: Image.Image) -> list[Reason]:
+    """Return what is worth knowing of an opened image: frames, orientation, radiometric data.
+
+    Args:
+        data: content of the file.
+        image: what ``open_image`` returned of it; of a PNG, loaded.
+    """
     found = []
     if getattr(image, "is_animated", False):
         found.append(Reason.FRAMES)
-    if _orientation(image) in range(2, 9):
+    if _tiff_orientation(image) in _TURNS or orientation_of(data, image) in _TURNS:
         found.append(Reason.ROTATED)
+    if _is_radiometric(data):
+        found.append(Reason.RADIOMETRIC)
     return found
+
+
+def seen_size(data: bytes, image: Image.Image) -> tuple[int, int]:
+    """Return width and height of an opened image after its orientation is applied."""
+    width, height = image.size
+    return (height, width) if orientation_of(data, image) in _ASIDE else (width, height)
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Return pixels as an EXIF orientation says that they are seen; most are as they are.
+
+    Args:
+        pixels: (H, W) or (H, W, 3).
+        orientation: 1 to 8; other values change nothing.
+    """
+    turn = _TURNS.get(orientation)
+    return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+
+
+def orientation_of(data: bytes, image: Image.Image) -> int:
+    """Return the EXIF orientation that is still to be applied; 1 if there is none.
+
+    Pillow turns a TIFF by itself. OpenCV, which reads its counts of several channels, does not.
+    """
+    if image.format in ("JPEG", "MPO"):
+        return _jpeg_orientation(data)
+    if image.format == "TIFF":
+        by_opencv = bits_of(data, image) > 8 and not image.mode.startswith(("I", "F"))
+        return _tiff_orientation(image) if by_opencv else 1
+    return _exif_orientation(image.info.get("exif") or b"")
 
 
 def damage(data: bytes, form: str | None) -> str | None:
@@ -365,16 +513,18 @@ def _naming(path: Path | str) -> Iterator[None]:
         ) from None
 
 
-def _pixels(data: bytes, name: Path | str, tally: Tally | None) -> np.ndarray:
+def _pixels(data: bytes, path: Path | str, tally: Tally | None, sensor: Sensor) -> np.ndarray:
     pixels = _usual_jpeg(data)
     if pixels is not None and tally is None:
-        return pixels
-    image = open_image(data, name)
-    whole = pixels is not None and _has_all_scans(data)
+        return _finished(turned(pixels, _jpeg_orientation(data)), data, path, sensor)
+    image = open_image(data, path, sensor)
     if pixels is None:
-        pixels = np.asarray(image.convert("RGB"))
+        whole, pixels = False, decode(data, image, path, sensor)
+    else:
+        whole = _has_all_scans(data)
+        pixels = _finished(turned(pixels, _jpeg_orientation(data)), data, path, sensor)
     if tally is not None:
-        _inspect(name, data, image, tally, whole)
+        _inspect(path, data, image, tally, whole)
     return pixels
 
 
@@ -397,7 +547,7 @@ def _usual_jpeg(data: bytes) -> np.ndarray | None:
 
 def _inspect(path: Path | str, data: bytes, image: Image.Image, tally: Tally, whole: bool) -> None:
     """Count an image's peculiarities; raise if it is damaged and not known to be whole."""
-    for reason in peculiarities(image):
+    for reason in peculiarities(data, image):
         tally.add(reason, path)
     problem = None if whole else damage(data, image.format)
     if problem and is_doubtful(problem):
@@ -461,13 +611,47 @@ def _png_damage(data: bytes) -> str | None:
     return "the end of the PNG is missing"
 
 
-def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation, 1 if there is none that can be read.
+def _tiff_orientation(image: Image.Image) -> int:
+    return image.tag_v2.get(_ORIENTATION, 1) if image.format == "TIFF" else 1
 
-    Pillow's own reader warns of each oddity in other fields. It turns a TIFF itself.
+
+def _jpeg_orientation(data: bytes) -> int:
+    """Return the orientation of a JPEG; fast where there is no EXIF."""
+    if _EXIF not in data:
+        return 1
+    for marker, segment in _jpeg_segments(data):
+        if marker == _APP1 and segment.startswith(_EXIF):
+            return _exif_orientation(segment)
+    return 1
+
+
+def _is_radiometric(data: bytes) -> bool:
+    """Return whether a JPEG holds a FLIR camera's counts beside its picture."""
+    return (
+        data.startswith(_JPEG_START)
+        and _FLIR in data
+        and any(m == _APP1 and s.startswith(_FLIR) for m, s in _jpeg_segments(data))
+    )
+
+
+def _jpeg_segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield marker and content of a JPEG's segments before its pixels."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != _SCAN:
+        if data[at + 1] == 0xFF:  # padding
+            at += 1
+            continue
+        (length,) = struct.unpack(">H", data[at + 2 : at + 4])
+        yield data[at + 1], data[at + 4 : at + 2 + length]
+        at += 2 + length
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """Return the orientation in EXIF data, 1 if there is none that can be read.
+
+    Pillow's own reader warns of each oddity in other fields.
     """
-    exif = image.info.get("exif") or b""
-    exif = exif.removeprefix(b"Exif\0\0")
+    exif = exif.removeprefix(_EXIF)
     order = {b"II": "<", b"MM": ">"}.get(exif[:2])
     if order is None:
         return 1

@@ -1,8 +1,8 @@
 """A cache of resized images on disk, which workers and processes share.
 
 A cache is a folder of its own in the user's: ``cmemd-pixels-<digest>``. The digest covers the list
-of files with their sizes and times, the size of the images and what resized them. So another list
-has another cache, and a changed file never gives old pixels. The folder holds
+of files with their sizes and times, the size of the images, their sensor and what resized them. So
+another list has another cache, and a changed file never gives old pixels. The folder holds
 
 ============== ======================================================================
 building.json  what the cache is of, while it is being built
@@ -36,12 +36,13 @@ from tqdm import tqdm
 from cmemd.data.boxes import image_key, located
 from cmemd.data.images import crop, read_pixels
 from cmemd.data.resizing import resize
+from cmemd.data.sensors import PLAIN, Sensor
 from cmemd.errors import InputError
 from cmemd.files import one_writer, shown_bytes, write_whole
 
 __all__ = ["CachePlan", "PixelCache", "build_cache"]
 
-_PREFIX, _SCHEMA, _VERSION = "cmemd-pixels-", "cmemd-pixels", 1
+_PREFIX, _SCHEMA, _VERSION = "cmemd-pixels-", "cmemd-pixels", 2
 _BUILDING, _WHOLE, _PIXELS, _SUMS = "building.json", "cache.json", "pixels.bin", "sums.bin"
 _DONE = np.uint64(1 << 32)
 _THREADS = 32  # at most
@@ -61,6 +62,8 @@ class CachePlan:
         height: of resized images.
         width: of resized images.
         kernel: a key of ``cmemd.data.resizing.RESIZES``.
+        sensor: of thermal images.
+        thermal: whether each image is one; empty if none is.
     """
 
     root: Path
@@ -68,13 +71,23 @@ class CachePlan:
     height: int
     width: int
     kernel: str
+    sensor: Sensor = PLAIN
+    thermal: tuple[bool, ...] = ()
 
     @classmethod
     def of(
-        cls, root: Path | str, paths: Iterable[str], height: int, width: int, kernel: str
+        cls,
+        root: Path | str,
+        paths: Iterable[str],
+        height: int,
+        width: int,
+        kernel: str,
+        sensor: Sensor = PLAIN,
+        thermal: Iterable[bool] = (),
     ) -> "CachePlan":
         """Return the plan of a list of images, each of which must be there."""
-        return cls(Path(root), tuple(_facts(path) for path in paths), height, width, kernel)
+        files = tuple(_facts(path) for path in paths)
+        return cls(Path(root), files, height, width, kernel, sensor, tuple(thermal))
 
     @cached_property
     def document(self) -> dict[str, Any]:
@@ -84,6 +97,8 @@ class CachePlan:
             "version": _VERSION,
             "size": [self.height, self.width],
             "resize": self.kernel,
+            "sensor": str(self.sensor),
+            "thermal": [] if self.sensor == PLAIN else list(self.thermal),
             "decoders": {name: _version(name) for name in _DECODERS},
             "files": [list(facts) for facts in self.files],
         }
@@ -220,7 +235,9 @@ def _fill(plan: CachePlan) -> None:
         if sums[row] and sums[row] == _sum(pixels[row]):
             return
         file, box, _ = located(plan.files[row][0])
-        image = resize(crop(read_pixels(file), box), plan.height, plan.width, plan.kernel)
+        sensor = plan.sensor if plan.thermal and plan.thermal[row] else PLAIN
+        frame = read_pixels(file, sensor=sensor)
+        image = resize(crop(frame, box), plan.height, plan.width, plan.kernel)
         content = np.ascontiguousarray(image)
         _write(descriptor, content.data.cast("B"), row * plan.row_bytes)
         sums[row] = _sum(content)

@@ -13,8 +13,9 @@ from torchvision.transforms import functional
 from cmemd.data.augmentation import Augment, build_augmentations
 from cmemd.data.random_state import Draws
 from cmemd.data.resizing import DEFAULT_RESIZE, resize
+from cmemd.data.sensors import Sensor
 
-__all__ = ["Transform", "build_transform"]
+__all__ = ["Transform", "build_sensor", "build_transform"]
 
 
 class Transform:
@@ -84,6 +85,16 @@ def build_transform(cfg: CfgNode, *, training: bool) -> Transform:
         )
     crop = keys.CROP.SIZE if keys.CROP.ENABLED else None
     return Transform(*keys.SIZE_TEST, kernel=keys.RESIZE, crop=crop)
+
+
+def build_sensor(cfg: CfgNode) -> Sensor:
+    """Return the thermal sensor of ``cfg.INPUT``.
+
+    Raises:
+        InputError: a value of its keys is invalid.
+    """
+    keys = cfg.INPUT
+    return Sensor(keys.THERMAL_RANGE, keys.THERMAL_PALETTE, keys.THERMAL_POLARITY)
 
 
 def _centre(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -14,20 +14,26 @@ from PIL import Image, UnidentifiedImageError
 from tqdm import tqdm
 
 from cmemd.data.boxes import Box, image_key, outside
+from cmemd.data.depth import bits_of
 from cmemd.data.image_files import Reason
 from cmemd.data.images import (
     chroma,
     crop,
     damage,
+    decode,
     is_doubtful,
     max_pixels,
     open_image,
     peculiarities,
     read_bytes,
+    seen_size,
 )
 from cmemd.data.layouts import own
 from cmemd.data.modality import Modality
+from cmemd.data.palettes import recognise
+from cmemd.data.sensors import PLAIN, Sensor
 from cmemd.doctor.examination import standin_title
+from cmemd.doctor.guard_rates import GuardSamples, guard_samples, report_guard
 from cmemd.doctor.near import near_pairs, perceptual_hash
 from cmemd.doctor.pixels import Decoded, map_images, report_decoded
 from cmemd.doctor.report import STANDIN, Fault, Report, Severity
@@ -67,7 +73,8 @@ OUTSIDE = Fault(
 DEEP = Fault(
     Severity.ERROR,
     "images of more than 8 bits a channel",
-    "convert them to grey levels 0 to 255: training refuses them",
+    "say by --range and INPUT.THERMAL_RANGE how thermal counts become grey levels, or convert them "
+    "to 0 to 255: training refuses them",
 )
 NEAR_OTHER = Fault(
     Severity.WARNING,
@@ -97,6 +104,8 @@ class _Job(NamedTuple):
     path: str
     boxes: tuple[Box | None, ...]
     places: tuple[int, ...]
+    sensor: Sensor
+    modality: Modality
 
 
 class _Seen(NamedTuple):
@@ -109,7 +118,7 @@ class _Seen(NamedTuple):
         size: width and height of the whole frame.
         notes: what is peculiar.
         sha256: of the file.
-        images: of each box its height, width, chroma and hash; None for a box outside.
+        images: of each box what it shows; None for a box outside.
     """
 
     problem: str | None
@@ -118,13 +127,28 @@ class _Seen(NamedTuple):
     size: tuple[int, int] = (0, 0)
     notes: tuple[Reason, ...] = ()
     sha256: str = ""
-    images: tuple[tuple[int, int, float, bytes] | None, ...] = ()
+    images: "tuple[_Part | None, ...]" = ()
+
+
+class _Part(NamedTuple):
+    """What an image shows: a whole file, or a box in it.
+
+    ``guard`` is ``cmemd.doctor.guard_rates.guard_samples`` of it.
+    """
+
+    height: int
+    width: int
+    chroma: float
+    hash: bytes
+    palette: str | None
+    guard: GuardSamples
 
 
 def examine_own(
     lists: Sequence[Path | str],
     root: Path | str | None = None,
     sums: Mapping[str, str] | None = None,
+    sensor: Sensor = PLAIN,
 ) -> Report:
     """Examine lists, or a folder by its names, and every image decoded.
 
@@ -132,9 +156,11 @@ def examine_own(
         lists: of one naming; none for the folder.
         root: where relative paths of the lists start, default each list's folder; or the folder.
         sums: path below the folder -> SHA-256 that the file should have.
+        sensor: of the thermal images.
 
     Returns:
-        The report; ``usable`` says whether you can train and score on the data set.
+        The report; ``usable`` says whether you can train and score on the data set. Its
+        ``guard_statistics`` are those of the images, None without both modalities.
 
     Raises:
         InputError: a missing list or folder, or a folder without an image that matches.
@@ -165,7 +191,7 @@ def examine_own(
         report.add(STANDIN, [f"{META} says: {report.standin}"])
     rows = [row for listed in read for row in listed.rows]
     _report_labels(rows, report)
-    _report_images(rows, [x.where(r) for x in read for r in x.rows], folder, report)
+    _report_images(rows, [x.where(r) for x in read for r in x.rows], folder, report, sensor)
     for file in lists:
         report.digests[_below(folder, os.path.abspath(file))] = file_sha256(Path(file))
     if sums is not None:
@@ -242,19 +268,26 @@ def _report_left_out(folder: Path, report: Report) -> None:
 
 
 def _report_images(
-    rows: Sequence[own.Row], where: Sequence[str], folder: Path, report: Report
+    rows: Sequence[own.Row], where: Sequence[str], folder: Path, report: Report, sensor: Sensor
 ) -> None:
     """Decode every file once, and report on it and on the images in it."""
     by_path: dict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(rows):
         by_path[row.path].append(place)
     jobs = [
-        _Job(path, tuple(rows[place].box for place in places), tuple(places))
+        _Job(
+            path,
+            tuple(rows[place].box for place in places),
+            tuple(places),
+            sensor.of(rows[places[0]].modality),
+            rows[places[0]].modality,
+        )
         for path, places in by_path.items()
     ]
     files: list[ImageFile] = []
     decoded: list[Decoded] = []
     hashes: dict[int, bytes] = {}
+    guarded: dict[Modality, list[tuple[str, GuardSamples]]] = {m: [] for m in Modality}
     modes: Counter[tuple[Modality, str]] = Counter()
     with closing(map_images(_look, jobs)) as found:  # its threads end before an error is shown
         for job, seen in zip(jobs, tqdm(found, total=len(jobs), desc="images", disable=None)):  # noqa: B905  tqdm has no length to compare
@@ -273,15 +306,19 @@ def _report_images(
                     size = f"{seen.size[0]} x {seen.size[1]}"
                     report.add(OUTSIDE, [f"{where[place]}: {row.box} in {size} pixels"])
                     continue
-                height, width, colour, hashes[place] = image
+                hashes[place] = image.hash
+                guarded[row.modality].append((row.identity, image.guard))
                 modes[row.modality, seen.mode] += 1
                 files.append(_file(image_key(name, row.box, row.frame), row))
-                decoded.append(Decoded(height, width, colour, None, notes, ""))
+                decoded.append(
+                    Decoded(image.height, image.width, image.chroma, None, notes, "", image.palette)
+                )
                 notes = ()  # of a file once
             report.digests[name] = digest
     report_decoded(files, decoded, report)
+    report_guard(guarded, report)
     for (modality, mode), count in sorted(modes.items()):
-        report.row(f"{modality.name.lower()} images of mode {mode}, 8 bits", count)
+        report.row(f"{modality.name.lower()} images of mode {mode}", count)
     _report_near(rows, where, hashes, report)
 
 
@@ -295,16 +332,18 @@ def _look(job: _Job) -> _Seen:
     try:
         data = read_bytes(job.path)
         digest = hashlib.sha256(data).hexdigest()
-        image = open_image(data, job.path)
-        mode, size = image.mode, image.size
+        image = open_image(data, job.path, job.sensor)
+        if image.format != "JPEG":
+            image.load()  # the orientation of a PNG may follow its pixels
+        mode, size = f"{image.mode}, {bits_of(data, image)} bits", seen_size(data, image)
         problem = damage(data, image.format)
-        notes = tuple(peculiarities(image))
+        notes = tuple(peculiarities(data, image))
         if problem and is_doubtful(problem):
             problem, notes = None, (*notes, Reason.DOUBTFUL)
         if not problem:
-            rgb = np.asarray(image.convert("RGB"))
+            rgb = decode(data, image, job.path, job.sensor)
             boxes = (None if b and outside(b, *size) else crop(rgb, b) for b in job.boxes)
-            images = tuple(None if part is None else _measure(part) for part in boxes)
+            images = tuple(None if part is None else _measure(part, job.modality) for part in boxes)
             return _Seen(None, False, mode, size, notes, digest, images)
     except UnidentifiedImageError:
         problem = "no image"
@@ -316,9 +355,16 @@ def _look(job: _Job) -> _Seen:
     return _Seen(" ".join(problem.split()), deep, sha256=digest)
 
 
-def _measure(pixels: np.ndarray) -> tuple[int, int, float, bytes]:
+def _measure(pixels: np.ndarray, modality: Modality) -> _Part:
     height, width = pixels.shape[:2]
-    return height, width, chroma(pixels), perceptual_hash(Image.fromarray(pixels))
+    return _Part(
+        height,
+        width,
+        chroma(pixels),
+        perceptual_hash(Image.fromarray(pixels)),
+        recognise(pixels),
+        guard_samples(pixels, modality),
+    )
 
 
 def _report_near(

@@ -15,8 +15,18 @@ from PIL import UnidentifiedImageError
 from tqdm import tqdm
 
 from cmemd.data.image_files import Reason
-from cmemd.data.images import chroma, damage, is_doubtful, open_image, peculiarities, read_bytes
+from cmemd.data.images import (
+    chroma,
+    damage,
+    is_doubtful,
+    is_wide,
+    open_image,
+    peculiarities,
+    read_bytes,
+    seen_size,
+)
 from cmemd.data.modality import Modality
+from cmemd.data.palettes import recognise
 from cmemd.doctor.report import Fault, Report, Severity
 from cmemd.doctor.tree import ImageFile
 from cmemd.errors import exhausted
@@ -61,9 +71,24 @@ FRAMES = Fault(
     "save the one that counts by itself: training refuses them",
 )
 ROTATED = Fault(
+    Severity.NOTE,
+    "images with an EXIF orientation, which is applied",
+    "nothing, if a viewer shows them upright; boxes are in the pixels as they are shown",
+)
+RADIOMETRIC = Fault(
     Severity.WARNING,
-    "images with an EXIF orientation, which is ignored",
-    "rotate their pixels, if they are shown lying on their side",
+    "radiometric JPEGs of FLIR, of which the 8-bit picture counts",
+    "save their counts as 16-bit TIFF or PNG and set a range, or save white-hot grey pictures",
+)
+WIDE = Fault(
+    Severity.WARNING,
+    "images wider than a person",
+    "give boxes (x, y, w, h) if they are whole frames: a person would be squeezed",
+)
+FALSE_COLOURS = Fault(
+    Severity.WARNING,
+    "thermal images in false colours",
+    "save white-hot grey images; or set INPUT.THERMAL_PALETTE and --palette to the palette",
 )
 COLOURED_THERMAL = Fault(
     Severity.WARNING,
@@ -96,6 +121,7 @@ class Decoded(NamedTuple):
     problem: str | None
     notes: tuple[Reason, ...] = ()
     sha256: str = ""
+    palette: str | None = None
 
 
 def decode(path: Path) -> Decoded:
@@ -109,11 +135,14 @@ def decode(path: Path) -> Decoded:
         data = read_bytes(path)
         digest = hashlib.sha256(data).hexdigest()
         image = open_image(data, path)
-        width, height = image.size
+        if image.format != "JPEG":
+            image.load()  # the orientation of a PNG may follow its pixels
+        width, height = seen_size(data, image)
         image.draft(None, (1, 1))
         pixels = np.asarray(image.convert("RGB"))
+        palette = recognise(pixels)
         problem = damage(data, image.format)
-        notes = tuple(peculiarities(image))
+        notes = tuple(peculiarities(data, image))
         if problem and is_doubtful(problem):
             problem, notes = None, (*notes, Reason.DOUBTFUL)
     except UnidentifiedImageError:
@@ -124,7 +153,7 @@ def decode(path: Path) -> Decoded:
         problem = str(error) or type(error).__name__
     if problem:
         return Decoded(0, 0, 0.0, " ".join(problem.split()), sha256=digest)
-    return Decoded(height, width, chroma(pixels), None, notes, digest)
+    return Decoded(height, width, chroma(pixels), None, notes, digest, palette)
 
 
 def report_pixels(root: Path, files: Sequence[ImageFile], report: Report) -> None:
@@ -175,9 +204,29 @@ def report_decoded(files: Sequence[ImageFile], decoded: Sequence[Decoded], repor
         report.add(STRAY_BYTES, [f"{len(doubtful):,} of {len(files):,} images"])
     else:
         report.add(UNREADABLE, (f"{path}: {Reason.DOUBTFUL.words}" for path in doubtful))
-    for reason, fault in ((Reason.FRAMES, FRAMES), (Reason.ROTATED, ROTATED)):
+    for reason, fault in (
+        (Reason.FRAMES, FRAMES),
+        (Reason.ROTATED, ROTATED),
+        (Reason.RADIOMETRIC, RADIOMETRIC),
+    ):
         found = zip(files, decoded, strict=True)
         report.add(fault, (file.path for file, seen in found if reason in seen.notes))
+    report.add(
+        WIDE,
+        (
+            f"{file.path} ({seen.width} x {seen.height})"
+            for file, seen in zip(files, decoded, strict=True)
+            if is_wide(seen.width, seen.height)
+        ),
+    )
+    report.add(
+        FALSE_COLOURS,
+        (
+            f"{file.path} ({seen.palette})"
+            for file, seen in zip(files, decoded, strict=True)
+            if seen.palette and file.modality is Modality.THERMAL
+        ),
+    )
     report.digests.update(
         (file.path, seen.sha256) for file, seen in zip(files, decoded, strict=True) if seen.sha256
     )

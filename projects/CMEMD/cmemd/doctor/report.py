@@ -1,8 +1,9 @@
 """Faults, the cases found in a copy, and the report as text or JSON."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Any
 
 from tabulate import tabulate
 
@@ -80,6 +81,7 @@ class Report:
         findings: every fault found, with its cases in the order of discovery.
         tally: files that were left out, or have two names.
         digests: path below the folder -> SHA-256, of each image and list that was read.
+        guard_statistics: limits for the modality guard, of a data set of one's own; else None.
     """
 
     data_set: str
@@ -89,6 +91,7 @@ class Report:
     findings: dict[Fault, list[str]] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     digests: dict[str, str] = field(default_factory=dict)
+    guard_statistics: Mapping[str, Any] | None = None
 
     def row(self, subject: str, found: int | str, expected: int | str | None = None) -> None:
         """Add a line to the table."""

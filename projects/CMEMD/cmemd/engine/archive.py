@@ -22,6 +22,7 @@ _RUN_FILES = (
     "results.per_query.npz",
     "features.npz",
     "ranked_gallery.png",
+    "det.png",
     "split.csv",
     "split-[0-9]*.csv",
     "validation",

@@ -8,7 +8,10 @@ from fastreid.config import CfgNode
 from fastreid.utils import comm
 
 from cmemd.data.items import ImageItem
+from cmemd.data.modality import Modality
 from cmemd.data.pixel_cache import CachePlan, PixelCache, build_cache
+from cmemd.data.transform import build_sensor
+from cmemd.engine.ranks import wait_for_main
 
 __all__ = ["open_cache", "plan_cache"]
 
@@ -17,8 +20,14 @@ def plan_cache(cfg: CfgNode, items: Sequence[ImageItem]) -> CachePlan | None:
     """Return the plan of the cache of training images; None without ``DATALOADER.CACHE``."""
     if not cfg.DATALOADER.CACHE:
         return None
-    paths = [item.key for item in items]
-    return CachePlan.of(cfg.DATALOADER.CACHE, paths, *cfg.INPUT.SIZE_TRAIN, cfg.INPUT.RESIZE)
+    return CachePlan.of(
+        cfg.DATALOADER.CACHE,
+        [item.key for item in items],
+        *cfg.INPUT.SIZE_TRAIN,
+        cfg.INPUT.RESIZE,
+        build_sensor(cfg),
+        [item.modality is Modality.THERMAL for item in items],
+    )
 
 
 def open_cache(cfg: CfgNode, items: Sequence[ImageItem]) -> PixelCache | None:
@@ -36,5 +45,6 @@ def open_cache(cfg: CfgNode, items: Sequence[ImageItem]) -> PixelCache | None:
     for turn in range(comm.get_world_size()):
         if comm.get_rank() == turn and comm.get_local_rank() == 0:
             build_cache(plan)
-        comm.synchronize()
+        # The wait for the main process has no limit, as a large cache takes long.
+        wait_for_main() if turn == 0 else comm.synchronize()
     return PixelCache(plan)

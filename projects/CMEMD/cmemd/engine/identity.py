@@ -13,10 +13,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-import cmemd.compat  # noqa: F401  before fastreid
-
-from fastreid.config import CfgNode
-
 from cmemd.errors import InputError
 from cmemd.evaluation.versions import versions
 from cmemd.files import write_whole
@@ -49,6 +45,7 @@ FREE_KEYS = (
     "SOLVER.CHECKPOINT_MINUTES",
     "SOLVER.SELECTION",
     "TEST.*",
+    "TRACKERS",
     "DATASETS.TESTS",
 )
 
@@ -75,7 +72,7 @@ class RunIdentity:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
-    def of(cls, cfg: CfgNode, data: Mapping[str, str]) -> "RunIdentity":
+    def of(cls, cfg: Mapping[str, Any], data: Mapping[str, str]) -> "RunIdentity":
         """Return the identity of a run that starts now."""
         return cls(flat_config(cfg), dict(data), versions()["cmemd"])
 
@@ -218,12 +215,17 @@ def read_run(folder: Path) -> RunLog | None:
     return RunLog(RunIdentity.from_state(document, path), starts)
 
 
-def flat_config(cfg: CfgNode, prefix: str = "") -> dict[str, Any]:
-    """Return each key of a configuration, as in "SOLVER.BASE_LR" -> its value as JSON holds it."""
+def flat_config(cfg: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return each key of a configuration, as in "SOLVER.BASE_LR" -> its value as JSON holds it.
+
+    Args:
+        cfg: fast-reid's ``CfgNode``, or what its yaml holds.
+        prefix: of every key.
+    """
     flat: dict[str, Any] = {}
     for name, value in cfg.items():
         key = prefix + name
-        if isinstance(value, CfgNode):
+        if isinstance(value, Mapping):
             flat |= flat_config(value, f"{key}.")
         else:
             flat[key] = json.loads(json.dumps(value))

@@ -13,8 +13,11 @@ from typing import Any
 
 from cmemd.data.layouts import llcm, own, regdb, sysu
 from cmemd.data.layouts.layout import Layout
+from cmemd.data.palettes import NO_PALETTE, PALETTES
 from cmemd.data.resizing import RESIZES
+from cmemd.data.sensors import POLARITIES, is_range
 from cmemd.engine.compilation import BACKENDS
+from cmemd.engine.trackers import is_tracker
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import DISTANCES
 from cmemd.evaluation.protocols import SAMPLINGS
@@ -191,6 +194,16 @@ def _on(key: str) -> Condition:
 def _is(key: str, *values: Any) -> Condition:
     words = " or ".join(map(str, values))
     return Condition(f"{key} is {words}", lambda cfg: get_value(cfg, key) in values)
+
+
+_MIXED = Condition(
+    "TEST.PROTOCOLS has a mixed one",
+    lambda cfg: any(name.endswith("-mixed") for name in get_value(cfg, "TEST.PROTOCOLS")),
+)
+_OWN_PROTOCOL = Condition(
+    "TEST.PROTOCOLS are of own data",
+    lambda cfg: any(name.startswith("own-") for name in get_value(cfg, "TEST.PROTOCOLS")),
+)
 
 
 def _above_0(*keys: str) -> Condition:
@@ -379,6 +392,11 @@ KEYS: dict[str, Row] = {
     "INPUT.SIZE_TRAIN": _other(_SIZE, "always resizes to both"),
     "INPUT.SIZE_TEST": _other(_SIZE, "always resizes to both"),
     "INPUT.RESIZE": _ours(_choice(*RESIZES)),
+    "INPUT.THERMAL_RANGE": _ours(
+        Rule("LOW:HIGH with LOW below HIGH, percentile:A,B from 0 to 100, agc, or empty", is_range)
+    ),
+    "INPUT.THERMAL_PALETTE": _ours(_choice(NO_PALETTE, *PALETTES)),
+    "INPUT.THERMAL_POLARITY": _ours(_choice(*POLARITIES)),
     "INPUT.CROP.ENABLED": _same(_FLAG),
     "INPUT.CROP.SIZE": _other(_SIZE, "two numbers only", _on("INPUT.CROP.ENABLED")),
     "INPUT.CROP.SCALE": _same(
@@ -519,8 +537,27 @@ KEYS: dict[str, Row] = {
     "TEST.PROTOCOLS": _ours(_list("a list of protocols, each once", _NAME.allows)),
     "TEST.DRAW": _ours(_choice(*SAMPLINGS)),
     "TEST.RANKED_GALLERY": _ours(_whole(0, 100)),
+    "TEST.MIXED_RATIO": _ours(_SHARE, _MIXED),
+    "TEST.REMEDIES": _ours(_FLAG),
+    "TEST.OWN.TRIALS": _ours(_whole(0, 1000), _OWN_PROTOCOL),
+    "TEST.OWN.SEED": _ours(_whole(0), _OWN_PROTOCOL),
+    "TEST.OWN.IGNORE_SAME_CAMERA": _ours(_FLAG, _OWN_PROTOCOL),
+    "TEST.OWN.IGNORE_SAME_TRACKLET": _ours(_FLAG, _OWN_PROTOCOL),
+    "TEST.OWN.WITHIN": _ours(_at_least(0), _OWN_PROTOCOL),
+    "TEST.OWN.CMC": _ours(_choice("identities", "images"), _OWN_PROTOCOL),
+    "TEST.OWN.FPIR": _ours(
+        Rule(
+            "one rate or more between 0 and 1",
+            lambda v: bool(v) and all(_is_number(rate) and 0 < rate < 1 for rate in v),
+        ),
+        _OWN_PROTOCOL,
+    ),
     "TEST.SAVE_FEATURES": _ours(_FLAG),
+    "TEST.TENSORBOARD": _ours(_FLAG),
     "TEST.ALLOW_LEAK": _ours(_FLAG),
+    "TRACKERS": _ours(
+        _list("a list out of wandb and mlflow, both from cmemd[track], if installed", is_tracker)
+    ),
     "OUTPUT_DIR": _other(
         Rule(
             'a folder, not empty and not starting with "~"',

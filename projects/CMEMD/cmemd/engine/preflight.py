@@ -31,7 +31,7 @@ from cmemd.data.naming import parts_of
 from cmemd.data.random_state import Draws
 from cmemd.data.resizing import check_resize
 from cmemd.data.sampler import check_identities
-from cmemd.data.transform import build_transform
+from cmemd.data.transform import build_sensor, build_transform
 from cmemd.engine.caching import plan_cache
 from cmemd.engine.checkpoint import check_weights
 from cmemd.engine.compilation import check_compilation
@@ -63,6 +63,7 @@ _FILES = (
     "results.per_query.npz",
     "features.npz",
     "ranked_gallery.png",
+    "det.png",
 )
 _FOLDERS = ("", "validation", "evaluation")
 
@@ -398,7 +399,7 @@ def check_data(cfg: CfgNode, data: RunData, weights: Weights, *, resumed: bool =
         forecast = forecast._replace(warnings=[*forecast.warnings, few])
     trained_on = [] if data.train is None else [data.train.train]
     for items in [*trained_on, *tested]:
-        check_items(items)
+        check_items(items, build_sensor(cfg))
     if training and (plan := plan_cache(cfg, data.train.train)) is not None:
         plan.check_room()
     return forecast
@@ -443,10 +444,11 @@ def _long_starts(cfg: CfgNode, schedule: Schedule) -> Iterator[str]:
 
 def _small_picture(cfg: CfgNode, tested: Sequence[ImageItem]) -> str | None:
     """Return a warning of a picture of more queries than there are."""
-    side = get_protocol(cfg.TEST.PROTOCOLS[0]).query
+    sides = [query for query, _ in get_protocol(cfg.TEST.PROTOCOLS[0]).sides]
     queries = sum(
         item.modality is side.modality and (side.cameras is None or item.camid in side.cameras)
         for item in tested
+        for side in sides
     )
     if cfg.TEST.RANKED_GALLERY <= queries:
         return None

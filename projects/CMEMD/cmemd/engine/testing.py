@@ -1,6 +1,7 @@
 """Tests: a network, a data set and ``TEST.PROTOCOLS`` give results; no trainer is needed."""
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,14 +19,15 @@ from torch.utils.data import DataLoader
 from cmemd.data.build import items_under_test
 from cmemd.data.dataset import VisibleThermalDataset
 from cmemd.data.items import TEST, ImageItem
+from cmemd.data.layouts.own import LAYOUT as OWN
 from cmemd.data.loader import build_loader
 from cmemd.data.naming import title_of
-from cmemd.data.transform import build_transform
+from cmemd.data.transform import build_sensor, build_transform
 from cmemd.engine.checkpoint import load_weights
 from cmemd.engine.evaluator import VisibleThermalEvaluator
 from cmemd.engine.provenance import Weights, describe_run, guard
 from cmemd.errors import InputError
-from cmemd.evaluation.protocols import PROTOCOLS, get_protocol
+from cmemd.evaluation.protocols import PROTOCOLS, Options, get_protocol
 from cmemd.evaluation.scoring import Reranking
 
 __all__ = [
@@ -71,6 +73,12 @@ def score_network(
     """Return the results of a network on a loader's images, with test-time flip where wanted."""
     if cfg.TEST.FLIP.ENABLED:
         model = _Mirrored(model)
+    if evaluator.validation:
+        held = build_test_loader(cfg, evaluator.validation, 0)[0]
+        keys = [item.key for item in evaluator.validation]
+        if not comm.is_main_process():
+            keys = [keys[row] for batch in _own_batches(cfg, len(keys)) for row in batch]
+        inference_on_dataset(model, held, evaluator.for_validation(keys))
     results = inference_on_dataset(model, loader, evaluator)
     if comm.is_main_process():
         name = cfg.DATASETS.TESTS[0]
@@ -110,8 +118,9 @@ def build_evaluator(
     shown = items
     if not comm.is_main_process():
         shown = [items[row] for batch in _own_batches(cfg, len(items)) for row in batch]
+    held = _items_for_remedies(cfg, data, weights, split)
     return build_test_loader(cfg, items, len(data.query))[0], _evaluator(
-        cfg, data, split, folder, facts, shown
+        cfg, data, split, folder, facts, shown, held
     )
 
 
@@ -124,7 +133,11 @@ def check_test(
         The images under test.
     """
     items, _ = _items_and_guard(cfg, data, weights, split)
-    _evaluator(cfg, data, split, cfg.OUTPUT_DIR, None, items).check(items)
+    held = _items_for_remedies(cfg, data, weights, split)
+    evaluator = _evaluator(cfg, data, split, cfg.OUTPUT_DIR, None, items, held)
+    evaluator.check(items)
+    if held:
+        evaluator.check(held)
     return items
 
 
@@ -153,7 +166,9 @@ def build_test_loader(
     Batches hold ``TEST.IMS_PER_BATCH`` images whatever the number of processes, which take turns:
     the sums behind a feature may depend on its batch, and so metrics do not depend on processes.
     """
-    images = VisibleThermalDataset(items, build_transform(cfg, training=False), relabel=False)
+    images = VisibleThermalDataset(
+        items, build_transform(cfg, training=False), relabel=False, sensor=build_sensor(cfg)
+    )
     loader = build_loader(
         images,
         _own_batches(cfg, len(items)),
@@ -179,11 +194,47 @@ def _items_and_guard(
     return items, guard(cfg, data, items, split, weights)
 
 
-def _roles(items: Sequence[ImageItem]) -> dict[str, str]:
-    """Return the role of each image by its key; empty where every image may have any."""
-    if all(item.role == TEST for item in items):
-        return {}
-    return {item.key: item.role for item in items}
+def _labels(items: Sequence[ImageItem]) -> dict[str, dict[str, object]]:
+    """Return what only the items know of each image, by its key; a label that none has is left out.
+
+    Returns:
+        By the name in ``Samples``: roles, times and tracklets.
+    """
+    labels: dict[str, dict[str, object]] = {}
+    if any(item.role != TEST for item in items):
+        labels["roles"] = {item.key: item.role for item in items}
+    if any(item.time is not None for item in items):
+        labels["times"] = {
+            item.key: math.nan if item.time is None else float(item.time) for item in items
+        }
+    if any(item.tracklet for item in items):
+        labels["tracklets"] = {item.key: item.tracklet for item in items}
+    return labels
+
+
+def _items_for_remedies(
+    cfg: CfgNode, data: ImageDataset, weights: Weights, split: str
+) -> list[ImageItem]:
+    """Return images of the validation identities where a test has remedies, else none."""
+    if not cfg.TEST.REMEDIES or split != "test":
+        return []
+    return _items_and_guard(cfg, data, weights, "validation")[0]
+
+
+def _options(cfg: CfgNode, data: ImageDataset) -> Options:
+    """Return what a configuration says of protocols."""
+    own = cfg.TEST.OWN
+    return Options(
+        name=title_of(data) if getattr(data, "layout", None) == OWN.name else "",
+        trials=own.TRIALS,
+        seed=own.SEED,
+        ignore_same_camera=own.IGNORE_SAME_CAMERA,
+        ignore_same_tracklet=own.IGNORE_SAME_TRACKLET,
+        within=own.WITHIN,
+        cmc=own.CMC,
+        fpir=tuple(own.FPIR),
+        ratio=cfg.TEST.MIXED_RATIO,
+    )
 
 
 def _evaluator(
@@ -192,7 +243,8 @@ def _evaluator(
     split: str,
     folder: str,
     run: dict | None,
-    items: Sequence[ImageItem] = (),
+    items: Sequence[ImageItem],
+    held: Sequence[ImageItem],
 ) -> VisibleThermalEvaluator:
     test, rerank = split == "test", cfg.TEST.RERANK
     return VisibleThermalEvaluator(
@@ -204,9 +256,12 @@ def _evaluator(
         ranked_gallery_queries=cfg.TEST.RANKED_GALLERY if test else 0,
         run=run,
         save_features=cfg.TEST.SAVE_FEATURES and test,
+        tensorboard=cfg.TEST.TENSORBOARD and test,
         reranking=Reranking(rerank.K1, rerank.K2, rerank.LAMBDA) if rerank.ENABLED else None,
         paths=[item.key for item in items],
-        roles=_roles(items),
+        labels=_labels([*items, *held]),
+        options=_options(cfg, data),
+        validation=held,
     )
 
 

@@ -26,7 +26,7 @@ from cmemd.data.loader import build_loader
 from cmemd.data.places import PlacedSampler
 from cmemd.data.random_state import kept_random_state, load_random_state, random_state
 from cmemd.data.sampler import CrossModalitySampler
-from cmemd.data.transform import build_transform
+from cmemd.data.transform import build_sensor, build_transform
 from cmemd.engine.averaging import EMA
 from cmemd.engine.caching import open_cache
 from cmemd.engine.checkpoint import (
@@ -48,7 +48,7 @@ from cmemd.engine.hooks import (
     ReadScalars,
     WatchedPrinter,
 )
-from cmemd.engine.identity import IDENTITY, RunLog
+from cmemd.engine.identity import IDENTITY, RunLog, flat_config
 from cmemd.engine.log_state import EMPTY_LOG, load_log_state, log_state
 from cmemd.engine.optimizer import Optimization, build_optimizer
 from cmemd.engine.precision import half_type
@@ -60,6 +60,7 @@ from cmemd.engine.setup import Start, draw_seed, run_identity, with_seed
 from cmemd.engine.step import TrainingStep, distribute
 from cmemd.engine.stopping import Stop, stop_at_signals
 from cmemd.engine.testing import build_evaluator, build_test_loader, score_network
+from cmemd.engine.trackers import build_trackers
 from cmemd.engine.update import build_update
 from cmemd.errors import InputError, Stopped
 
@@ -192,7 +193,12 @@ class Trainer(DefaultTrainer):
         transform = build_transform(cfg, training=True)
         return build_loader(
             VisibleThermalDataset(
-                items, transform, relabel=True, seed=seed, cache=open_cache(cfg, items)
+                items,
+                transform,
+                relabel=True,
+                seed=seed,
+                cache=open_cache(cfg, items),
+                sensor=build_sensor(cfg),
             ),
             # A part of a step's batch holds whole identities, since the batch lists them in turn.
             BatchSampler(stream, size // cfg.SOLVER.ACCUMULATE, drop_last=True),
@@ -390,6 +396,7 @@ class Trainer(DefaultTrainer):
         with EventStorage(self.start_iter) as self.storage:
             load_log_state(self.storage, self._log_state)
             try:
+                self._trainer.open()  # the random number that it draws counts in each checkpoint
                 self.before_train()
                 self._evaluate_what_was_missed()
                 for epoch in range(self.start_epoch, self.max_epoch):
@@ -507,8 +514,9 @@ class Trainer(DefaultTrainer):
         return built
 
     def build_writers(self) -> list:
-        """Return fast-reid's writers, and a console line of what is watched beside the losses."""
-        return [*super().build_writers(), WatchedPrinter()]
+        """Return fast-reid's writers, a console line of what is watched, and ``TRACKERS``."""
+        trackers = build_trackers(self._given, flat_config(self._given))
+        return [*super().build_writers(), WatchedPrinter(), *trackers]
 
 
 def _build_train_loader(

@@ -52,7 +52,7 @@ def run_trials(args: Namespace, start: Callable[[Sequence[str]], int]) -> dict[s
     writes to ``OUTPUT_DIR/trial-n``, the average to ``OUTPUT_DIR/results.json``.
 
     Args:
-        args: of tools/train_net.py.
+        args: of ``cmemd train``.
         start: runs it with a command line, in a process of its own; returns the exit status.
 
     Returns:
@@ -103,12 +103,16 @@ def _run_trials(
     return document
 
 
-def start_process(script: str | Path) -> Callable[[Sequence[str]], int]:
-    """Return how ``run_trials`` starts a script: in a fresh interpreter, where a crash stays."""
+def start_process(*command: str) -> Callable[[Sequence[str]], int]:
+    """Return how ``run_trials`` starts a training: in a fresh interpreter, where a crash stays.
+
+    Args:
+        command: the interpreter's words before those of the training.
+    """
 
     def start(words: Sequence[str]) -> int:
         with stopping_children() as children:
-            return children.run([sys.executable, str(script), *words])
+            return children.run([sys.executable, *command, *words])
 
     return start
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from cmemd.evaluation.scoring import METRICS
 
-__all__ = ["Interval", "paired_difference", "paired_interval", "rate_interval"]
+__all__ = ["Interval", "mean_interval", "paired_difference", "paired_interval", "rate_interval"]
 
 _RESAMPLES, _LEVEL = 2000, 0.95
 
@@ -105,17 +105,34 @@ def rate_interval(events: np.ndarray, people: np.ndarray, seed: int = 0) -> tupl
     Returns:
         Low end, high end.
     """
+    if not events.any() or events.all():
+        unseen = 1 - ((1 - _LEVEL) / 2) ** (1 / len(np.unique(people)))
+        return (1 - unseen, 1.0) if events.any() else (0.0, unseen)
+    return mean_interval(events, people, seed)
+
+
+def mean_interval(values: np.ndarray, people: np.ndarray, seed: int = 0) -> tuple[float, float]:
+    """Return the interval of a mean over images, resampling people: images of one are alike.
+
+    It covers the choice of people, neither the training seed nor the gallery sampling. The interval
+    of a single person has no width and means nothing.
+
+    Args:
+        values: ``(P,)`` finite numbers.
+        people: ``(P,)`` identities.
+        seed: the same seed gives the same interval.
+
+    Returns:
+        Low end, high end.
+    """
     _, codes = np.unique(people, return_inverse=True)
     counts = np.bincount(codes)
-    sums = np.bincount(codes, weights=events)
-    if not events.any() or events.all():
-        unseen = 1 - ((1 - _LEVEL) / 2) ** (1 / len(counts))
-        return (1 - unseen, 1.0) if events.any() else (0.0, unseen)
+    sums = np.bincount(codes, weights=values)
     rng = np.random.default_rng(seed)
-    rates = []
+    means = []
     for _ in range(_RESAMPLES):
         resample = rng.integers(len(counts), size=len(counts))
-        rates.append(sums[resample].sum() / counts[resample].sum())
+        means.append(sums[resample].sum() / counts[resample].sum())
     tail = 50 * (1 - _LEVEL)
-    low, high = np.percentile(rates, [tail, 100 - tail])
+    low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)

@@ -10,6 +10,8 @@ array       shape    what it holds
 ``modality`` (N,)    0 visible, 1 thermal or near-infrared
 ``paths``   (N,)     paths as in the data set, strings
 ``roles``   (N,)     ``query``, ``gallery`` or ``test`` (both), strings; own data may have them
+``times``   (N,)     seconds, floats, NaN where unknown; own data may have them
+``tracklets`` (N,)   strings, empty for none; own data may have them
 =========== ======== ============================================================================
 
 Each data set needs some of them: SYSU-MM01 ``feats``, ``pids``, ``camids``, ``frames``; RegDB
@@ -159,7 +161,7 @@ def write_features(saved: SavedFeatures | Samples, path: Path) -> None:
         frames=samples.frames,
         modality=samples.modalities,
         paths=samples.paths,
-        **({} if samples.roles is None else {"roles": samples.roles}),
+        **{name: of for name in _OWN_ARRAYS if (of := getattr(samples, name)) is not None},
         **known,
     )
     write_whole(path, content.getbuffer())
@@ -344,7 +346,7 @@ def _own(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.nda
         "modalities": modalities,
         "frames": order_by_name(paths),
         "paths": paths,
-        "roles": roles,
+        **{name: arrays.get(name) for name in _OWN_ARRAYS},
     }
 
 
@@ -425,8 +427,9 @@ def _paths(arrays: Mapping[str, np.ndarray], images: int, name) -> np.ndarray:
 _LOOKED_AT = 1000  # paths that say which data set they are of
 _SYSU_PATH = re.compile(r"(?:^|[/\\])cam([1-6])[/\\]([0-9]{4})[/\\]([0-9]{4})\.jpg$")
 _BAD_ARCHIVE = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError)
+_OWN_ARRAYS = ("roles", "times", "tracklets")
 _KNOWN = {
-    *("feats", "pids", "camids", "frames", "modality", "paths", "roles"),
+    *("feats", "pids", "camids", "frames", "modality", "paths", *_OWN_ARRAYS),
     *("layout", "metric", "flip", "feats_flip", "draw", "reranking"),
 }
 _READERS = {

@@ -14,43 +14,29 @@ Shape legend: ``P`` = probes, ``N`` = rows of the gallery, ``D`` = size of the e
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from cmemd.errors import InputError
 from cmemd.evaluation.bootstrap import rate_interval
+from cmemd.evaluation.searches import OpenSetScores, search_scores
 
 __all__ = [
     "Calibration",
-    "OpenSetScores",
+    "OperatingPoint",
+    "TOP",
     "calibrate",
+    "det_curve",
     "false_positive_threshold",
     "open_set_scores",
+    "operating_points",
 ]
 
+TOP = 10  # matches that a search lists, as cmemd search does
 _STEP = 1e-6  # of thresholds: the printed one is the exact one
 _PRODUCTS = 1 << 26  # scores in memory at a time
-
-
-@dataclass(frozen=True, eq=False)
-class OpenSetScores:
-    """Scores of each probe's search.
-
-    Attributes:
-        best: ``(P,)`` float64, the largest score of any row.
-        mate: ``(P,)`` float64, the largest score of a row of the probe's person, or else -inf.
-        rank: ``(P,)`` place of that row among all, from 1: 1 + the rows of others that score more.
-    """
-
-    best: np.ndarray
-    mate: np.ndarray
-    rank: np.ndarray
-
-    @property
-    def mated(self) -> np.ndarray:
-        """``(P,)`` whether the gallery has the probe's person."""
-        return self.mate > -np.inf
 
 
 @dataclass(frozen=True)
@@ -92,11 +78,94 @@ def open_set_scores(
     for start in range(0, len(probes), step):
         scores = (probes[start : start + step] @ gallery.T).astype(np.float64)  # (p, N)
         same = probe_ids[start : start + step, None] == gallery_ids
-        of_mate = np.where(same, scores, -np.inf).max(axis=1)
-        best.append(scores.max(axis=1))
-        mate.append(of_mate)
-        rank.append(1 + np.sum(~same & (scores > of_mate[:, None]), axis=1))
+        found = search_scores(scores, same)
+        best.append(found.best)
+        mate.append(found.mate)
+        rank.append(found.rank)
     return OpenSetScores(*(np.concatenate(part) for part in (best, mate, rank)))
+
+
+@dataclass(frozen=True)
+class OperatingPoint:
+    """What a threshold costs that keeps a rate of false positives; intervals are of 95 %.
+
+    Attributes:
+        rate: the wanted FPIR.
+        threshold: scores above it are matches; None where one false positive exceeds the rate, as
+            for all that follows.
+        fpir: the FPIR there.
+        fpir_interval: its interval.
+        fnir: the miss rate there.
+        fnir_interval: its interval.
+    """
+
+    rate: float
+    threshold: float | None = None
+    fpir: float | None = None
+    fpir_interval: tuple[float, float] | None = None
+    fnir: float | None = None
+    fnir_interval: tuple[float, float] | None = None
+
+
+def operating_points(
+    scores: OpenSetScores, probe_ids: np.ndarray, rates: Sequence[float], top: int = TOP
+) -> list[OperatingPoint]:
+    """Return the miss rate at each rate of false positives.
+
+    The threshold is a score of a non-mated probe: the lowest that at most the share ``rate`` of
+    them exceeds.
+
+    Args:
+        scores: of searches.
+        probe_ids: ``(P,)`` identities.
+        rates: the wanted rates, between 0 and 1.
+        top: how many matches a search lists.
+    """
+    mated = scores.mated
+    best = np.sort(scores.best[~mated])[::-1]
+    points = []
+    for rate in rates:
+        allowed = math.floor(rate * len(best) + 1e-9)
+        if not allowed or not mated.any() or not np.isfinite(best[allowed]):
+            points.append(OperatingPoint(rate))
+            continue
+        threshold = best[allowed]
+        alarms = scores.best[~mated] > threshold
+        misses = (scores.mate[mated] <= threshold) | (scores.rank[mated] > top)
+        points.append(
+            OperatingPoint(
+                rate,
+                float(threshold),
+                float(alarms.mean()),
+                rate_interval(alarms, probe_ids[~mated]),
+                float(misses.mean()),
+                rate_interval(misses, probe_ids[mated]),
+            )
+        )
+    return points
+
+
+def det_curve(scores: OpenSetScores, top: int = TOP) -> tuple[np.ndarray, np.ndarray]:
+    """Return FPIR and FNIR at every threshold that changes one of them.
+
+    Args:
+        scores: of searches, some mated and some not.
+        top: how many matches a search lists.
+
+    Returns:
+        FPIR, falling, and FNIR, rising, ``(K,)`` each.
+
+    >>> det_curve(OpenSetScores(np.array([0.9, 0.5]), np.array([0.9, -np.inf]), np.array([1, 1])))
+    (array([1., 0., 0.]), array([0., 0., 1.]))
+    """
+    mated = scores.mated
+    alarms = np.sort(scores.best[~mated])
+    listed = scores.rank[mated] <= top
+    hits = np.sort(scores.mate[mated][listed])
+    thresholds = np.unique(np.concatenate([[-np.inf], alarms, hits]))
+    fpir = 1 - np.searchsorted(alarms, thresholds, side="right") / len(alarms)
+    found = len(hits) - np.searchsorted(hits, thresholds, side="right")
+    return fpir, 1 - found / len(listed)
 
 
 def false_positive_threshold(best: np.ndarray, rate: float) -> float:
@@ -128,7 +197,7 @@ def false_positive_threshold(best: np.ndarray, rate: float) -> float:
 
 
 def calibrate(
-    scores: OpenSetScores, probe_ids: np.ndarray, rate: float, top: int = 10
+    scores: OpenSetScores, probe_ids: np.ndarray, rate: float, top: int = TOP
 ) -> Calibration:
     """Return the threshold for a wanted false-positive identification rate, and its misses.
 

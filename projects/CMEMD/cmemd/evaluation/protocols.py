@@ -5,7 +5,9 @@ metric is therefore written here and nowhere else.
 """
 
 import difflib
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
 
 from cmemd.data.layouts import ALL_LAYOUTS, llcm, own, regdb, sysu
 from cmemd.data.layouts.permutations import RandPermCam
@@ -20,11 +22,14 @@ __all__ = [
     "PROTOCOLS",
     "PYTHON",
     "SAMPLINGS",
+    "Mixture",
+    "Options",
     "Protocol",
     "Side",
     "choose_sampling",
     "get_protocol",
     "get_protocols",
+    "with_options",
 ]
 
 OFFICIAL = "official"
@@ -50,6 +55,49 @@ class Side:
 
 
 @dataclass(frozen=True)
+class Mixture:
+    """The other direction's sides, and how many of their images join a mixed-modality protocol.
+
+    Attributes:
+        ratio: their share of the queries, and of the gallery, in [0, 1].
+        query: the queries that join.
+        gallery: the gallery images that join.
+    """
+
+    ratio: float
+    query: Side
+    gallery: Side
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a user may choose of a protocol of one's own; the ratio of every mixed one.
+
+    Attributes:
+        name: of the data, as a heading over results; "" for ours.
+        trials: gallery samplings of one image per identity and camera; 0 for one gallery of all
+            images.
+        seed: of these samplings, and of the choice of images for a ratio.
+        ignore_same_camera: see ``Protocol``.
+        ignore_same_tracklet: see ``Protocol``.
+        within: seconds, see ``Protocol``; 0 for any time.
+        cmc: see ``Protocol``.
+        fpir: see ``Protocol``.
+        ratio: of the thermal images in the gallery, and of the visible ones among the queries.
+    """
+
+    name: str = ""
+    trials: int = 0
+    seed: int = 0
+    ignore_same_camera: bool = False
+    ignore_same_tracklet: bool = False
+    within: float = 0.0
+    cmc: str = IDENTITIES
+    fpir: tuple[float, ...] = (0.01, 0.1)
+    ratio: float = 0.5
+
+
+@dataclass(frozen=True)
 class Protocol:
     """Queries, gallery and scoring rules of one test protocol.
 
@@ -63,6 +111,16 @@ class Protocol:
             from such a query's ranking, whatever their identity.
         ignore_same_camera: whether gallery images of the query's own identity and camera are
             removed from its ranking.
+        ignore_same_view: whether those of its own identity, camera and modality are, and so the
+            image itself.
+        ignore_same_tracklet: whether those of its own identity, camera and tracklet are; an image
+            without a tracklet is of none.
+        within: seconds; gallery images that were taken longer before or after are removed. None
+            for any time.
+        seed: of the gallery samplings; None for the trial's number alone, as in released code.
+        mixture: what joins of the other direction; None for one modality on each side.
+        fpir: false-positive identification rates at which open-set metrics are given, where
+            queries without a gallery identity exist; none for no such metrics.
         cmc: what a rank of the CMC counts: ``identities`` = the ranking reduced to the first
             image of each identity, ``images`` = the ranking itself.
         trials: number of gallery samplings; metrics are means over them.
@@ -83,7 +141,37 @@ class Protocol:
     source: str
     ignored_pairs: tuple[tuple[int, int], ...] = ()
     ignore_same_camera: bool = False
+    ignore_same_view: bool = False
+    ignore_same_tracklet: bool = False
+    within: float | None = None
+    seed: int | None = None
+    mixture: Mixture | None = None
+    fpir: tuple[float, ...] = ()
     splits: int = 1
+
+    @property
+    def rules(self) -> dict[str, object]:
+        """What a user chose and a results file must say: empty for published protocols."""
+        chosen: dict[str, object] = {}
+        if self.dataset == own.LAYOUT.name:
+            chosen |= {
+                "seed": self.seed,
+                "ignore_same_camera": self.ignore_same_camera,
+                "ignore_same_tracklet": self.ignore_same_tracklet,
+                "within": self.within,
+            }
+        if self.mixture is not None:
+            chosen["ratio"] = self.mixture.ratio
+        return chosen
+
+    @property
+    def sides(self) -> list[tuple[Side, Side]]:
+        """Queries and gallery of each direction that takes part."""
+        both = [(self.query, self.gallery)]
+        if self.mixture is None:
+            return both
+        both.append((self.mixture.query, self.mixture.gallery))
+        return both[self.mixture.ratio == 1 : 1 + (self.mixture.ratio > 0)]
 
 
 def _sysu(name: str, setting: str, cameras: tuple[int, ...], shots: int) -> Protocol:
@@ -126,7 +214,9 @@ def _own(query: Modality) -> Protocol:
         cmc=IDENTITIES,
         trials=own.LAYOUT.trials,
         samplings=(EVERYTHING,),
-        source="chosen by this project: all against all",
+        source="chosen by this project: all against all, or one image per identity and camera",
+        seed=Options.seed,
+        fpir=Options.fpir,
     )
 
 
@@ -172,6 +262,30 @@ def _llcm(query: Modality, variant: str) -> Protocol:
     )
 
 
+def _mixed(name: str, base: Protocol, other: Side, gallery: Side) -> Protocol:
+    """Return a protocol whose queries and gallery are of both modalities.
+
+    A published data set gets a named protocol of ours, which no paper reports.
+
+    Args:
+        name: of the new protocol.
+        base: what it is at ratio 0.
+        other: the queries at ratio 1.
+        gallery: the gallery at ratio 1.
+    """
+    title = base.description.partition(":")[0]
+    return replace(
+        base,
+        name=name,
+        description=f"{title}: queries and gallery of both modalities",
+        mixture=Mixture(Options.ratio, other, gallery),
+        # Cameras that stand in one place do so in both directions.
+        ignored_pairs=base.ignored_pairs + tuple(pair[::-1] for pair in base.ignored_pairs),
+        ignore_same_view=True,
+        source=f"chosen by this project, after {base.name}",
+    )
+
+
 def _other(modality: Modality) -> Modality:
     return Modality.VISIBLE if modality is Modality.THERMAL else Modality.THERMAL
 
@@ -186,8 +300,9 @@ def _words(query: Modality) -> str:
 
 _SYSU_ALL_CAMERAS = sysu.LAYOUT.cameras[Modality.VISIBLE]
 _SYSU_INDOOR_CAMERAS = (1, 2)
+_SYSU_THERMAL_CAMERAS = sysu.LAYOUT.cameras[Modality.THERMAL]
 
-PROTOCOLS: dict[str, Protocol] = {
+_DIRECTED = {
     protocol.name: protocol
     for protocol in (
         _sysu("sysu-all-1shot", "all-search, single-shot", _SYSU_ALL_CAMERAS, 1),
@@ -198,6 +313,30 @@ PROTOCOLS: dict[str, Protocol] = {
         *(_llcm(query, variant) for variant in _LLCM for query in Modality),
         *(_own(query) for query in Modality),
     )
+}
+_MIXED_BASES = {
+    regdb.LAYOUT.name: "regdb-{}",
+    llcm.LAYOUT.name: "llcm-{}-paper",
+    own.LAYOUT.name: "own-{}",
+}
+
+PROTOCOLS: dict[str, Protocol] = {
+    **_DIRECTED,
+    "sysu-mixed": _mixed(
+        "sysu-mixed",
+        _DIRECTED["sysu-all-1shot"],
+        Side(Modality.VISIBLE, _SYSU_ALL_CAMERAS),
+        Side(Modality.THERMAL, _SYSU_THERMAL_CAMERAS, 1),
+    ),
+    **{
+        f"{name}-mixed": _mixed(
+            f"{name}-mixed",
+            _DIRECTED[base.format("t2v")],
+            _DIRECTED[base.format("v2t")].query,
+            _DIRECTED[base.format("v2t")].gallery,
+        )
+        for name, base in _MIXED_BASES.items()
+    },
 }
 
 # Short for the paper's variant; results always carry the full name.
@@ -239,6 +378,87 @@ def get_protocols(names: list[str] | tuple[str, ...]) -> list[Protocol]:
             "score each data set by itself",
         )
     return protocols
+
+
+def with_options(protocols: Sequence[Protocol], options: Options) -> list[Protocol]:
+    """Return protocols as a user wants them.
+
+    Args:
+        protocols: of one data set.
+        options: what the user chose.
+
+    Raises:
+        InputError: a value out of its range, or an option that none of the protocols takes.
+    """
+    _check_options(options)
+    changed = [f.name for f in fields(Options) if getattr(options, f.name) != f.default]
+    if "ratio" in changed and not any(protocol.mixture for protocol in protocols):
+        mixed = [name for name, protocol in PROTOCOLS.items() if protocol.mixture]
+        raise InputError(
+            f"a ratio for mixed protocols only: {', '.join(mixed)}",
+            ", ".join(protocol.name for protocol in protocols),
+            "leave --ratio or TEST.MIXED_RATIO out, or add such a protocol",
+        )
+    foreign = [protocol.name for protocol in protocols if protocol.dataset != own.LAYOUT.name]
+    ours = [name for name in changed if name != "ratio"]
+    if foreign and ours:
+        raise InputError(
+            f"{', '.join(ours)} for protocols of one's own only, own-...",
+            ", ".join(foreign),
+            "leave the options out (--..., or TEST.OWN of a configuration): the rules of other "
+            "protocols are fixed",
+        )
+    return [_with_options(protocol, options) for protocol in protocols]
+
+
+def _with_options(protocol: Protocol, options: Options) -> Protocol:
+    if protocol.mixture:
+        protocol = replace(protocol, mixture=replace(protocol.mixture, ratio=options.ratio))
+    if protocol.dataset != own.LAYOUT.name:
+        return protocol
+    shots = 1 if options.trials else None
+    if protocol.mixture:
+        sampled = replace(protocol.mixture.gallery, shots=shots)
+        protocol = replace(protocol, mixture=replace(protocol.mixture, gallery=sampled))
+    title, colon, rest = protocol.description.partition(":")
+    return replace(
+        protocol,
+        description=f"{options.name or title}{colon}{rest}",
+        gallery=replace(protocol.gallery, shots=shots),
+        trials=max(1, options.trials),
+        samplings=(PYTHON if options.trials else EVERYTHING,),
+        seed=options.seed,
+        ignore_same_camera=options.ignore_same_camera,
+        ignore_same_tracklet=options.ignore_same_tracklet,
+        within=options.within or None,
+        cmc=options.cmc,
+        fpir=options.fpir,
+    )
+
+
+def _check_options(options: Options) -> None:
+    for words, value, fits in (
+        ("trials of at least 0, 0 for all images", options.trials, options.trials >= 0),
+        ("a seed of at least 0", options.seed, options.seed >= 0),
+        (
+            "a time window in seconds of at least 0, 0 for any time",
+            options.within,
+            math.isfinite(options.within) and options.within >= 0,
+        ),
+        (
+            f"a CMC over {IDENTITIES} or {IMAGES}",
+            repr(options.cmc),
+            options.cmc in (IDENTITIES, IMAGES),
+        ),
+        (
+            "rates of false positives between 0 and 1",
+            ", ".join(f"{rate:g}" for rate in options.fpir) or "none",
+            bool(options.fpir) and all(0 < rate < 1 for rate in options.fpir),
+        ),
+        ("a ratio from 0 to 1", options.ratio, 0 <= options.ratio <= 1),
+    ):
+        if not fits:
+            raise InputError(words, value, "change the option, or leave it out")
 
 
 def choose_sampling(protocol: Protocol, sampling: str, perm: RandPermCam | None) -> str:

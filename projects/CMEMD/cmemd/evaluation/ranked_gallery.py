@@ -15,6 +15,7 @@ from PIL import Image
 from cmemd.data.boxes import located
 from cmemd.data.images import read_rgb
 from cmemd.data.layouts.permutations import RandPermCam
+from cmemd.data.sensors import PICTURES
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import distance_matrix
 from cmemd.evaluation.protocols import AUTO, Protocol, choose_sampling
@@ -204,9 +205,13 @@ def _write_heading(
         f"trial {trial + 1} of {protocol.trials}, {sampling} sampling"
     )
     _text(axes, _MARGIN - 0.14, 0.8, metrics, size=12.5, colour=_GREY)
-    heading = f"{protocol.query.modality.name.lower()} query"
+    query, gallery = (
+        " or ".join(side.modality.name.lower() for side in sides)
+        for sides in zip(*protocol.sides, strict=True)
+    )
+    heading = f"{query} query"
     _text(axes, _MARGIN + _TILE[0] / 2, _TOP - 0.2, heading, weight="bold", centre=True)
-    heading = f"{protocol.gallery.modality.name.lower()} gallery, nearest first"
+    heading = f"{gallery} gallery, nearest first"
     _text(axes, _gallery_left(), _TOP - 0.2, heading, weight="bold")
 
 
@@ -258,7 +263,8 @@ def _pixels(key: str) -> np.ndarray:
     path, box, _ = located(key)
     size = tuple(round(_DPI * length) for length in _TILE)
     try:
-        return np.asarray(read_rgb(path, box=box).resize(size, Image.Resampling.LANCZOS))
+        image = read_rgb(path, box=box, sensor=PICTURES)
+        return np.asarray(image.resize(size, Image.Resampling.LANCZOS))
     except InputError as error:
         raise InputError(f"{error}, or ask for no ranked gallery (TEST.RANKED_GALLERY 0)") from None
 

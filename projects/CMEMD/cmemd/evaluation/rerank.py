@@ -26,6 +26,7 @@ def k_reciprocal_distances(
     k1: int = 20,
     k2: int = 6,
     weight: float = 0.3,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Return re-ranked distances from each query to each gallery image.
 
@@ -34,6 +35,10 @@ def k_reciprocal_distances(
     are added the k-reciprocal neighbours of each neighbour that shares two thirds of its own. ``V``
     is averaged over the ``k2`` nearest images. The result is
     ``(1 - weight) * Jaccard distance of V + weight * d``.
+
+    With groups, an image's neighbours come from each group in turn: its nearest one of every group,
+    then its second nearest of every group. A group that lies nearer then fills no more than its
+    share of the neighbours.
 
     Of equally distant images the earlier in (queries, gallery) is the nearer neighbour.
 
@@ -44,6 +49,7 @@ def k_reciprocal_distances(
         k1: number of neighbours, without the image itself, that may be reciprocal.
         k2: number of neighbours to average, the image itself included; 1 averages nothing.
         weight: share of the plain distance, in [0, 1].
+        groups: ``(N,)`` the group of each image, such as its modality; None for plain neighbours.
 
     Returns:
         ``(Q, G)`` distances, float32.
@@ -62,7 +68,9 @@ def k_reciprocal_distances(
     distances /= np.where(largest == 0, 1, largest)
     neighbours = np.concatenate(
         [
-            rank_order(distances[start : start + _ROWS_AT_ONCE])[:, : max(k1 + 1, k2)]
+            _in_turn(rank_order(distances[start : start + _ROWS_AT_ONCE]), groups)[
+                :, : max(k1 + 1, k2)
+            ]
             for start in range(0, len(distances), _ROWS_AT_ONCE)
         ]
     )
@@ -72,6 +80,26 @@ def k_reciprocal_distances(
         encoding = nearest @ encoding / min(k2, len(distances))
     jaccard = _jaccard(encoding, queries)
     return (1 - weight) * jaccard + np.float32(weight) * distances[:queries, queries:]
+
+
+def _in_turn(order: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """Return each row's images, which come from near to far, from each group in turn.
+
+    >>> _in_turn(np.array([[0, 1, 2, 3]]), np.array([0, 0, 0, 1]))
+    array([[0, 3, 1, 2]])
+
+    Args:
+        order: ``(b, N)`` image numbers.
+        groups: ``(N,)``; None keeps the order.
+    """
+    if groups is None:
+        return order
+    of_order = groups[order]
+    turn = np.empty(order.shape, dtype=np.intp)
+    for group in np.unique(groups):
+        mine = of_order == group
+        turn[mine] = np.cumsum(mine, axis=1)[mine]
+    return np.take_along_axis(order, np.argsort(turn, axis=1, kind="stable"), axis=1)
 
 
 def _encode(distances: np.ndarray, neighbours: np.ndarray, k1: int):

@@ -6,15 +6,17 @@
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cmemd.errors import InputError, exhausted, reason
+from cmemd.evaluation.mixed import Centring
+from cmemd.evaluation.open_set import TOP, operating_points
 from cmemd.evaluation.samples import Samples
-from cmemd.evaluation.scoring import METRICS, Score
+from cmemd.evaluation.scoring import METRICS, Reranking, Score
 from cmemd.evaluation.versions import versions
 from cmemd.files import schema_problem, write_whole
 from cmemd.paths import check_input, check_output, check_place
@@ -185,13 +187,14 @@ def _of_score(queries: np.ndarray, metrics: np.ndarray) -> dict[str, np.ndarray]
 
 def _entry(column: Column) -> dict[str, Any]:
     score = column.score
+    remedy = score.reranking
     return {
         "protocol": score.protocol.name,
         "description": score.protocol.description,
         "draw": score.sampling,
         "metric": score.distance,
         "flip": column.flip,
-        "reranking": score.reranking and score.reranking._asdict(),
+        "reranking": remedy._asdict() if isinstance(remedy, Reranking) else None,
         "cmc": score.protocol.cmc,
         "trials": score.protocol.trials,
         "mean": _percent(score.mean()),
@@ -200,7 +203,46 @@ def _entry(column: Column) -> dict[str, Any]:
             name: [100 * float(value) for value in values] for name, values in score.trials.items()
         },
         "counts": dict(score.counts),
+        **_further(score),
     }
+
+
+def _further(score: Score) -> dict[str, Any]:
+    """Return what only some protocols have."""
+    entry: dict[str, Any] = {}
+    remedy = score.reranking
+    if rules := score.protocol.rules:
+        entry["rules"] = rules
+    if remedy is not None and not isinstance(remedy, Reranking):
+        name = "centred" if isinstance(remedy, Centring) else "balanced"
+        entry["remedy"] = {"name": name, **remedy._asdict()}
+    if score.own_modality_first is not None:
+        shares = 100 * score.own_modality_first
+        entry["own_modality_first"] = {
+            "mean": float(shares.mean()),
+            "std": float(shares.std()),
+            "per_trial": shares.tolist(),
+        }
+    if score.open_set is not None:
+        mated = score.open_set.mated
+        points = operating_points(score.open_set, score.open_set_pids, score.protocol.fpir)
+        entry["open_set"] = {
+            "mated": int(mated.sum()),
+            "non_mated": int((~mated).sum()),
+            "top": TOP,
+            "points": [_point(asdict(point)) for point in points],
+        }
+    return entry
+
+
+def _point(point: dict[str, Any]) -> dict[str, Any]:
+    """Return an operating point with rates in percent."""
+    threshold = point.pop("threshold")
+    shown = {
+        name: value if value is None else (100 * np.array(value)).tolist()
+        for name, value in point.items()
+    }
+    return {"threshold": threshold, **shown}
 
 
 def _percent(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -29,6 +29,9 @@ class Samples:
             frame it is the key, see ``cmemd.data.boxes``.
         roles: ``(N,)`` strings ``query``, ``gallery`` or ``test``, which is both; None where the
             protocol alone decides.
+        times: ``(N,)`` floats, seconds from any one start; NaN where unknown. None for no times.
+        tracklets: ``(N,)`` strings, "" for none; None for no tracklets. Equal ones of one
+            identity and camera are one tracklet.
 
     Raises:
         InputError: lengths differ, no image, values of a wrong kind, or no finite feature at all.
@@ -41,6 +44,8 @@ class Samples:
     frames: np.ndarray
     paths: np.ndarray
     roles: np.ndarray | None = None
+    times: np.ndarray | None = None
+    tracklets: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         """Turn sequences into arrays and check them."""
@@ -56,7 +61,7 @@ class Samples:
             )
         for name, kinds in _LABELS.items():
             labels = getattr(self, name)
-            if name == "roles" and labels is None:
+            if name in _OPTIONAL and labels is None:
                 continue
             if labels.shape != (len(self.features),) or labels.dtype.kind not in kinds:
                 raise InputError(
@@ -83,7 +88,8 @@ class Samples:
         return np.isfinite(self.features).all(axis=1)
 
 
-_KIND_NAMES = {"iu": "integers", "U": "strings"}
+_KIND_NAMES = {"iu": "integers", "U": "strings", "f": "floats"}
+_OPTIONAL = ("roles", "times", "tracklets")
 _LABELS = {
     "pids": "iu",
     "camids": "iu",
@@ -91,4 +97,6 @@ _LABELS = {
     "frames": "iu",
     "paths": "U",
     "roles": "U",
+    "times": "f",
+    "tracklets": "U",
 }

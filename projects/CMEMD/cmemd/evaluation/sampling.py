@@ -3,6 +3,7 @@
 Shape legend: ``N`` = samples, ``Q`` = queries, ``G`` = gallery images of one trial.
 """
 
+import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ import numpy as np
 
 from cmemd.data.items import GALLERY, QUERY, TEST
 from cmemd.data.layouts.permutations import RandPermCam
+from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.evaluation.protocols import EVERYTHING, OFFICIAL, Protocol, Side, choose_sampling
 from cmemd.evaluation.samples import Samples
 
 __all__ = [
     "Trial",
+    "check_labels",
     "check_scorable",
     "ignored",
     "no_positive",
@@ -27,6 +30,7 @@ __all__ = [
 
 
 _QUERIES_AT_ONCE = 256
+_REMOVING = ("ignore_same_camera", "ignore_same_view", "ignore_same_tracklet", "within")
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +51,9 @@ def sample_trials(
 ) -> list[Trial]:
     """Return queries and gallery of every trial.
 
+    A mixed protocol takes both directions, and of each side as many images as its ratio allows;
+    a seeded choice leaves out the others, from each identity about the same share.
+
     The rows of a sampled side come by identity, then by the protocol's cameras; the images of one
     camera follow the sampling. The rows of a whole side are sorted by (identity, camera, frame).
     The samples' order does not matter.
@@ -54,7 +61,7 @@ def sample_trials(
     ``official``: row ``trial`` of the permutations, its first ``shots`` image numbers.
     ``python``: the released Python code, ``random.seed(trial)`` for trial 0..9, then
     ``random.choice`` among each (identity, camera)'s images sorted by file name.
-    ``everything``: all images.
+    ``everything``: all images. Protocols of one's own seed by their seed and the trial.
 
     Args:
         samples: ``N`` images.
@@ -70,9 +77,24 @@ def sample_trials(
             images are not of its modality, or the permutations are of other images.
     """
     sampling = choose_sampling(protocol, sampling, perm)
-    queries = _sample_side(samples, protocol, protocol.query, "queries", sampling, perm)
-    galleries = _sample_side(samples, protocol, protocol.gallery, "gallery images", sampling, perm)
-    return [Trial(*rows) for rows in zip(queries, galleries, strict=True)]
+    check_labels(samples, protocol)
+    directions = [
+        (
+            _sample_side(samples, protocol, query, "queries", sampling, perm),
+            _sample_side(samples, protocol, gallery, "gallery images", sampling, perm),
+        )
+        for query, gallery in protocol.sides
+    ]
+    if len(directions) == 1:
+        return [Trial(*rows) for rows in zip(*directions[0], strict=True)]
+    (queries, galleries), (more_queries, more_gallery) = directions
+    return [
+        Trial(
+            _mixed(samples, protocol, queries[trial], more_queries[trial], f"{trial}/queries"),
+            _mixed(samples, protocol, galleries[trial], more_gallery[trial], f"{trial}/gallery"),
+        )
+        for trial in range(protocol.trials)
+    ]
 
 
 def sort_rows(samples: Samples, rows: np.ndarray) -> np.ndarray:
@@ -82,7 +104,8 @@ def sort_rows(samples: Samples, rows: np.ndarray) -> np.ndarray:
         samples: ``N`` images.
         rows: row numbers.
     """
-    keys = samples.frames[rows], samples.camids[rows], samples.pids[rows]
+    # The modality counts where both are of one camera, and images of one name.
+    keys = samples.modalities[rows], samples.frames[rows], samples.camids[rows], samples.pids[rows]
     return rows[np.lexsort(keys)]
 
 
@@ -104,15 +127,31 @@ def ignored(
     mask = np.zeros((len(queries), len(gallery)), dtype=bool)
     for query_camera, gallery_camera in protocol.ignored_pairs:
         mask |= np.outer(query_cameras == query_camera, gallery_cameras == gallery_camera)
-    if protocol.ignore_same_camera:
-        mask |= (query_cameras[:, None] == gallery_cameras) & (
+    if protocol.ignore_same_camera or protocol.ignore_same_view or protocol.ignore_same_tracklet:
+        same = (query_cameras[:, None] == gallery_cameras) & (
             samples.pids[queries][:, None] == samples.pids[gallery]
         )
+        if protocol.ignore_same_camera:
+            mask |= same
+        if protocol.ignore_same_view:
+            mask |= same & _equal(samples.modalities, queries, gallery)
+        if protocol.ignore_same_tracklet:
+            known = samples.tracklets[gallery] != ""
+            mask |= same & known & _equal(samples.tracklets, queries, gallery)
+    if protocol.within is not None:
+        apart = samples.times[queries][:, None] - samples.times[gallery]
+        mask |= np.abs(apart) > protocol.within
     return mask
+
+
+def _equal(labels: np.ndarray, queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
+    return labels[queries][:, None] == labels[gallery]
 
 
 def check_scorable(samples: Samples, protocol: Protocol, trials: Sequence[Trial]) -> None:
     """Raise unless each trial has a query whose identity is in its gallery.
+
+    The rules that a user chose must leave each query a gallery.
 
     Args:
         samples: ``N`` images.
@@ -120,13 +159,56 @@ def check_scorable(samples: Samples, protocol: Protocol, trials: Sequence[Trial]
         trials: of ``sample_trials``.
 
     Raises:
-        InputError: a trial has none, so that there is nothing to measure.
+        InputError: a trial has none, so that there is nothing to measure; or a query has no
+            gallery image left.
     """
+    chosen = [name for name in _REMOVING if getattr(protocol, name)] if protocol.rules else []
     for trial in trials:
         starts = range(0, len(trial.queries), _QUERIES_AT_ONCE)
-        parts = (trial.queries[start : start + _QUERIES_AT_ONCE] for start in starts)
+        parts = [trial.queries[start : start + _QUERIES_AT_ONCE] for start in starts]
         if not any(_has_positive(samples, protocol, part, trial.gallery) for part in parts):
             raise no_positive(protocol, len(trial.queries))
+        if not chosen:
+            continue
+        empty = [
+            part[ignored(samples, protocol, part, trial.gallery).all(axis=1)] for part in parts
+        ]
+        if len(alone := np.concatenate(empty)):
+            raise InputError(
+                f"a gallery image for each query of {protocol.name} after {', '.join(chosen)}",
+                f"none for {len(alone)} of {len(trial.queries)}, such as {samples.paths[alone[0]]}",
+                "choose other options, or leave these queries out",
+            )
+
+
+def check_labels(samples: Samples, protocol: Protocol) -> None:
+    """Raise where a rule needs labels that images lack.
+
+    Args:
+        samples: ``N`` images.
+        protocol: gives the rules.
+
+    Raises:
+        InputError: a time window, and a time is missing; or no image has a tracklet.
+    """
+    if protocol.within is not None:
+        times = samples.times
+        unknown = np.arange(len(samples.pids)) if times is None else np.flatnonzero(np.isnan(times))
+        if len(unknown):
+            raise InputError(
+                f"a time of each image for a window of {protocol.within:g} seconds",
+                f"none for {len(unknown)} of {len(samples.pids)}, such as "
+                f"{samples.paths[unknown[0]]}",
+                "add the column time, or leave the window out",
+            )
+    if protocol.ignore_same_tracklet and (
+        samples.tracklets is None or not (samples.tracklets != "").any()
+    ):
+        raise InputError(
+            "tracklets to ignore those of the query",
+            "no image with a tracklet",
+            "add the column tracklet, or leave the option out",
+        )
 
 
 def no_positive(protocol: Protocol, queries: int) -> InputError:
@@ -155,11 +237,14 @@ def pairs_without_image(samples: Samples, protocol: Protocol) -> int:
         samples: ``N`` images.
         protocol: gives the gallery's side.
     """
-    rows = _pool(samples, protocol, protocol.gallery, "gallery images")
-    pids, cameras = samples.pids[rows], samples.camids[rows]
-    gallery_cameras = protocol.gallery.cameras or np.unique(cameras)
-    found = len(np.unique(np.stack([pids, cameras]), axis=1).T)
-    return len(np.unique(pids)) * len(gallery_cameras) - found
+    missing = 0
+    for _, side in protocol.sides:
+        rows = _pool(samples, protocol, side, "gallery images")
+        pids, cameras = samples.pids[rows], samples.camids[rows]
+        gallery_cameras = side.cameras or np.unique(cameras)
+        found = len(np.unique(np.stack([pids, cameras]), axis=1).T)
+        missing += len(np.unique(pids)) * len(gallery_cameras) - found
+    return missing
 
 
 def _sample_side(
@@ -176,10 +261,51 @@ def _sample_side(
     groups = _images_of_pairs(samples, pool, side)
     if sampling == OFFICIAL:
         return _official(samples, protocol, side, groups, perm)
+    seeds = range(protocol.trials)
+    if protocol.seed is not None:
+        seeds = [f"{protocol.seed}/{trial}" for trial in seeds]
     return [
         np.array([generator.choice(rows) for rows in groups.values()])
-        for generator in map(random.Random, range(protocol.trials))
+        for generator in map(random.Random, seeds)
     ]
+
+
+def _mixed(
+    samples: Samples, protocol: Protocol, first: np.ndarray, second: np.ndarray, place: str
+) -> np.ndarray:
+    """Return the rows of one mixed side: as many as there are in the mixture's ratio.
+
+    Args:
+        samples: ``N`` images.
+        protocol: has a mixture of a ratio between 0 and 1.
+        first: rows of the direction that ratio 0 is.
+        second: rows of the other.
+        place: trial and side, which with the protocol's seed choose the rows.
+    """
+    ratio = protocol.mixture.ratio
+    size = min(len(first) / (1 - ratio), len(second) / ratio)
+    parts = []
+    for number, (rows, share) in enumerate(((first, 1 - ratio), (second, ratio))):
+        keep = math.floor(share * size + 1e-9)  # 0.7 * 10 / 0.7 may be a little less than 10
+        if not keep:
+            raise InputError(
+                f"images of both modalities for ratio {ratio:g} of {protocol.name}",
+                f"{len(first)} and {len(second)}, too few of one",
+                "choose another ratio (--ratio, or TEST.MIXED_RATIO of a configuration)",
+            )
+        generator = random.Random(f"{protocol.seed or 0}/{place}/{number}")
+        parts.append(_thinned(samples, rows, keep, generator))
+    return np.concatenate(parts)
+
+
+def _thinned(samples: Samples, rows: np.ndarray, keep: int, generator: random.Random) -> np.ndarray:
+    """Return ``keep`` of the rows, from each identity its share to within one image."""
+    if keep == len(rows):
+        return rows
+    shuffled = np.array([generator.random() for _ in rows])
+    by_identity = np.lexsort((shuffled, samples.pids[rows]))
+    places = (np.arange(keep) + generator.random()) * len(rows) / keep
+    return rows[np.sort(by_identity[places.astype(np.intp)])]
 
 
 def _pool(samples: Samples, protocol: Protocol, side: Side, what: str) -> np.ndarray:
@@ -191,12 +317,22 @@ def _pool(samples: Samples, protocol: Protocol, side: Side, what: str) -> np.nda
         _check_modality(samples, rows, side, protocol.name)
     if samples.roles is not None:
         rows = rows[np.isin(samples.roles[rows], [TEST, QUERY if what == "queries" else GALLERY])]
-    if len(rows) == 0:
-        wanted = f"from cameras {side.cameras}" if side.cameras else "of its modality"
+    if len(rows) == 0 and side.cameras:
         raise InputError(
-            f"{side.modality.name.lower()} {what} {wanted} for {protocol.name}",
+            f"{side.modality.name.lower()} {what} from cameras {side.cameras} for {protocol.name}",
             f"images of cameras {np.unique(samples.camids).tolist()} only",
             "test on the whole split",
+        )
+    if len(rows) == 0:
+        found = " and ".join(
+            f"{np.sum(samples.modalities == modality)} {modality.name.lower()}"
+            for modality in Modality
+        )
+        roles = "" if samples.roles is None else ", none of them for this side"
+        raise InputError(
+            f"{side.modality.name.lower()} {what} for {protocol.name}",
+            f"{found} images{roles}",
+            "add them, or choose another protocol",
         )
     return rows
 

@@ -22,7 +22,8 @@ import numpy as np
 
 from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
-from cmemd.evaluation.distances import check_distance, plain_distances
+from cmemd.evaluation.distances import check_distance, distance_matrix, plain_distances
+from cmemd.evaluation.mixed import Centring, centre, own_modality_first
 from cmemd.evaluation.products import Products, Side
 from cmemd.evaluation.protocols import AUTO, Protocol, choose_sampling
 from cmemd.evaluation.rank_counting import Doubt
@@ -37,14 +38,26 @@ from cmemd.evaluation.sampling import (
     sample_trials,
     sort_rows,
 )
+from cmemd.evaluation.searches import OpenSetScores, search_scores
 
-__all__ = ["CMC_RANKS", "METRICS", "Reranking", "Score", "score", "score_all", "score_trial"]
+__all__ = [
+    "CMC_RANKS",
+    "METRICS",
+    "BalancedReranking",
+    "Remedy",
+    "Reranking",
+    "Score",
+    "score",
+    "score_all",
+    "score_trial",
+]
 
 CMC_RANKS = (1, 5, 10, 20)
 METRICS = (*(f"rank{rank}" for rank in CMC_RANKS), "mAP", "mINP")
 
 # Products in memory at a time, 128 MB: all of SYSU-MM01's; larger sets go in parts.
 _PRODUCTS_AT_ONCE = 2**25
+_QUERIES_AT_ONCE = 256  # where whole rows of distances are needed
 
 
 class Reranking(NamedTuple):
@@ -55,6 +68,18 @@ class Reranking(NamedTuple):
     weight: float = 0.3
 
 
+class BalancedReranking(NamedTuple):
+    """The same settings, with neighbours from each modality in turn."""
+
+    k1: int = 20
+    k2: int = 6
+    weight: float = 0.3
+
+
+# What may change the distances of a trial before they are ranked.
+Remedy = Reranking | BalancedReranking | Centring
+
+
 @dataclass(frozen=True, eq=False)
 class Score:
     """Metrics of one set of features under one protocol.
@@ -63,7 +88,7 @@ class Score:
         protocol: the protocol.
         sampling: the gallery sampling: ``official``, ``python`` or ``everything``.
         distance: ``euclidean`` or ``cosine``.
-        reranking: settings of re-ranking, or None.
+        reranking: settings of re-ranking or of another remedy, or None.
         trials: each of ``METRICS`` -> ``(T,)`` values in [0, 1].
         per_query: each of ``METRICS`` -> ``(Q,)`` means over the trials that counted the query;
             NaN where none did.
@@ -71,16 +96,24 @@ class Score:
         counts: by name: ``queries`` and ``gallery`` (images of one trial),
             ``queries_without_positive`` (the most of any trial), ``non_finite_features`` and
             ``zero_features`` (images among those scored), and ``pairs_without_image``.
+        own_modality_first: of a mixed protocol, ``(T,)`` shares of the counted queries whose first
+            wrong match is of their own modality; else None.
+        open_set: searches of all trials, one after the other, where the protocol has open-set
+            metrics and some query has no positive; else None.
+        open_set_pids: their identities.
     """
 
     protocol: Protocol
     sampling: str
     distance: str
-    reranking: Reranking | None
+    reranking: Remedy | None
     trials: Mapping[str, np.ndarray]
     per_query: Mapping[str, np.ndarray]
     query_rows: np.ndarray
     counts: Mapping[str, int]
+    own_modality_first: np.ndarray | None = None
+    open_set: OpenSetScores | None = None
+    open_set_pids: np.ndarray | None = None
 
     def mean(self) -> dict[str, float]:
         """Return the mean of each metric over the trials, in [0, 1]."""
@@ -97,7 +130,7 @@ def score(
     sampling: str = AUTO,
     perm: RandPermCam | None = None,
     distance: str = "euclidean",
-    reranking: Reranking | None = None,
+    reranking: Remedy | None = None,
 ) -> Score:
     """Score under one protocol; see ``score_all``."""
     return score_all(samples, [protocol], sampling, perm, distance, reranking)[protocol.name]
@@ -109,7 +142,7 @@ def score_all(
     sampling: str = AUTO,
     perm: RandPermCam | None = None,
     distance: str = "euclidean",
-    reranking: Reranking | None = None,
+    reranking: Remedy | None = None,
 ) -> dict[str, Score]:
     """Score under several protocols, computing and sorting each distance once.
 
@@ -121,7 +154,8 @@ def score_all(
         perm: the official permutations.
         distance: ``euclidean`` or ``cosine``.
         reranking: re-rank each trial by the neighbours that its queries and gallery share. This
-            compares all queries of a trial with each other, which a search cannot do.
+            compares all queries of a trial with each other, which a search cannot do. Or another
+            remedy for distances.
 
     Returns:
         Protocol name -> score, in the order of ``protocols``. The metrics do not depend on the
@@ -137,8 +171,7 @@ def score_all(
     }
     together: dict[tuple, list[Protocol]] = {}
     for protocol in protocols:  # equal sides and rules: equal distances and order
-        rules = protocol.query.modality, protocol.ignored_pairs, protocol.ignore_same_camera
-        together.setdefault(rules, []).append(protocol)
+        together.setdefault(_group(protocol), []).append(protocol)
     finite, zero = samples.finite, ~samples.features.any(axis=1)
     scores = {}
     for group in together.values():
@@ -146,9 +179,10 @@ def score_all(
         queries = _union(samples, (trial.queries for trial in trials))
         if reranking is None:
             metrics = _rank(samples, group[0], trials, queries, distance)
+            own = [_own_first(samples, group[0], trial, distance) for trial in trials]
         else:
             _check_finite(finite)
-            metrics = _rerank(samples, group[0], trials, queries, distance, reranking)
+            metrics, own = _rerank(samples, group[0], trials, queries, distance, reranking)
         start = 0
         for protocol in group:
             part = slice(start, start := start + protocol.trials)
@@ -163,6 +197,7 @@ def score_all(
                 QueryScores(*(of_all[part] for of_all in metrics)),
                 finite,
                 zero,
+                own[part],
             )
     return {protocol.name: scores[protocol.name] for protocol in protocols}
 
@@ -189,6 +224,77 @@ def score_trial(
     )
     _worst(scores, ~np.isfinite(samples.features[trial.queries]).all(axis=1))
     return scores
+
+
+def _group(protocol: Protocol) -> tuple:
+    """Return what protocols share whose distances are computed once."""
+    return (
+        protocol.query.modality,
+        protocol.mixture,
+        protocol.ignored_pairs,
+        protocol.ignore_same_camera,
+        protocol.ignore_same_view,
+        protocol.ignore_same_tracklet,
+        protocol.within,
+    )
+
+
+def _blocks(
+    samples: Samples, protocol: Protocol, trial: Trial, distance: str
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield rows of queries, and their distances to the gallery: NaN for ignored images."""
+    for start in range(0, len(trial.queries), _QUERIES_AT_ONCE):
+        rows = trial.queries[start : start + _QUERIES_AT_ONCE]
+        distances = distance_matrix(
+            samples.features[rows], samples.features[trial.gallery], distance
+        )
+        distances[ignored(samples, protocol, rows, trial.gallery)] = np.nan
+        yield rows, distances
+
+
+def _own_first(
+    samples: Samples, protocol: Protocol, trial: Trial, distance: str
+) -> np.ndarray | None:
+    """Return ``own_modality_first`` of a mixed protocol's queries, ``(Q,)``."""
+    if protocol.mixture is None:
+        return None
+    return np.concatenate(
+        [
+            _own_first_of(samples, rows, trial.gallery, distances)
+            for rows, distances in _blocks(samples, protocol, trial, distance)
+        ]
+    )
+
+
+def _own_first_of(
+    samples: Samples, queries: np.ndarray, gallery: np.ndarray, distances: np.ndarray
+) -> np.ndarray:
+    right = samples.pids[queries][:, None] == samples.pids[gallery]
+    first = own_modality_first(
+        distances, right, samples.modalities[queries], samples.modalities[gallery]
+    )
+    first[~samples.finite[queries] & ~np.isnan(first)] = 1  # the worst, as for other metrics
+    return first
+
+
+def _open_set(
+    samples: Samples, protocol: Protocol, trials: Sequence[Trial], distance: str
+) -> tuple[OpenSetScores, np.ndarray]:
+    """Return the searches of all trials, and the identities of their queries.
+
+    A score is the cosine, or the Euclidean distance with a minus sign.
+    """
+    found, pids = [], []
+    for trial in trials:
+        for rows, distances in _blocks(samples, protocol, trial, distance):
+            scores = 1 - distances
+            if distance == "euclidean":
+                scores = -np.sqrt(np.maximum(distances, 0))
+            same = samples.pids[rows][:, None] == samples.pids[trial.gallery]
+            found.append(search_scores(scores, same, ~samples.finite[rows]))
+            pids.append(samples.pids[rows])
+    parts = zip(*((of.best, of.mate, of.rank) for of in found), strict=True)
+    return OpenSetScores(*map(np.concatenate, parts)), np.concatenate(pids)
 
 
 def _rank(
@@ -269,24 +375,39 @@ def _rerank(
     trials: Sequence[Trial],
     queries: np.ndarray,
     distance: str,
-    reranking: Reranking,
-) -> list[np.ndarray]:
-    """Do as ``_rank``, with each trial re-ranked by itself."""
+    reranking: Remedy,
+) -> tuple[list[np.ndarray], list[np.ndarray | None]]:
+    """Do as ``_rank`` and ``_own_first``, with each trial re-ranked by itself."""
     column = np.empty(len(samples.pids), dtype=np.int64)
     column[queries] = np.arange(len(queries))
     metrics = [np.full((len(trials), len(queries)), np.nan) for _ in range(4)]
+    own: list[np.ndarray | None] = []
     for row, trial in enumerate(trials):
-        sides = samples.features[trial.queries], samples.features[trial.gallery]
-        distances = [
-            plain_distances(first, second, distance)
-            for first, second in (sides, sides[:1] * 2, sides[1:] * 2)
-        ]
-        scores = score_trial(
-            samples, protocol, trial, k_reciprocal_distances(*distances, **reranking._asdict())
-        )
+        distances = _remedied(samples, trial, distance, reranking)
+        scores = score_trial(samples, protocol, trial, distances)
         for metric, of_trial in zip(metrics, scores.metrics, strict=True):
             metric[row, column[trial.queries]] = of_trial[0]
-    return metrics
+        if protocol.mixture is None:
+            own.append(None)
+            continue
+        shown = distances.astype(np.float64)
+        shown[ignored(samples, protocol, trial.queries, trial.gallery)] = np.nan
+        own.append(_own_first_of(samples, trial.queries, trial.gallery, shown))
+    return metrics, own
+
+
+def _remedied(samples: Samples, trial: Trial, distance: str, remedy: Remedy) -> np.ndarray:
+    """Return a trial's distances ``(Q, G)`` after a remedy."""
+    sides = samples.features[trial.queries], samples.features[trial.gallery]
+    modalities = samples.modalities[trial.queries], samples.modalities[trial.gallery]
+    if isinstance(remedy, Centring):
+        return centre(distance_matrix(*sides, distance), *modalities, remedy)
+    distances = [
+        plain_distances(first, second, distance)
+        for first, second in (sides, sides[:1] * 2, sides[1:] * 2)
+    ]
+    groups = np.concatenate(modalities) if isinstance(remedy, BalancedReranking) else None
+    return k_reciprocal_distances(*distances, **remedy._asdict(), groups=groups)
 
 
 def _check_finite(finite: np.ndarray) -> None:
@@ -309,16 +430,31 @@ def _score(
     protocol: Protocol,
     sampling: str,
     distance: str,
-    reranking: Reranking | None,
+    reranking: Remedy | None,
     trials: Sequence[Trial],
     queries: np.ndarray,
     scores: QueryScores,
     finite: np.ndarray,
     zero: np.ndarray,
+    own_first: Sequence[np.ndarray | None],
 ) -> Score:
     counted = scores.counted
     if not counted.any(axis=1).all():
         raise no_positive(protocol, len(trials[0].queries))
+    column = np.empty(len(samples.pids), dtype=np.int64)
+    column[queries] = np.arange(len(queries))
+    shares = [
+        _share(first, of_trial[column[trial.queries]])
+        for trial, first, of_trial in zip(trials, own_first, counted, strict=True)
+        if first is not None
+    ]
+    missed = [
+        not of_trial[column[trial.queries]].all()
+        for trial, of_trial in zip(trials, counted, strict=True)
+    ]
+    searches = None, None
+    if protocol.fpir and reranking is None and any(missed):
+        searches = _open_set(samples, protocol, trials, distance)
     metrics = [scores.hits(limit, protocol.cmc) for limit in CMC_RANKS]
     metrics = dict(zip(METRICS, [*metrics, scores.ap, scores.inp], strict=True))
     own = np.isin(queries, np.concatenate([trial.queries for trial in trials]))
@@ -344,7 +480,16 @@ def _score(
             "zero_features": int(np.sum(zero[scored])),
             "pairs_without_image": pairs_without_image(samples, protocol),
         },
+        own_modality_first=np.array(shares) if shares else None,
+        open_set=searches[0],
+        open_set_pids=searches[1],
     )
+
+
+def _share(first: np.ndarray, counted: np.ndarray) -> float:
+    """Return the share of ones over the counted queries that have a wrong image; 0 of none."""
+    of_counted = first[counted & ~np.isnan(first)]
+    return float(of_counted.mean()) if len(of_counted) else 0.0
 
 
 def _mean_of_counted(values: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import yaml
 from tabulate import tabulate
 
 from cmemd.evaluation.tables import format_table
@@ -10,12 +11,16 @@ from cmemd.export.formats import FILES, OPSET
 from cmemd.export.parity import LIMITS, Measured
 from cmemd.export.variants import VARIANTS
 
-__all__ = ["format_parity", "format_variants", "model_card"]
+__all__ = ["card_metadata", "format_parity", "format_variants", "model_card"]
+
+_METRICS = {"rank1": "Rank-1", "mAP": "mAP", "mINP": "mINP"}
 
 _RUN_WITH = {
     "safetensors": "cmemd with PyTorch and fast-reid",
     "torch-export": "PyTorch; load another person's file only with `cmemd.Predictor`",
     "onnx": f"ONNX Runtime, or any other runtime of opset {OPSET}",
+    "onnx-nchw": "trackers: one modality, floats (N, 3, H, W) in [0, 1]",
+    "onnx-nchw-any": "ONNX Runtime: one modality, floats in [0, 1] of any size, resized inside",
 }
 
 
@@ -65,6 +70,54 @@ def format_variants(
     return tabulate(rows, headers, form, disable_numparse=True)
 
 
+def card_metadata(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the metadata that the Hugging Face hub reads from the head of a model card.
+
+    Args:
+        document: content of ``model.json``.
+    """
+    training = document["training"]
+    name = document["architecture"]["name"]
+    free = "Apache-2.0" in (training["licence"] or "")
+    licence = {"license": "apache-2.0"}
+    if not free:  # the weights' terms are those of the data set
+        licence = {"license": "other", "license_name": "data-set-agreement"}
+    metadata = {
+        "library_name": "cmemd",
+        "pipeline_tag": "image-feature-extraction",
+        **licence,
+        "tags": ["person-re-identification", "visible-thermal", "cross-modality", "onnx"],
+    }
+    if training["dataset"]:
+        drawn = "stand-in" in training["dataset"]
+        metadata["datasets"] = ["drawn-people" if drawn else training["dataset"]]
+    if document["results"]:
+        metadata["metrics"] = list(_METRICS)
+        metadata["model-index"] = [
+            {
+                "name": name,
+                "results": [
+                    {
+                        "task": {
+                            "type": "image-feature-extraction",
+                            "name": "visible-thermal person re-identification",
+                        },
+                        "dataset": {
+                            "type": training["dataset"] or "unknown",
+                            "name": f"{training['dataset'] or 'unknown'}, {score['protocol']}",
+                        },
+                        "metrics": [
+                            {"type": key, "name": label, "value": round(score["mean"][key], 2)}
+                            for key, label in _METRICS.items()
+                        ],
+                    }
+                    for score in document["results"]["scores"]
+                ],
+            }
+        ]
+    return metadata
+
+
 def model_card(
     document: Mapping[str, Any],
     measured: Sequence[Measured],
@@ -72,7 +125,7 @@ def model_card(
     results: Mapping[str, Mapping[str, Any]],
     probes: str,
 ) -> str:
-    """Return the model card in Markdown.
+    """Return the model card in Markdown, with the hub's metadata at its head.
 
     Args:
         document: content of ``model.json``.
@@ -82,11 +135,12 @@ def model_card(
         probes: the images on which they were compared, in words.
     """
     training, size = document["training"], document["input"]
-    files = [[f"`{FILES[m.name]}`", _RUN_WITH[m.name]] for m in measured] + [
+    files = [[f"`{m.file or FILES[m.name]}`", _RUN_WITH[m.name]] for m in measured] + [
         [f"`{VARIANTS[m.name][0]}`", f"ONNX Runtime: {m.name}"] for m in variants
     ]
     statistics = document["channel_statistics"]
     parts = [
+        f"---\n{yaml.safe_dump(card_metadata(document), sort_keys=False)}---",
         f"# {document['architecture']['name']}: visible-thermal person re-identification",
         "The model turns the crop of a person into an embedding. Cosines of embeddings compare "
         f"people across visible and thermal (near-infrared) images. {document['recipe']}",
@@ -106,10 +160,15 @@ def model_card(
         "network has one stem per modality. A wrong modality gives a plausible, useless "
         "embedding; a number other than 0 and 1 gives NaN.",
         tabulate(files, ["File", "Runs with"], "github"),
-        "## Parity with the training network",
-        f"Compared on {probes}. Speed is that of the exporting machine's CPU.",
-        format_parity(measured, "github"),
+        "`test_visible.png` and `test_thermal.png` are drawn people. `test_vector.json` has their "
+        "pixels after the resize, and their embeddings: `cmemd verify` checks a client by it.",
     ]
+    if measured:
+        parts += [
+            "## Parity with the training network",
+            f"Compared on {probes}. Speed is that of the exporting machine's CPU.",
+            format_parity(measured, "github"),
+        ]
     if variants:
         parts += ["## Smaller variants", format_variants(variants, results, "github")]
     parts.append("## Results")

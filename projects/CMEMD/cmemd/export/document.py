@@ -11,6 +11,7 @@ from fastreid.config import CfgNode
 
 from cmemd.data.modality import Modality
 from cmemd.data.naming import UNKNOWN, published_licence
+from cmemd.data.transform import build_sensor
 from cmemd.engine.record import TrainingRecord
 from cmemd.evaluation.results import read_results
 from cmemd.evaluation.versions import versions
@@ -57,6 +58,7 @@ def describe(
             "layout": "NHWC",
             "dtype": "uint8",
             "resize": "bicubic, Pillow, no antialias flag",
+            "thermal": build_sensor(cfg).to_dict(),
         },
         "normalisation": {
             "mean": list(cfg.MODEL.PIXEL_MEAN),

@@ -35,7 +35,8 @@ def evaluate_model(embed: Embed, cfg: CfgNode, weights: Weights) -> dict[str, An
     """
     cfg = cfg.clone()
     cfg.defrost()
-    cfg.TEST.RANKED_GALLERY, cfg.TEST.SAVE_FEATURES = 0, False
+    cfg.TEST.RANKED_GALLERY, cfg.TEST.SAVE_FEATURES, cfg.TEST.REMEDIES = 0, False, False
+    cfg.TEST.TENSORBOARD = False
     cfg.freeze()
     with tempfile.TemporaryDirectory() as folder:
         data = build_dataset(cfg, test_dataset(cfg))

@@ -1,6 +1,7 @@
 """Write a model folder: every format, checked against the training network, or nothing."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cmemd.plugin  # noqa: F401  before fastreid
@@ -17,16 +18,21 @@ from cmemd.engine.record import TrainingRecord, people_digests
 from cmemd.errors import InputError
 from cmemd.export.agw import AGW, agw_config
 from cmemd.export.card import format_parity, format_variants, model_card
+from cmemd.export.client_files import write_reid_config, write_test_vector
 from cmemd.export.document import describe, results_beside
 from cmemd.export.evaluate import evaluate_model
 from cmemd.export.formats import (
     FILES,
+    ONE_MODALITY,
     Embed,
+    by_one_modality,
     by_onnxruntime,
     by_program,
     by_weights,
     check_formats,
+    one_modality_file,
     trace,
+    write_one_modality,
     write_onnx,
     write_program,
     write_weights,
@@ -42,7 +48,7 @@ from cmemd.export.parity import (
 )
 from cmemd.export.variants import VARIANTS
 from cmemd.export.wrapper import EmbeddingGraph
-from cmemd.files import whole_folder
+from cmemd.files import file_sha256, whole_folder
 from cmemd.inference.model_folder import write_model_document
 from cmemd.modeling.cmemd_net import CMEMDNet
 
@@ -56,6 +62,8 @@ def export_model(
     *,
     formats: Sequence[str] = tuple(FILES),
     variants: Sequence[str] = (),
+    modalities: Sequence[str] = (),
+    slim: bool = False,
     evaluate: bool = False,
     agw: str | None = None,
 ) -> str:
@@ -69,8 +77,11 @@ def export_model(
         cfg: the configuration with which the weights were trained.
         weights: their checkpoint.
         output: the folder, which must not exist.
-        formats: out of ``FILES``.
+        formats: out of ``FILES`` and ``ONE_MODALITY``.
         variants: out of ``VARIANTS``; they need the format onnx and have no limit to keep.
+        modalities: "visible", "thermal" or both, of the formats of ``ONE_MODALITY``.
+        slim: whether to leave out the weights and the graphs from which the variants were made;
+            the model's digest stays that of the weights.
         evaluate: whether to score the network and its variants on the test set, for the model card.
         agw: pooling of weights of the released AGW code, out of ``AGW_POOLINGS``; else None.
 
@@ -78,7 +89,7 @@ def export_model(
         InputError: bad input, or a format that differs from the training network.
         MissingDependencyError: a package that a format needs is not installed.
     """
-    check_formats(formats)
+    check_formats(formats, modalities)
     check_values(cfg)
     if variants and "onnx" not in formats:
         raise InputError(
@@ -86,13 +97,25 @@ def export_model(
             ", ".join(formats),
             "add onnx to --formats",
         )
+    if slim and not variants:
+        raise InputError(
+            "--slim with --half or --int8, which it keeps", "neither", "add one of the two"
+        )
     output = Path(output)
     if output.exists():
         raise InputError("a new folder as --output", output, "remove it, or name another")
     try:
         with whole_folder(output) as folder:
             return _export(
-                folder, cfg, Path(weights), formats, variants, evaluate=evaluate, agw=agw
+                folder,
+                cfg,
+                Path(weights),
+                formats,
+                variants,
+                modalities,
+                slim=slim,
+                evaluate=evaluate,
+                agw=agw,
             )
     except OSError as error:
         raise InputError(
@@ -108,27 +131,37 @@ def _export(
     weights: Path,
     formats: Sequence[str],
     variants: Sequence[str],
+    modalities: Sequence[str],
     *,
+    slim: bool,
     evaluate: bool,
     agw: str | None,
 ) -> str:
     """Fill an empty folder as ``export_model`` says."""
-    slim = inference_config(agw_config(cfg, agw) if agw else cfg)
+    plain = inference_config(agw_config(cfg, agw) if agw else cfg)
     name = AGW if agw else CMEMD
     known = Weights(file=weights) if agw else Weights.read(weights)
-    network = read_network(slim, known, name)
+    network = read_network(plain, known, name)
     probes = _probes(cfg, needed=evaluate)
     by_network = by_training_network(network)
     reference = by_network(probes.images, probes.modalities)
-    architecture = {"name": name, "config": slim.dump()}
+    architecture = {"name": name, "config": plain.dump()}
 
     def measured(of: str, file: str, embed: Embed) -> Measured:
-        return measure_parity(of, (folder / file).stat().st_size, embed, probes, reference)
+        size = (folder / file).stat().st_size
+        return replace(measure_parity(of, size, embed, probes, reference), file=file)
 
     exported = []
-    for of, embed in _write(folder, network, architecture, formats, slim.INPUT.SIZE_TEST):
+    for of, embed in _write(folder, network, architecture, formats, plain.INPUT.SIZE_TEST):
         exported.append(measured(of, FILES[of], embed))
         check_parity(exported[-1])
+    for of in (name for name in ONE_MODALITY if name in formats):
+        for modality in modalities:
+            file = one_modality_file(of, modality)
+            write_one_modality(network, of, folder / file, modality, plain.INPUT.SIZE_TEST)
+            embed = by_one_modality(folder / file, modality, reference)
+            exported.append(measured(of, file, embed))
+            check_parity(exported[-1])
     trained_on = _trained_on(cfg, known.record)
     typical = probes
     if variants and trained_on:
@@ -141,7 +174,7 @@ def _export(
         scored = {"trained": by_network, **smaller}
         results = {of: evaluate_model(embed, cfg, known) for of, embed in scored.items()}
     document = describe(
-        slim,
+        plain,
         architecture,
         known.record,
         reference.shape[1],
@@ -149,10 +182,18 @@ def _export(
         statistics=trained_on and channel_statistics(trained_on.train, cfg),
         results=results.get("trained") or results_beside(weights),
     )
+    write_test_vector(folder, by_network, *plain.INPUT.SIZE_TEST)
+    write_reid_config(folder, *plain.INPUT.SIZE_TEST)
+    digest = file_sha256(folder / FILES["safetensors"])
+    if slim:
+        for of in exported:
+            (folder / of.file).unlink()
+        exported = []
     card = model_card(document, exported, compared, results, probes.source)
     (folder / "README.md").write_text(card, encoding="utf-8")
-    write_model_document(folder, document)
-    report = [f"compared on {len(probes.images)} {probes.source}", format_parity(exported)]
+    write_model_document(folder, document, digest)
+    report = [f"compared on {len(probes.images)} {probes.source}"]
+    report += [format_parity(exported)] if exported else []
     return "\n".join(report + ([format_variants(compared, results)] if compared else []))
 
 

@@ -11,9 +11,17 @@ from fastreid.config import CfgNode
 from cmemd.data.images import check_items, crop, read_pixels
 from cmemd.data.items import ImageItem
 from cmemd.data.modality import Modality
-from cmemd.data.transform import build_transform
+from cmemd.data.transform import build_sensor, build_transform
 
-__all__ = ["PROBES", "Probes", "channel_statistics", "drawn_probes", "probes_of", "read_images"]
+__all__ = [
+    "PROBES",
+    "Probes",
+    "channel_statistics",
+    "draw_people",
+    "drawn_probes",
+    "probes_of",
+    "read_images",
+]
 
 PROBES = 16  # of each modality
 _STATISTICS = 256  # of each modality [chosen]
@@ -54,14 +62,24 @@ def probes_of(items: Sequence[ImageItem], cfg: CfgNode, source: str) -> Probes:
 
 def drawn_probes(height: int, width: int) -> Probes:
     """Draw ``PROBES`` stand-in people, each in both modalities, for use without a data set."""
+    images, modalities = draw_people(height, width, PROBES)
+    return Probes(images, modalities, "drawn people (no data set found)")
+
+
+def draw_people(height: int, width: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw stand-in people, each in both modalities.
+
+    Returns:
+        Images (2 x number, height, width, 3) uint8 RGB and their modalities, alternating.
+    """
     from cmemd.standin.figure import Figure
     from cmemd.standin.image import render
     from cmemd.standin.person import draw_person
     from cmemd.standin.shot import draw_shot
 
     images = []
-    for number in range(PROBES):
-        rng = np.random.default_rng([_SEED, number])
+    for each in range(number):
+        rng = np.random.default_rng([_SEED, each])
         person = draw_person(rng)
         images += [
             render(
@@ -74,16 +92,17 @@ def drawn_probes(height: int, width: int) -> Probes:
             )[..., ::-1]  # OpenCV's channel order
             for modality in Modality
         ]
-    modalities = np.tile(np.array(list(Modality), dtype=np.int64), PROBES)
-    return Probes(np.stack(images), modalities, "drawn people (no data set found)")
+    return np.stack(images), np.tile(np.array(list(Modality), dtype=np.int64), number)
 
 
 def channel_statistics(items: Sequence[ImageItem], cfg: CfgNode) -> dict[str, dict[str, object]]:
     """Return the guard's summary of up to 256 training images of each modality, by its name."""
-    from cmemd.inference.guard import summarise
+    from cmemd.data.appearance import measure, summarise
 
     return {
-        modality.name.lower(): summarise(read_images(_spread(items, modality, _STATISTICS), cfg))
+        modality.name.lower(): summarise(
+            map(measure, read_images(_spread(items, modality, _STATISTICS), cfg))
+        )
         for modality in Modality
     }
 
@@ -94,9 +113,15 @@ def read_images(items: Sequence[ImageItem], cfg: CfgNode) -> np.ndarray:
     Raises:
         InputError: a file is truncated, not an image, or one that training refuses.
     """
-    check_items(items)
+    sensor = build_sensor(cfg)
+    check_items(items, sensor)
     transform = build_transform(cfg, training=False)
-    return np.stack([transform(crop(read_pixels(item.path), item.box)) for item in items])
+    return np.stack(
+        [
+            transform(crop(read_pixels(item.path, sensor=sensor.of(item.modality)), item.box))
+            for item in items
+        ]
+    )
 
 
 def _spread(items: Sequence[ImageItem], modality: Modality, most: int) -> list[ImageItem]:

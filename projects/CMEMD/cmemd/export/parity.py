@@ -28,7 +28,13 @@ __all__ = [
 ]
 
 # Largest allowed difference of any number of an embedding [chosen].
-LIMITS = {"safetensors": 1e-5, "torch-export": 1e-5, "onnx": 1e-4}
+LIMITS = {
+    "safetensors": 1e-5,
+    "torch-export": 1e-5,
+    "onnx": 1e-4,
+    "onnx-nchw": 1e-4,
+    "onnx-nchw-any": 1e-4,
+}
 _TIE = 1e-6  # cosines closer than float32's rounding may rank in either order [chosen]
 _REPETITIONS = 3
 
@@ -44,6 +50,7 @@ class Measured:
         cosine: smallest cosine between the two embeddings of an image.
         rankings: whether each thermal image ranks the visible images in the same order.
         images_per_second: speed in one batch of all images.
+        file: its name in the folder.
     """
 
     name: str
@@ -52,6 +59,7 @@ class Measured:
     cosine: float
     rankings: bool
     images_per_second: float
+    file: str = ""
 
 
 def by_training_network(network: CMEMDNet) -> Embed:

@@ -1,16 +1,19 @@
-"""Wrap the network as a graph: uint8 images and modalities -> embeddings of length 1.
+"""Wrap the network as a graph: images -> embeddings of length 1.
 
 Shape legend: N images of H x W; D channels of the embedding.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cmemd.data.modality import Modality
+from cmemd.export.resize import pillow_bicubic
 from cmemd.modeling.cmemd_net import CMEMDNet
 
-__all__ = ["BACKBONE_PARTS", "EmbeddingGraph", "is_exported"]
+__all__ = ["BACKBONE_PARTS", "EmbeddingGraph", "OneModalityGraph", "is_exported"]
 
 BACKBONE_PARTS = ("stems", "global_stream", "local_stream")  # what a graph takes of a backbone
 
@@ -22,7 +25,28 @@ def is_exported(name: str) -> bool:
     return not name.endswith(_NOT_EXPORTED)
 
 
-class EmbeddingGraph(nn.Module):
+class _Flat(nn.Module):
+    """Hold a module's tensors under names without dots.
+
+    A graph's code spells each tensor's path, and "granularities.global" is no valid Python. So this
+    module holds the tensors under flat names and hides the module in a tuple.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self._module = (module.eval(),)
+        tensors = [*module.named_parameters(), *module.named_buffers()]
+        self._flat = {name: name.replace(".", "_") for name, _ in tensors if is_exported(name)}
+        for name, tensor in tensors:
+            if name in self._flat:
+                self.register_buffer(self._flat[name], tensor.detach())
+
+    def _run(self, *inputs: Tensor) -> Tensor:
+        tensors = {name: getattr(self, flat) for name, flat in self._flat.items()}
+        return torch.func.functional_call(self._module[0], tensors, inputs)
+
+
+class EmbeddingGraph(_Flat):
     """Compute an embedding: normalisation, stems, streams, heads and the embedding's norm.
 
     Each stem sees only its modality's rows, as in training, so a batch of one modality costs one
@@ -34,15 +58,7 @@ class EmbeddingGraph(nn.Module):
     """
 
     def __init__(self, network: CMEMDNet) -> None:
-        super().__init__()
-        # A graph's code spells each tensor's path, and "granularities.global" is no valid Python.
-        # So this module holds the tensors under flat names and hides the network in a tuple.
-        self._network = (_Embedding(network).eval(),)
-        tensors = [*self._network[0].named_parameters(), *self._network[0].named_buffers()]
-        self._flat = {name: name.replace(".", "_") for name, _ in tensors if is_exported(name)}
-        for name, tensor in tensors:
-            if name in self._flat:
-                self.register_buffer(self._flat[name], tensor.detach())
+        super().__init__(_Embedding(network))
 
     def forward(self, images: Tensor, modalities: Tensor) -> Tensor:
         """Return embeddings (N, D), float32.
@@ -51,8 +67,31 @@ class EmbeddingGraph(nn.Module):
             images: (N, H, W, 3) uint8, RGB, N at least 1.
             modalities: (N,) int64, values of ``Modality``.
         """
-        tensors = {name: getattr(self, flat) for name, flat in self._flat.items()}
-        return torch.func.functional_call(self._network[0], tensors, (images, modalities))
+        return self._run(images, modalities)
+
+
+class OneModalityGraph(_Flat):
+    """Compute an embedding as ``EmbeddingGraph``, of floats and of one modality.
+
+    Args:
+        network: a trained network; put into evaluation mode and shared, not copied.
+        modality: of all images.
+        resized_to: height and width to which the graph resizes images; None if it does not.
+    """
+
+    def __init__(
+        self, network: CMEMDNet, modality: Modality, resized_to: Sequence[int] | None = None
+    ) -> None:
+        super().__init__(_OneModality(network, modality, resized_to))
+        self.resized_to = resized_to
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return embeddings (N, D), float32.
+
+        Args:
+            images: (N, 3, H, W) float32, RGB in [0, 1], N at least 1.
+        """
+        return self._run(images)
 
 
 class _Embedding(nn.Module):
@@ -75,6 +114,32 @@ class _Embedding(nn.Module):
         )
         unknown = shallow.new_full((images.shape[0], *shallow.shape[1:]), torch.nan)
         shallow = unknown.index_copy(0, torch.cat(rows), shallow)
-        local = None if backbone.local_stream is None else backbone.local_stream(shallow)
-        outputs = network.heads(backbone.global_stream(shallow), local)
-        return functional.normalize(network.heads.embed(outputs), dim=-1)
+        return _embed_shallow(network, shallow)
+
+
+class _OneModality(nn.Module):
+    """Compute ``OneModalityGraph`` under the network's own names."""
+
+    def __init__(
+        self, network: CMEMDNet, modality: Modality, resized_to: Sequence[int] | None
+    ) -> None:
+        super().__init__()
+        self.network = network
+        self._modality = int(modality)
+        self._resized_to = resized_to
+
+    def forward(self, images: Tensor) -> Tensor:
+        network = self.network
+        levels = images * 255
+        if self._resized_to is not None:
+            levels = pillow_bicubic(levels, *self._resized_to)
+        normalised = (levels - network.pixel_mean) / network.pixel_std
+        return _embed_shallow(network, network.backbone.stems[self._modality](normalised))
+
+
+def _embed_shallow(network: CMEMDNet, shallow: Tensor) -> Tensor:
+    """Return embeddings of the stems' output."""
+    backbone = network.backbone
+    local = None if backbone.local_stream is None else backbone.local_stream(shallow)
+    outputs = network.heads(backbone.global_stream(shallow), local)
+    return functional.normalize(network.heads.embed(outputs), dim=-1)

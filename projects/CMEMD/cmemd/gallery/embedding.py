@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
+from cmemd.data.boxes import located
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.gallery.facts import FileFacts, file_facts, many_file_facts
-from cmemd.gallery.rows import FACTS, make_rows, vectors_of
+from cmemd.gallery.rows import make_rows, with_labels
 from cmemd.gallery.sources import LABELS, Source
 from cmemd.gallery.table import Gallery
+from cmemd.gallery.video_sources import pixels_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +37,7 @@ __all__ = [
     "embed_chunks",
     "in_commits",
     "plan_embedding",
+    "relabel",
     "update_gallery",
 ]
 
@@ -108,14 +111,16 @@ def update_gallery(
         InputError: the gallery holds an image in the other modality, or cannot be written.
     """
     plan = plan_embedding(gallery, sources, modality, given)
-    relabelled = sum(
-        map(gallery.replace, in_commits(_relabel(gallery, plan.relabelled, modality), gallery))
-    )
+    corrected = {
+        number: {label: getattr(source, label) for label in LABELS}
+        for number, source in plan.relabelled.items()
+    }
+    relabelled = relabel(gallery, corrected)
     embed = embed or embed_chunks
     changed = embed(predictor, plan.changed, modality)
     replaced = sum(map(gallery.replace, in_commits(changed, gallery)))
     new = embed(predictor, plan.new, modality)
-    added = sum(gallery.add(rows, plan.version) for rows in in_commits(new, gallery))
+    added = sum(gallery.add_rows(rows, plan.version) for rows in in_commits(new, gallery))
     return Done(added, replaced, relabelled, plan.unchanged)
 
 
@@ -148,21 +153,32 @@ def in_commits(chunks: "Iterable[pa.Table]", gallery: Gallery) -> "Iterator[pa.T
             return
 
 
-def _relabel(
-    gallery: Gallery, relabelled: Mapping[int, Source], modality: Modality
+def relabel(gallery: Gallery, labels: "Mapping[int, Mapping[str, object]]") -> int:
+    """Give rows other labels, in commits as ``in_commits`` makes them; return how many.
+
+    Args:
+        gallery: an open gallery.
+        labels: by row number, each row's labels to change; all rows have the same ones.
+
+    Raises:
+        InputError: a row is gone or has changed since it was written, or the disk is full.
+    """
+    return sum(map(gallery.replace, in_commits(_relabelled(gallery, labels), gallery)))
+
+
+def _relabelled(
+    gallery: Gallery, labels: "Mapping[int, Mapping[str, object]]"
 ) -> "Iterator[pa.Table]":
     """Yield rows with corrected labels, ``CHUNK`` at a time.
 
     Their numbers are those of the planned version, and a commit changes only the numbers of the
     rows that it writes.
     """
-    numbers = iter(relabelled)
+    numbers = iter(labels)
     while part := list(islice(numbers, CHUNK)):
-        rows = gallery.take(part)
-        images = [relabelled[number] for number in part]
-        facts = zip(*(rows[name].to_pylist() for name in FACTS), strict=True)
-        files = [None if None in of else FileFacts(*of) for of in facts]
-        yield make_rows(images, vectors_of(rows), modality, gallery.model, files)
+        names = labels[part[0]]
+        values = {name: [labels[number][name] for number in part] for name in names}
+        yield with_labels(gallery.take(part), values)
 
 
 def plan_embedding(
@@ -198,8 +214,10 @@ def plan_embedding(
         there[row["path"]] = number, labels, row["file_sha256"]
     known = [source for source in sources if source.path in there]
     changed, relabelled, unchanged = [], {}, 0
-    facts = many_file_facts(source.path for source in known)
-    for source, now in zip(known, facts, strict=True):
+    files = list(dict.fromkeys(located(source.path).path for source in known))
+    facts = dict(zip(files, many_file_facts(files), strict=True))
+    for source in known:
+        now = facts[located(source.path).path]
         number, labels, sha256 = there[source.path]
         kept = {label: value for label, value in labels.items() if label not in given}
         corrected = dataclasses.replace(source, **kept)
@@ -211,6 +229,19 @@ def plan_embedding(
             unchanged += 1
     new = [source for source in sources if source.path not in there]
     return Plan(new, changed, relabelled, unchanged, version)
+
+
+class _FactsOfFiles:
+    """Facts of files by key; those of the last file stay, since a video has many boxes."""
+
+    def __init__(self) -> None:
+        self._last: tuple[str, FileFacts | None] | None = None
+
+    def __getitem__(self, key: str) -> FileFacts | None:
+        file = located(key).path
+        if self._last is None or self._last[0] != file:
+            self._last = file, file_facts(file)
+        return self._last[1]
 
 
 def embed_chunks(
@@ -232,19 +263,20 @@ def embed_chunks(
     done: list[tuple[Source, FileFacts | None]] = []
     vectors: list[np.ndarray] = []
 
-    def paths() -> Iterator[str]:
-        for source in sources:
-            ahead.append((source, file_facts(source.path)))
-            yield source.path
+    def images() -> "Iterator[str | tuple[str, np.ndarray]]":
+        facts = _FactsOfFiles()
+        for source, image in zip(sources, pixels_of(sources), strict=True):
+            ahead.append((source, facts[source.path]))
+            yield image
 
     def rows() -> "pa.Table":
-        images, files = zip(*done, strict=True)
-        return make_rows(images, np.stack(vectors), modality, predictor.digest, files)
+        embedded, files = zip(*done, strict=True)
+        return make_rows(embedded, np.stack(vectors), modality, predictor.digest, files)
 
     if not sources:
         return
     with tqdm(total=len(sources), unit="image", desc="embedding", disable=None) as bar:
-        for path, vector in predictor.stream(paths(), modality):
+        for path, vector in predictor.stream(images(), modality, bgr=False):
             while ahead[0][0].path != str(path):
                 ahead.popleft()  # it cannot be read
                 bar.update()

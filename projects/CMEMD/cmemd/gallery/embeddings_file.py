@@ -11,7 +11,7 @@ with its own size and with this machine's memory. No pickle is ever loaded.
 import itertools
 import os
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -20,13 +20,19 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from cmemd.data.modality import Modality
+from cmemd.data.sensors import Sensor
 from cmemd.errors import InputError, exhausted
 from cmemd.files import whole_file
 from cmemd.gallery.rows import (
+    ADDED,
     MODEL,
+    SENSOR,
     check_rows,
     check_vectors,
+    complete,
     row_schema,
+    sensor_in,
+    sensor_of_text,
     vectors_of,
     with_checksums,
 )
@@ -35,7 +41,14 @@ from cmemd.gallery.sources import LABELS
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["check_suffix", "own_model", "read_embeddings", "read_rows", "write_embeddings"]
+__all__ = [
+    "check_suffix",
+    "own_model",
+    "own_sensor",
+    "read_embeddings",
+    "read_rows",
+    "write_embeddings",
+]
 
 _NEEDED = ("vector", "path", "modality", "identity", "model")
 _STRINGS = ("path", "modality", *LABELS, "model", "file_sha256")
@@ -91,10 +104,14 @@ def write_embeddings(chunks: "Iterable[pa.Table]", path: Path, rows: int | None 
         ) from error
 
 
-def read_embeddings(path: Path) -> dict[str, np.ndarray]:
-    """Return ``vector`` (N, D) float32, and four columns of strings (N,).
+def read_embeddings(path: Path, more: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Return ``vector`` (N, D) float32, and columns of strings (N,).
 
-    These are ``path``, ``modality``, ``identity`` and ``model``.
+    These are ``path``, ``modality``, ``identity`` and ``model``, and what ``more`` names.
+
+    Args:
+        path: the file.
+        more: further labels out of ``LABELS``; empty where the file has no such column.
 
     Raises:
         InputError: the file is missing, damaged, of another kind or too large; columns are missing
@@ -104,7 +121,8 @@ def read_embeddings(path: Path) -> dict[str, np.ndarray]:
     with _damaged(path):
         if path.exists() and not path.is_file():
             raise ValueError("no plain file")  # a FIFO would never end
-        columns = _read_parquet(path) if path.suffix == ".parquet" else _read_npz(path)
+        read = _read_parquet if path.suffix == ".parquet" else _read_npz
+        columns = read(path, more)
         lengths = {len(column) for column in columns.values()}
         if len(lengths) > 1 or columns["vector"].ndim != 2:
             raise ValueError("columns of different lengths")
@@ -128,22 +146,38 @@ def own_model(path: Path) -> str:
             import pyarrow.parquet as pq
 
             schema = pq.read_schema(path)
-            if not {*row_schema("", 1).names}.issubset(schema.names):
+            if not set(row_schema("", 1).names).difference(ADDED).issubset(schema.names):
                 raise ValueError("other columns")
             return schema.metadata[MODEL].decode()
         with zipfile.ZipFile(path) as archive:
-            if {f"{name}.npy" for name in _WRITTEN} != set(archive.namelist()):
+            missing = {f"{name}.npy" for name in _WRITTEN} ^ set(archive.namelist())
+            if not {f"{name}.npy" for name in ADDED}.issuperset(missing):
                 raise ValueError("other arrays")
             comment = archive.comment.decode("ascii")
             if not comment.startswith(_COMMENT):
                 raise ValueError("arrays of another program")
-            return comment.removeprefix(_COMMENT)
+            return comment.removeprefix(_COMMENT).split(" ", 1)[0]
     except Exception as error:  # noqa: BLE001  whatever cannot be read is not a file of ours
         raise InputError(
             f"a new file for --output, or one that this version of cmemd embed wrote, at {path}",
             f"another file ({_line(error)})",
             "name another file, or move that one away",
         ) from None
+
+
+def own_sensor(path: Path) -> Sensor:
+    """Return the thermal sensor of a file that ``own_model`` accepts.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as pq
+
+        return sensor_in(pq.read_schema(path), path)
+    with zipfile.ZipFile(path) as archive:
+        _, _, text = archive.comment.decode("ascii").removeprefix(_COMMENT).partition(" ")
+    return sensor_of_text(text or "{}", path)
 
 
 def read_rows(path: Path) -> "Iterator[pa.Table]":
@@ -184,7 +218,8 @@ def _write_npz(chunks: "Iterable[pa.Table]", schema: "pa.Schema", path: Path, ro
     model, size = schema.metadata[MODEL].decode(), schema.field("vector").type.list_size
     labels = []
     with whole_file(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
-        archive.comment = (_COMMENT + model).encode()
+        record = schema.metadata.get(SENSOR, b"")
+        archive.comment = b" ".join([(_COMMENT + model).encode(), *([record] if record else [])])
         with _member(archive, "vector", (rows, size), "<f4") as file:
             for chunk in chunks:
                 file.write(np.ascontiguousarray(vectors_of(chunk), dtype="<f4"))
@@ -225,11 +260,12 @@ def _array(rows: "pa.Table", name: str) -> np.ndarray:
     return np.array(texts, dtype=str)
 
 
-def _read_parquet(path: Path) -> dict[str, np.ndarray]:
+def _read_parquet(path: Path, more: Sequence[str]) -> dict[str, np.ndarray]:
     import pyarrow as pa
 
     with _open_parquet(path, _NEEDED) as file:
-        rows = file.read(columns=list(_NEEDED))
+        names = [*_NEEDED, *(name for name in more if name in file.schema_arrow.names)]
+        rows = file.read(columns=names)
     column = rows["vector"]
     if not pa.types.is_fixed_size_list(column.type):
         lengths = set(column.combine_chunks().value_lengths().to_pylist())
@@ -237,19 +273,32 @@ def _read_parquet(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("vectors of different sizes")
     if column.null_count or column.combine_chunks().flatten().null_count:
         raise ValueError("missing vectors")
-    read = {name: _strings(np.array(_texts(rows[name]), dtype=str), name) for name in _NEEDED[1:]}
-    return {"vector": _vectors(vectors_of(rows)), **read}
+    read = {name: _strings(np.array(_texts(rows[name]), dtype=str), name) for name in names[1:]}
+    return {"vector": _vectors(vectors_of(rows)), **_with_empty(read, more)}
+
+
+def _with_empty(read: dict[str, np.ndarray], names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Return columns, with empty ones for those that a file lacks."""
+    empty = np.full(len(read["path"]), "")
+    return {**dict.fromkeys(names, empty), **read}
 
 
 def _texts(column: "pa.ChunkedArray") -> list[object]:
-    return ["" if value is None else value for value in column.to_pylist()]
+    values = column.to_pylist()
+    return [
+        "" if value is None else value.isoformat() if isinstance(value, datetime) else value
+        for value in values
+    ]
 
 
-def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with _open_npz(path, _NEEDED) as archive:
-        arrays = {name: _read_array(archive, name) for name in _NEEDED}
-    read = {name: _strings(arrays[name], name) for name in _NEEDED[1:]}
-    return {"vector": _vectors(arrays["vector"]), **read}
+def _read_npz(path: Path, more: Sequence[str]) -> dict[str, np.ndarray]:
+    with zipfile.ZipFile(path) as archive:
+        there = set(archive.namelist())
+    names = [*_NEEDED, *(name for name in more if f"{name}.npy" in there)]
+    with _open_npz(path, names) as archive:
+        arrays = {name: _read_array(archive, name) for name in names}
+    read = {name: _strings(arrays[name], name) for name in names[1:]}
+    return {"vector": _vectors(arrays["vector"]), **_with_empty(read, more)}
 
 
 def _vectors(array: np.ndarray) -> np.ndarray:
@@ -272,13 +321,15 @@ def _parquet_rows(path: Path) -> "Iterator[pa.Table]":
 
     with _open_parquet(path, _NEEDED) as file:
         for batch in file.iter_batches(_CHUNK):
-            yield pa.Table.from_batches([batch], file.schema_arrow)
+            yield complete(pa.Table.from_batches([batch], file.schema_arrow))
 
 
 def _npz_rows(path: Path) -> "Iterator[pa.Table]":
     """The vectors are read a part at a time, the labels at once."""
-    with _open_npz(path, _WRITTEN) as archive:
-        columns = {name: _read_array(archive, name) for name in (*_STRINGS, *_NUMBERS)}
+    with _open_npz(path, _WRITTEN.difference(ADDED)) as archive:
+        there = {name.removesuffix(".npy") for name in archive.namelist()}
+        labels = [name for name in (*_STRINGS, *_NUMBERS) if name in there or name not in ADDED]
+        columns = {name: _read_array(archive, name) for name in labels}
         with archive.open("vector.npy") as file:
             (rows, size), kind = _header(file)
             for start in range(0, rows, _CHUNK):
@@ -297,6 +348,7 @@ def _table(columns: Mapping[str, list], flat: np.ndarray, size: int) -> "pa.Tabl
         name: [None if value in ("", -1) else value for value in column]
         for name, column in columns.items()
     }
+    values |= {name: [None] * len(columns["path"]) for name in ADDED if name not in columns}
     values["time"] = [text and datetime.fromisoformat(text) for text in values["time"]]
     values["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), size)
     values["crc"] = np.zeros(len(values["path"]), dtype=np.uint32)

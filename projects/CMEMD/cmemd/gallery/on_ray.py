@@ -18,14 +18,16 @@ import json
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from cmemd.data.image_files import Reason, Tally
 from cmemd.data.modality import Modality
+from cmemd.data.sensors import Sensor
 from cmemd.errors import InputError, MissingDependencyError
 from cmemd.gallery import embedding
 from cmemd.gallery.rows import check_rows
@@ -35,6 +37,8 @@ from cmemd.inference.model_folder import read_model_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from cmemd.data.appearance import Statistics
 
 __all__ = ["RayEmbedder", "embed_on_ray"]
 
@@ -46,7 +50,9 @@ class RayEmbedder:
         model_dir: the model folder.
         device: "cpu": a worker takes the processors of a machine; "cuda": one takes a GPU.
         batch_size: images that run at once in a worker.
-        strict: raise an error for an image that looks like the other modality.
+        guard: as ``Predictor`` takes it.
+        sensor: as ``Predictor`` takes it.
+        statistics: as ``Predictor`` takes them.
         on_corrupt: "skip" or "raise", for an unusable image.
 
     Attributes:
@@ -65,17 +71,22 @@ class RayEmbedder:
         device: str = "cpu",
         batch_size: int = 64,
         *,
-        strict: bool = False,
+        guard: str = "warn",
+        sensor: Sensor | Mapping[str, str] = MappingProxyType({}),
+        statistics: "Statistics | None" = None,
         on_corrupt: str = "skip",
     ) -> None:
         _join_cluster()
         self.folder = read_model_folder(model_dir)
+        self.sensor = sensor if isinstance(sensor, Sensor) else self.folder.sensor.changed(sensor)
         self.device = device
         self.arguments = {
             "model_dir": os.path.abspath(model_dir),
             "device": device,
             "batch_size": batch_size,
-            "strict": strict,
+            "guard": guard,
+            "sensor": self.sensor,
+            "statistics": statistics,
             "on_corrupt": on_corrupt,
         }
         self.skipped: list[tuple[object, str]] = []

@@ -13,44 +13,61 @@ model         string                  digest of the model that made the embeddin
 file_bytes    int64 or null           size of the image file when it was embedded
 file_modified int64 or null           its modification time, nanoseconds since 1970
 file_sha256   string or null          SHA-256 of its bytes
-crc           uint32                  CRC-32 of all of these
+crc           uint32                  CRC-32 of all of the row's other columns
+tracklet      string or null          the track of the person under the camera
 ============= ======================= =======================================================
+
+Images of one modality, identity, camera and tracklet are one tracklet. Galleries and files without
+the column ``tracklet``, which earlier versions wrote, stay valid: a row without a tracklet has the
+checksum that it had there.
 
 Shape legend: ``N`` = images, ``D`` = size of the embedding.
 """
 
 import json
 import zlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cmemd.data.modality import Modality
+from cmemd.data.sensors import PLAIN, Sensor
 from cmemd.errors import InputError
 from cmemd.gallery.facts import FileFacts
-from cmemd.gallery.sources import Source
+from cmemd.gallery.sources import LABELS, Source, as_time
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 __all__ = [
+    "ADDED",
     "FACTS",
     "MODEL",
+    "SENSOR",
     "check_rows",
     "check_vectors",
+    "complete",
+    "given_rows",
     "make_rows",
     "row_checksums",
     "row_schema",
+    "sensor_in",
+    "sensor_of_text",
     "vectors_of",
     "with_checksums",
+    "with_labels",
     "wrong_lengths",
 ]
 
 MODEL = b"cmemd.model"  # key of the digest in a schema's metadata, for galleries without rows
+SENSOR = b"cmemd.sensor"  # key of the thermal sensor there, as JSON; absent: the default one
 FACTS = ("file_bytes", "file_modified", "file_sha256")
 _NORM_TOLERANCE = 1e-3
 _CHECKED = ("path", "modality", "identity", "camera", "time", "model", *FACTS)  # by the checksum
+ADDED = ("tracklet",)  # columns that galleries and files of earlier versions lack; null there
 _REMEDY = "restore the file from a copy, or embed the images again"
 # With a key, Lance notices when two writers add the same path at once.
 _KEY = {
@@ -59,12 +76,13 @@ _KEY = {
 }
 
 
-def row_schema(model: str, size: int) -> "pa.Schema":
+def row_schema(model: str, size: int, sensor: Sensor = PLAIN) -> "pa.Schema":
     """Return the columns for embeddings of one model.
 
     Args:
         model: the model's digest.
         size: ``D``.
+        sensor: of the thermal images.
     """
     import pyarrow as pa
 
@@ -80,8 +98,33 @@ def row_schema(model: str, size: int) -> "pa.Schema":
         pa.field("file_modified", pa.int64()),
         pa.field("file_sha256", pa.string()),
         pa.field("crc", pa.uint32(), nullable=False),
+        *(pa.field(name, pa.string()) for name in ADDED),
     ]
-    return pa.schema(fields, metadata={MODEL: model.encode()})
+    metadata = {MODEL: model.encode()}
+    if sensor != PLAIN:
+        metadata[SENSOR] = json.dumps(sensor.to_dict()).encode()
+    return pa.schema(fields, metadata=metadata)
+
+
+def sensor_in(schema: "pa.Schema", where: object) -> Sensor:
+    """Return the thermal sensor that a schema records.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    return sensor_of_text((schema.metadata or {}).get(SENSOR, b"{}"), where)
+
+
+def sensor_of_text(text: bytes | str, where: object) -> Sensor:
+    """Return the sensor of a record, which is JSON.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    try:
+        return Sensor.from_dict(json.loads(text))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"the record of a thermal sensor in {where}", error, _REMEDY) from None
 
 
 def make_rows(
@@ -111,16 +154,103 @@ def make_rows(
     flat = pa.array(np.ascontiguousarray(vectors, dtype=np.float32).ravel())
     columns = {
         "vector": pa.FixedSizeListArray.from_arrays(flat, size),
-        **{
-            name: [getattr(source, name) for source in sources]
-            for name in ("path", "identity", "camera", "time")
-        },
+        **{name: [getattr(source, name) for source in sources] for name in ("path", *LABELS)},
         "modality": [modality.name.lower()] * len(sources),
         "model": [model] * len(sources),
         **{name: [of[place] for of in facts] for place, name in enumerate(FACTS)},
         "crc": np.zeros(len(sources), dtype=np.uint32),
     }
     return with_checksums(pa.table(columns, schema=row_schema(model, size)))
+
+
+def given_rows(
+    vectors: np.ndarray, keys: Sequence[str], labels: "Mapping[str, object]", model: str
+) -> "pa.Table":
+    """Return rows of what a program gives; ``Gallery.add`` describes the arguments.
+
+    Raises:
+        InputError: names what does not fit.
+    """
+    vectors, keys = np.asarray(vectors), list(keys)
+    if vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(keys):
+        raise InputError(
+            "vectors (N, D) of floating-point numbers and N keys",
+            f"{vectors.dtype} of shape {vectors.shape} and {len(keys)} keys",
+            "give one row and one key for each image",
+        )
+    if strange := [key for key in keys if not isinstance(key, str) or not key.strip()]:
+        raise InputError("keys that are texts", repr(strange[0]), "name each image, by its path")
+    if len(set(keys)) < len(keys):
+        twice = next(key for key, count in Counter(keys).items() if count > 1)
+        raise InputError("different keys", f"{twice} twice", "remove one of them")
+    known = ("modality", *LABELS)
+    if "modality" not in labels or not set(known).issuperset(labels):
+        raise InputError(
+            f"labels modality and any of {', '.join(LABELS)}",
+            ", ".join(map(str, labels)) or "none",
+            "name the labels so",
+        )
+    columns = {name: _label(name, labels.get(name), len(keys)) for name in known}
+    vectors = vectors.astype(np.float32)
+    check_vectors(vectors, lambda row: keys[row], "divide each vector by its length")
+    sources = [
+        Source(key, **dict(zip(LABELS, values, strict=True)))
+        for key, *values in zip(keys, *(columns[name] for name in LABELS), strict=True)
+    ]
+    rows = make_rows(sources, vectors, Modality.VISIBLE, model)
+    return with_labels(rows, {"modality": columns["modality"]})
+
+
+def _label(name: str, given: object, count: int) -> list:
+    """Return the ``count`` values of a label; raise unless they can be stored."""
+    single = given is None or isinstance(given, (str, datetime, Modality))
+    values = [given] * count if single else list(given)
+    if len(values) != count:
+        raise InputError(
+            f"one {name} or {count}", len(values), "give one value for all rows, or one for each"
+        )
+    if name == "modality":
+        values = [of.name.lower() if isinstance(of, Modality) else of for of in values]
+    elif name == "time":
+        values = [as_time(of) if isinstance(of, (str, datetime)) else of for of in values]
+    words = [modality.name.lower() for modality in Modality]
+    for value in values:
+        if name == "modality":
+            fits = value in words
+        else:
+            fits = value is None or isinstance(value, datetime if name == "time" else str)
+        if not fits:
+            kind = {"modality": " or ".join(words), "time": "a time or None"}.get(name)
+            raise InputError(
+                f"as {name} {kind or 'a text or None'}", repr(value), f"correct labels[{name!r}]"
+            )
+    return values
+
+
+def complete(rows: "pa.Table") -> "pa.Table":
+    """Return rows with the columns of ``row_schema``; those of ``ADDED`` are null if missing."""
+    import pyarrow as pa
+
+    for name in ADDED:
+        if name not in rows.schema.names:
+            rows = rows.append_column(name, pa.nulls(len(rows), pa.string()))
+    return rows.select(row_schema("", 1).names)
+
+
+def with_labels(rows: "pa.Table", labels: "Mapping[str, Sequence[object]]") -> "pa.Table":
+    """Return rows with other labels, and the checksums of what they hold then.
+
+    Args:
+        rows: ``N``, of ``row_schema``.
+        labels: ``N`` values of each label to change.
+    """
+    import pyarrow as pa
+
+    for name, values in labels.items():
+        field = rows.schema.field(name)
+        place = rows.schema.get_field_index(name)
+        rows = rows.set_column(place, field, pa.array(values, field.type))
+    return with_checksums(rows)
 
 
 def with_checksums(rows: "pa.Table") -> "pa.Table":
@@ -132,7 +262,10 @@ def with_checksums(rows: "pa.Table") -> "pa.Table":
 
 
 def row_checksums(rows: "pa.RecordBatch | pa.Table") -> np.ndarray:
-    """Return the CRC-32 ``(N,)`` uint32 of each row's embedding, labels and file facts."""
+    """Return the CRC-32 ``(N,)`` uint32 of each row's embedding, labels and file facts.
+
+    A missing value of ``ADDED`` adds nothing: rows of earlier versions keep their checksums.
+    """
     import pyarrow as pa
 
     columns = [
@@ -140,9 +273,11 @@ def row_checksums(rows: "pa.RecordBatch | pa.Table") -> np.ndarray:
         for name in _CHECKED
     ]
     vectors = np.ascontiguousarray(vectors_of(rows), dtype="<f4")
+    added = [rows.column(name).to_pylist() for name in ADDED if name in rows.schema.names]
+    known = [[value for value in of if value is not None] for of in zip(*added, strict=True)]
     found = [
-        zlib.crc32(json.dumps(values).encode(), zlib.crc32(vector))
-        for vector, *values in zip(vectors, *columns, strict=True)
+        zlib.crc32(json.dumps(values + extra).encode(), zlib.crc32(vector))
+        for vector, extra, *values in zip(vectors, known or [[]] * len(rows), *columns, strict=True)
     ]
     return np.array(found, dtype=np.uint32)
 

@@ -1,5 +1,6 @@
 """Find the ranked matches of queries in a gallery."""
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -8,7 +9,9 @@ import numpy as np
 
 from cmemd.errors import InputError
 from cmemd.gallery.exact import search_exact
+from cmemd.gallery.groups import Tracklets, search_groups
 from cmemd.gallery.rows import check_vectors
+from cmemd.gallery.sources import TRACKLET
 from cmemd.gallery.table import Gallery
 
 if TYPE_CHECKING:
@@ -31,6 +34,8 @@ class Match:
         identity: the person that it shows, or None.
         camera: the camera that took it, or None.
         time: when it was taken, or None.
+        tracklet: the track of the person under the camera, or None.
+        images: number of images whose mean was compared; the row is the first of them.
     """
 
     score: float
@@ -39,6 +44,8 @@ class Match:
     identity: str | None
     camera: str | None
     time: datetime | None
+    tracklet: str | None = None
+    images: int = 1
 
 
 def find_matches(
@@ -49,6 +56,9 @@ def find_matches(
     where: "Expr | None" = None,
     threshold: float = -np.inf,
     exact: bool = False,
+    one_per: str | None = None,
+    tracklets: Tracklets | None = None,
+    exclude: Sequence[Collection[str]] = (),
 ) -> list[list[Match]]:
     """Return the best matches of each query, best first.
 
@@ -59,6 +69,10 @@ def find_matches(
         where: rows to search, from ``row_filter``.
         threshold: lowest score of a match; with it, a query of an unknown person finds nothing.
         exact: search without the index.
+        one_per: keep the best match of each "identity", "camera" or "tracklet"; rows without that
+            label all stay. Compares all rows, without the index.
+        tracklets: compare these averages in place of the gallery's rows; ``where`` is theirs.
+        exclude: paths that each query leaves out; none if empty.
 
     Raises:
         InputError: a query or a row is not of unit length, a row has changed since it was written,
@@ -74,10 +88,28 @@ def find_matches(
     top = min(top, len(gallery))
     if not top:
         return [[] for _ in queries]
-    if gallery.indexed and not exact:
-        found = [gallery.search_index(query, top, where) for query in queries]
+    left_out = _rows_of(gallery, exclude)
+    members = {rows[0]: rows for rows in tracklets.members} if tracklets is not None else {}
+    more = min(top + max(map(len, left_out), default=0), len(gallery))
+    if one_per is not None or tracklets is not None:
+        batches = (
+            tracklets.batches()
+            if tracklets is not None
+            else gallery.labelled_batches(TRACKLET, where)
+        )
+        of = {number: rows[0] for rows in members.values() for number in rows}
+        left_out = [{of.get(number, number) for number in rows} for rows in left_out]
+    if one_per is not None:
+        found = search_groups(batches, queries, top, one_per, left_out)
+    elif tracklets is not None:
+        unlabelled = ((numbers, vectors) for numbers, vectors, _ in batches)
+        found = list(zip(*search_exact(unlabelled, queries, more), strict=True))
+    elif gallery.indexed and not exact:
+        found = [gallery.search_index(query, more, where) for query in queries]
     else:
-        found = list(zip(*search_exact(gallery.batches(where), queries, top), strict=True))
+        found = list(zip(*search_exact(gallery.batches(where), queries, more), strict=True))
+    if left_out:
+        found = [_without(*pair, rows, top) for pair, rows in zip(found, left_out, strict=True)]
     for scores, rows in found:
         _check_scores(gallery, scores, rows)
     kept = [
@@ -88,8 +120,27 @@ def find_matches(
         ]
         for scores, rows in found
     ]
-    labels = gallery.labels([row for pairs in kept for _, row in pairs])
-    return [[Match(score=score, **labels[row]) for score, row in pairs] for pairs in kept]
+    shown = {row for pairs in kept for _, row in pairs}
+    # Each row of an average is an answer, and so is checked.
+    labels = gallery.labels([number for row in shown for number in members.get(row, [row])])
+    return [
+        [Match(score, **labels[row], images=len(members.get(row, [row]))) for score, row in pairs]
+        for pairs in kept
+    ]
+
+
+def _rows_of(gallery: Gallery, exclude: Sequence[Collection[str]]) -> list[set[int]]:
+    """Return the row numbers of the paths that each query leaves out."""
+    wanted = {path for paths in exclude for path in paths}
+    number_of = {row["path"]: number for number, row in gallery.lookup(wanted, ())}
+    return [{number_of[path] for path in paths if path in number_of} for paths in exclude]
+
+
+def _without(
+    scores: np.ndarray, rows: np.ndarray, left_out: Collection[int], top: int
+) -> tuple[np.ndarray, np.ndarray]:
+    kept = ~np.isin(rows.astype(np.int64), list(left_out))
+    return scores[kept][:top], rows[kept][:top]
 
 
 def _check_scores(gallery: Gallery, scores: np.ndarray, rows: np.ndarray) -> None:

@@ -1,50 +1,86 @@
-"""Draw a contact sheet: each query, and beside it its matches with rank, score and identity."""
+"""Draw a contact sheet: each query, and beside it its matches with rank, score and identity.
+
+Where the identities of a query and a match are known, a right match has a thick green frame and a
+tick, a wrong one a thin red frame and a cross: also without colours, they differ.
+"""
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageOps
 from PIL.PngImagePlugin import PngInfo
 
 from cmemd.data.boxes import located
-from cmemd.data.images import read_rgb
+from cmemd.data.images import crop, read_rgb
+from cmemd.data.sensors import PICTURES
+from cmemd.data.video import is_video, read_frame
 from cmemd.errors import InputError
 from cmemd.files import write_output
 from cmemd.gallery.search import Match
 from cmemd.paths import check_output
 
-__all__ = ["MATCHES", "QUERIES", "check_sheet", "contact_sheet", "write_sheet"]
+__all__ = ["MATCHES", "QUERIES", "Row", "check_sheet", "contact_sheet", "write_sheet"]
 
 QUERIES = MATCHES = 50  # a larger sheet gives no overview [chosen]
 _MARK = "cmemd contact sheet"
 _TILE = (64, 128)  # width, height in pixels: a crop of a person
-_CAPTION, _GAP = 26, 8
+_CAPTION, _GAP = 30, 8
+_FRAME = 4  # pixels; room between a tile and its caption too
 _PAPER, _INK, _MISSING = "white", "black", "lightgrey"
+_RIGHT, _WRONG = "#12864a", "#cc3333"  # as in the picture of ranked galleries
+_FRAMES = {True: (_RIGHT, _FRAME), False: (_WRONG, 2)}  # colour, width in pixels
+_MARKS = {  # strokes in a badge of _BADGE pixels; Pillow's own font has neither sign
+    True: ((3, 8, 6, 11), (6, 11, 12, 4)),
+    False: ((4, 4, 11, 11), (4, 11, 11, 4)),
+}
+_BADGE = 16
 
 
-def contact_sheet(queries: Sequence[tuple[str, Sequence[Match]]], columns: int) -> Image.Image:
-    """Return a sheet with a row for each of the first ``QUERIES`` queries.
+@dataclass(frozen=True)
+class Row:
+    """A query and its matches.
+
+    Attributes:
+        path: the query's image; of several, the first.
+        name: of the query, for its caption.
+        identity: the person that it shows, or None.
+        matches: best first.
+    """
+
+    path: str
+    name: str
+    identity: str | None
+    matches: Sequence[Match]
+
+
+def contact_sheet(rows: Sequence[Row], columns: int) -> Image.Image:
+    """Return a sheet of the first ``QUERIES`` queries.
 
     An image file that can no longer be read becomes a grey tile.
 
     Args:
-        queries: each query's path and its matches, best first.
+        rows: the queries.
         columns: matches for which a row has room; at most ``MATCHES``, and not more than there are.
     """
-    queries = queries[:QUERIES]
-    columns = min(columns, MATCHES, max((len(matches) for _, matches in queries), default=0))
+    rows = rows[:QUERIES]
+    columns = min(columns, MATCHES, max((len(row.matches) for row in rows), default=0))
     cell = _TILE[0] + _GAP, _TILE[1] + _CAPTION + _GAP
-    size = _GAP + cell[0] * (columns + 1) + _GAP, _GAP + cell[1] * len(queries)
+    size = _GAP + cell[0] * (columns + 1) + _GAP, _GAP + cell[1] * len(rows)
     sheet = Image.new("RGB", size, _PAPER)
     draw = ImageDraw.Draw(sheet)
-    for row, (path, matches) in enumerate(queries):
-        top = _GAP + row * cell[1]
-        _paste(sheet, draw, (_GAP, top), path, "query" if matches else "query\nno match")
-        for rank, match in enumerate(matches[:columns], 1):
-            left = 2 * _GAP + rank * cell[0]
-            caption = f"{rank}: {match.score:.3f}\n{match.identity or ''}"
-            _paste(sheet, draw, (left, top), match.path, caption)
+    for place, row in enumerate(rows):
+        top = _GAP + place * cell[1]
+        second = (row.identity or "") if row.matches else "no match"
+        _paste(sheet, draw, (_GAP, top), row.path, (row.name, second))
+        for rank, match in enumerate(row.matches[:columns], 1):
+            at = 2 * _GAP + rank * cell[0], top
+            _paste(
+                sheet, draw, at, match.path, (f"{rank}: {match.score:.3f}", match.identity or "")
+            )
+            if row.identity is not None and match.identity is not None:
+                _mark(draw, at, match.identity == row.identity)
     return sheet
 
 
@@ -80,14 +116,48 @@ def write_sheet(sheet: Image.Image, path: Path) -> None:
     write_output(path, png.getbuffer(), _MARK.encode())
 
 
+def _picture(key: str) -> Image.Image:
+    """Return the image of a key; one of more than 8 bits as ``agc`` shows it."""
+    file, box, frame = located(key)
+    if frame is not None and is_video(file):
+        return Image.fromarray(crop(read_frame(file, frame), box))
+    return read_rgb(file, box=box, sensor=PICTURES)
+
+
 def _paste(
-    sheet: Image.Image, draw: ImageDraw.ImageDraw, at: tuple[int, int], path: str, caption: str
+    sheet: Image.Image,
+    draw: ImageDraw.ImageDraw,
+    at: tuple[int, int],
+    path: str,
+    caption: Sequence[str],
 ) -> None:
     try:
-        file, box, _ = located(path)
-        tile = ImageOps.pad(read_rgb(file, box=box), _TILE, color=_PAPER)
+        tile = ImageOps.pad(_picture(path), _TILE, color=_PAPER)
     except InputError:
         tile = Image.new("RGB", _TILE, _MISSING)
     sheet.paste(tile, at)
+    lines = "\n".join(_fit(draw, line) for line in caption)
+    draw.text((at[0], at[1] + _TILE[1] + _FRAME), lines, fill=_INK)
+
+
+def _fit(draw: ImageDraw.ImageDraw, text: str) -> str:
+    """Return the end of a text for which a tile's caption has room."""
     # Pillow's own font has only ASCII letters.
-    draw.text((at[0], at[1] + _TILE[1]), caption.encode("ascii", "replace").decode(), fill=_INK)
+    text = text.encode("ascii", "replace").decode()
+    room = _TILE[0] + _GAP // 2
+    if draw.textlength(text) <= room:
+        return text
+    while text and draw.textlength(f"..{text}") > room:
+        text = text[1:]
+    return f"..{text}"
+
+
+def _mark(draw: ImageDraw.ImageDraw, at: tuple[int, int], right: bool) -> None:
+    colour, width = _FRAMES[right]
+    corner = at[0] + _TILE[0] - 1, at[1] + _TILE[1] - 1
+    outer = at[0] - width, at[1] - width, corner[0] + width, corner[1] + width
+    draw.rectangle(outer, outline=colour, width=width)
+    left, top = corner[0] - _BADGE + 1, at[1]
+    draw.rectangle((left, top, left + _BADGE - 1, top + _BADGE - 1), fill=colour)
+    for x1, y1, x2, y2 in _MARKS[right]:
+        draw.line((left + x1, top + y1, left + x2, top + y2), fill=_PAPER, width=2)

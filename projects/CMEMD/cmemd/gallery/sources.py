@@ -1,11 +1,11 @@
-"""Find the images to embed, and the labels of each: identity, camera, time."""
+"""Find the images to embed, and the labels of each: identity, camera, time, tracklet."""
 
 import csv
 import glob
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -17,10 +17,21 @@ from cmemd.data.layouts import own
 from cmemd.data.modality import Modality
 from cmemd.data.times import parse_time
 from cmemd.errors import InputError
+from cmemd.paths import check_input
 
-__all__ = ["LABELS", "Source", "find_sources", "given_labels", "parse_time"]
+__all__ = [
+    "LABELS",
+    "TRACKLET",
+    "Source",
+    "as_time",
+    "find_sources",
+    "given_labels",
+    "parse_time",
+    "read_labels",
+]
 
-LABELS = ("identity", "camera", "time")
+LABELS = ("identity", "camera", "time", "tracklet")
+TRACKLET = ("modality", "identity", "camera", "tracklet")  # images that agree in all are one
 
 
 @dataclass(frozen=True)
@@ -33,12 +44,14 @@ class Source:
         identity: the person that it shows, or None.
         camera: the camera that took it, or None.
         time: when it was taken, with a zone, or None.
+        tracklet: the track of the person under the camera, or None.
     """
 
     path: str
     identity: str | None = None
     camera: str | None = None
     time: datetime | None = None
+    tracklet: str | None = None
 
 
 def find_sources(
@@ -89,6 +102,49 @@ def find_sources(
             "name an image, a folder, a list (.txt, .csv) or a glob",
         )
     return sources
+
+
+def as_time(given: str | datetime) -> datetime:
+    """Return a time with a zone, of a text as ``parse_time`` takes it or a ``datetime``."""
+    if isinstance(given, str):
+        return parse_time(given)
+    return given if given.tzinfo else given.replace(tzinfo=timezone.utc)
+
+
+def read_labels(file: Path) -> dict[str, dict[str, object]]:
+    """Return the labels that a ``.csv`` list gives, by absolute path.
+
+    Args:
+        file: with a column ``path``, whose relative paths start at the list's folder, and any of
+            ``LABELS``; a column ``modality``, as ``cmemd gallery export`` writes it, is not read.
+            An empty value is None.
+
+    Raises:
+        InputError: the list cannot be read, has other columns or gives no label; a time is invalid;
+            or a path has two sets of labels.
+    """
+    check_input(file, "a list of labels", "name a .csv file with the columns path and labels")
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"a list in UTF-8 at {file}", error, "save it again as UTF-8") from error
+    columns = [name.strip() for name in next(csv.reader(io.StringIO(text)), ())]
+    given = [name for name in LABELS if name in columns]
+    if not given:
+        raise InputError(
+            f"columns path and any of {', '.join(LABELS)} in {file}",
+            ", ".join(columns) or "none",
+            "name the columns so in the first line",
+        )
+    found: dict[str, dict[str, object]] = {}
+    for _, name, values in _rows(file, text, beside=("modality",)):
+        labels = {label: values.get(label) for label in given}
+        if labels.get("time") is not None:
+            labels["time"] = parse_time(values["time"])
+        path = os.path.abspath(_beside(file, name))
+        if found.setdefault(path, labels) != labels:
+            raise InputError(f"one set of labels for {path} in {file}", "two", "remove one of them")
+    return found
 
 
 class _Named(NamedTuple):
@@ -151,7 +207,7 @@ def _own_rows(file: Path, tally: Tally, modality: Modality | None) -> list[_Name
         if modality not in (None, row.modality):
             tally.add(Reason.OTHER_MODALITY, listed.where(row))
             continue
-        labels = {"identity": row.identity, "camera": row.camera}
+        labels = {"identity": row.identity, "camera": row.camera, "tracklet": row.tracklet}
         if row.time is not None:
             labels["time"] = datetime.fromtimestamp(row.time, timezone.utc).isoformat()
         labels = {name: value for name, value in labels.items() if value}
@@ -198,14 +254,19 @@ def _lines(text: str) -> Iterator[tuple[int, str, Mapping[str, str]]]:
             yield number, line[1:-1] if quoted else line, {}
 
 
-def _rows(path: Path, text: str) -> Iterator[tuple[int, str, Mapping[str, str]]]:
-    """Yield line number, path and labels of each row of a ``.csv`` list."""
+def _rows(
+    path: Path, text: str, beside: Sequence[str] = ()
+) -> Iterator[tuple[int, str, Mapping[str, str]]]:
+    """Yield line number, path and labels of each row of a ``.csv`` list.
+
+    Columns ``beside`` may be there too, and are left out.
+    """
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
         columns = [name.strip() for name in reader.fieldnames or []]
         if (
             "path" not in columns
-            or not {"path", *LABELS}.issuperset(columns)
+            or not {"path", *LABELS, *beside}.issuperset(columns)
             or len(set(columns)) < len(columns)
         ):
             raise InputError(
@@ -222,7 +283,7 @@ def _rows(path: Path, text: str) -> Iterator[tuple[int, str, Mapping[str, str]]]
                     "complete it, and quote values that hold a comma",
                 )
             values = {name: value.strip() for name, value in row.items()}
-            labels = {name: values[name] for name in columns if name != "path" and values[name]}
+            labels = {name: values[name] for name in LABELS if values.get(name)}
             yield reader.line_num, values["path"], labels
     except csv.Error as error:
         raise InputError(

@@ -22,7 +22,7 @@ import os
 import re
 import warnings
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -31,17 +31,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmemd.data.modality import Modality
+from cmemd.data.sensors import PLAIN, Sensor
 from cmemd.errors import InputError, MissingDependencyError
 from cmemd.gallery.quick_lancedb import lancedb
 from cmemd.gallery.rows import (
+    ADDED,
     MODEL,
     check_rows,
     check_vectors,
+    complete,
+    given_rows,
     row_checksums,
     row_schema,
+    sensor_in,
     vectors_of,
     wrong_lengths,
 )
+from cmemd.gallery.sources import LABELS, TRACKLET
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -56,6 +62,7 @@ __all__ = [
     "Gallery",
     "create_gallery",
     "open_gallery",
+    "recorded_sensor",
     "row_filter",
 ]
 
@@ -76,7 +83,7 @@ _INDEX = "vector_idx"  # LanceDB's name
 _BATCH_BYTES = 1 << 26  # of vectors, read at a time
 _PROBES = 128  # partitions that a query searches: all of them for a million rows
 _REFINE = 10  # candidates scored exactly per wanted match
-_LABELS = ("path", "modality", "identity", "camera", "time")
+_LABELS = ("path", "modality", *LABELS)
 _SAMPLE = 32  # rows that a check looks for in the index [chosen]
 _INDEX_SCORE = 0.99  # of a row's own vector there; other rows may equal it
 # How LanceDB names the places in its source where an error arose.
@@ -114,7 +121,12 @@ def open_gallery(address: Path | str, *, alone: bool = False) -> "Iterator[Galle
 
 @contextmanager
 def create_gallery(
-    address: Path | str, model: str, size: int, *, alone: bool = False
+    address: Path | str,
+    model: str,
+    size: int,
+    *,
+    sensor: Sensor | None = None,
+    alone: bool = False,
 ) -> "Iterator[Gallery]":
     """Open a gallery of a model, or create it, and hold its lock.
 
@@ -122,10 +134,12 @@ def create_gallery(
         address: its folder, or an object store's address.
         model: the model's digest.
         size: ``D``.
+        sensor: of the thermal images; None for the gallery's own, in a new one the default.
         alone: keep other processes out.
 
     Raises:
-        InputError: the gallery holds another model's embeddings, is in use, or cannot be written.
+        InputError: the gallery holds another model's embeddings or of another sensor, is in use, or
+            cannot be written.
         MissingDependencyError: a package that galleries need is not installed.
     """
     _check_packages()
@@ -140,10 +154,23 @@ def create_gallery(
             with _one_at_a_time(address):
                 table = _table(database, address)
                 if table is None:
-                    table = database.create_table(_TABLE, schema=row_schema(model, size))
+                    table = database.create_table(
+                        _TABLE, schema=row_schema(model, size, sensor or PLAIN)
+                    )
             gallery = Gallery(address, database, table)
         gallery.check_model(model, size)
+        if sensor is not None:
+            gallery.check_sensor(sensor)
         yield gallery
+
+
+def recorded_sensor(address: Path | str) -> Sensor | None:
+    """Return the thermal sensor of a gallery; None if there is no gallery that can be opened."""
+    try:
+        with open_gallery(address) as gallery:
+            return gallery.sensor
+    except InputError:  # ``create_gallery`` says what is wrong
+        return None
 
 
 def row_filter(
@@ -151,6 +178,7 @@ def row_filter(
     paths: Sequence[str] = (),
     identities: Sequence[str] = (),
     cameras: Sequence[str] = (),
+    tracklets: Sequence[str] = (),
     modality: str | None = None,
     since: datetime | None = None,
     until: datetime | None = None,
@@ -161,13 +189,14 @@ def row_filter(
         paths: the row has one of these.
         identities: the row has one of these.
         cameras: the row has one of these.
+        tracklets: the row has one of these.
         modality: ``visible`` or ``thermal``.
         since: taken at this time or later; rows without a time do not fit.
         until: taken before this time; rows without a time do not fit.
     """
     expr = lancedb("expr")
     col, lit = expr.col, expr.lit
-    named = {"path": paths, "identity": identities, "camera": cameras}
+    named = {"path": paths, "identity": identities, "camera": cameras, "tracklet": tracklets}
     terms = [col(name).isin(list(values)) for name, values in named.items() if values]
     if modality is not None:
         terms.append(col("modality") == lit(modality))
@@ -190,6 +219,7 @@ class Gallery:
         address: its folder, or an object store's address.
         model: digest of the model whose embeddings it holds.
         size: ``D``.
+        sensor: how the files of its thermal images became grey levels.
     """
 
     def __init__(self, address: str, database: "DBConnection", table: "Table") -> None:
@@ -202,13 +232,16 @@ class Gallery:
                 f"a gallery at {address}", "a table of another program", "name another folder"
             )
         self.model = schema.metadata[MODEL].decode()
-        if missing := [name for name in row_schema("", 1).names if name not in schema.names]:
+        missing = [name for name in row_schema("", 1).names if name not in schema.names]
+        if not set(ADDED).issuperset(missing):
             raise InputError(
                 f"a gallery of this version of cmemd at {address}",
                 f"one without the columns {', '.join(missing)}",
                 "embed its images into a new gallery",
             )
         self.size = schema.field("vector").type.list_size
+        self.sensor = sensor_in(schema, address)
+        self._missing = set(missing)  # columns of an earlier version's gallery; a commit adds them
         self._alone_since = self.version
 
     @property
@@ -226,6 +259,16 @@ class Gallery:
         with _readable("read", self.address):
             return self._table.count_rows(where and where.to_sql())
 
+    def labelled(self, label: str, where: "Expr | None" = None) -> int:
+        """Return the number of rows that fit a condition and have a label."""
+        if label in self._missing:
+            return 0
+        known = f"{label} IS NOT NULL"
+        with _readable("read", self.address):
+            return self._table.count_rows(
+                known if where is None else f"({where.to_sql()}) AND {known}"
+            )
+
     def check_model(self, model: str, size: int) -> None:
         """Raise unless embeddings are of the gallery's model; other scores mean nothing.
 
@@ -240,7 +283,48 @@ class Gallery:
                 "name the model with which the gallery was made, or another gallery",
             )
 
-    def add(self, rows: "pa.Table", absent_in: int | None = None) -> int:
+    def check_sensor(self, sensor: Sensor) -> None:
+        """Raise unless thermal images are read as the gallery's were.
+
+        Raises:
+            InputError: another range, palette or polarity.
+        """
+        if sensor != self.sensor:
+            raise InputError(
+                f"thermal images read by {self.sensor}, as in gallery {self.address}",
+                str(sensor),
+                "leave out --range, --palette and --polarity, or embed the images into a new "
+                "gallery",
+            )
+
+    def add(
+        self,
+        vectors: np.ndarray,
+        keys: Sequence[str],
+        labels: Mapping[str, Any],
+        *,
+        model: str,
+    ) -> int:
+        """Add embeddings that a program has made, all or none, and return how many were new.
+
+        A key that the gallery already holds stays as it is.
+
+        Args:
+            vectors: ``(N, D)`` numbers, each row of unit length.
+            keys: ``N`` different texts; they become the column ``path``.
+            labels: ``modality``, and any of ``identity``, ``camera``, ``time`` and ``tracklet``.
+                Each is one value for all rows, or ``N`` values; None where unknown. A time is a
+                ``datetime`` or ISO 8601, and means UTC if it has no zone.
+            model: digest of the model that made the vectors, ``Predictor.digest``.
+
+        Raises:
+            InputError: another shape, length, model or label; two equal keys; or the gallery cannot
+                be written. Nothing is added then.
+        """
+        self.check_model(model, np.shape(vectors)[1] if np.ndim(vectors) == 2 else 0)
+        return self.add_rows(given_rows(vectors, keys, labels, model))
+
+    def add_rows(self, rows: "pa.Table", absent_in: int | None = None) -> int:
         """Add rows, all or none, and return how many were new.
 
         A path that the gallery already holds stays as it is. To find such paths, LanceDB reads all
@@ -286,7 +370,21 @@ class Gallery:
             self._table.checkout_latest()
             if self._table.version != before:
                 self._alone_since = self._table.version
+            self._add_columns()
             yield
+
+    def _add_columns(self) -> None:
+        """Give a gallery of an earlier version the columns that it lacks, in a commit of its own.
+
+        Rows keep their numbers, values and checksums.
+        """
+        import pyarrow as pa
+
+        schema = row_schema("", 1)
+        there = self._table.schema.names
+        if missing := [schema.field(name) for name in ADDED if name not in there]:
+            self._table.add_columns(pa.schema(missing))
+        self._missing = set()
 
     @property
     def _locks(self) -> bool:
@@ -350,11 +448,30 @@ class Gallery:
         self, paths: Collection[str], columns: Sequence[str]
     ) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield row numbers, and ``path`` and other columns, of the rows of some paths."""
-        query = self._table.search().select(["path", *columns]).with_row_id(True)
+        there = [name for name in columns if name not in self._missing]
+        query = self._table.search().select(["path", *there]).with_row_id(True)
+        absent = dict.fromkeys(self._missing.intersection(columns))
         for batch in self._read(query, _LOOKED_UP):
             for row in batch.to_pylist():
                 if row["path"] in paths:
-                    yield row.pop("_rowid"), row
+                    yield row.pop("_rowid"), row | absent
+
+    def rows(self, where: "Expr | None" = None) -> "Iterator[pa.Table]":
+        """Yield whole rows, a part of the gallery at a time; check them.
+
+        Raises:
+            InputError: the gallery's files are damaged, or a row has changed since it was written.
+        """
+        import pyarrow as pa
+
+        query = self._table.search()
+        if where is not None:
+            query = query.where(where)
+        for batch in self._read(query, self._batch_rows):
+            rows = complete(pa.Table.from_batches([batch]))
+            rows = rows.cast(row_schema(self.model, self.size))
+            check_rows(rows, f"gallery {self.address}")
+            yield rows
 
     def take(self, numbers: Sequence[int]) -> "pa.Table":
         """Return whole rows by their numbers, in that order; check them.
@@ -375,7 +492,7 @@ class Gallery:
                 "run the command again; if it fails again, restore the gallery from a copy",
             )
         rows = rows.take(pa.array([place[number] for number in numbers], pa.int64()))
-        rows = rows.select(row_schema("", 1).names).cast(row_schema(self.model, self.size))
+        rows = complete(rows).cast(row_schema(self.model, self.size, self.sensor))
         check_rows(rows, f"gallery {self.address}")
         return rows
 
@@ -385,7 +502,18 @@ class Gallery:
         Raises:
             InputError: the gallery's files are damaged, or a vector is not of unit length.
         """
-        query = self._table.search().select(["vector"]).with_row_id(True)
+        return ((numbers, vectors) for numbers, vectors, _ in self.labelled_batches((), where))
+
+    def labelled_batches(
+        self, labels: Sequence[str], where: "Expr | None" = None
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, list[tuple]]]:
+        """Yield as ``batches``, and values of some columns, which no checksum was compared with.
+
+        Raises:
+            InputError: as ``batches``.
+        """
+        there = [name for name in labels if name not in self._missing]
+        query = self._table.search().select(["vector", *there]).with_row_id(True)
         if where is not None:
             query = query.where(where)
         for batch in self._read(query, self._batch_rows):
@@ -394,18 +522,11 @@ class Gallery:
                 vectors,
                 lambda row, of=numbers: f"{self.name(int(of[row]))} in gallery {self.address}",
             )
-            yield numbers, vectors
-
-    def rows(self) -> "Iterator[pa.RecordBatch]":
-        """Yield all rows, checked, in the columns of ``row_schema``, a part at a time.
-
-        Raises:
-            InputError: the gallery's files are damaged, or a row has changed since it was written.
-        """
-        query = self._table.search().select(row_schema("", 1).names)
-        for batch in self._read(query, self._batch_rows):
-            check_rows(batch, f"gallery {self.address}")
-            yield batch
+            values = [
+                batch.column(name).to_pylist() if name in there else [None] * len(numbers)
+                for name in labels
+            ]
+            yield numbers, vectors, list(zip(*values, strict=True))
 
     def labels(self, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
         """Return each row's path and labels, by row number; check the whole rows.
@@ -510,7 +631,7 @@ class Gallery:
         """Return counts, time span, index and bytes on disk."""
         import pyarrow.compute as pc
 
-        names = ["modality", "identity", "camera", "time"]
+        names = [name for name in _LABELS if name not in {"path", *self._missing}]
         with _readable("read", self.address):
             rows = self._table.search().select(names).to_arrow()
             stats = self._table.index_stats(_INDEX) if self.indexed else None
@@ -525,6 +646,7 @@ class Gallery:
             "thermal": pc.sum(pc.equal(rows["modality"], "thermal")).as_py() or 0,
             "identities": pc.count_distinct(rows["identity"]).as_py(),
             "cameras": pc.count_distinct(rows["camera"]).as_py(),
+            "tracklets": len(_tracklets(rows)),
             "since": times["min"] and times["min"].isoformat(),
             "until": times["max"] and times["max"].isoformat(),
             "version": self._table.version,
@@ -680,6 +802,13 @@ def _no_gallery(address: str) -> InputError:
     return InputError(
         f"a gallery at {address}", "none", f"make it with cmemd embed --gallery {address}"
     )
+
+
+def _tracklets(rows: "pa.Table") -> set[tuple]:
+    if "tracklet" not in rows.schema.names:
+        return set()
+    values = zip(*(rows[name].to_pylist() for name in TRACKLET), strict=True)
+    return {of for of in values if of[-1] is not None}
 
 
 def _bytes(folder: Path, part: str = "") -> int:

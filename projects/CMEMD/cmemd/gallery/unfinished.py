@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cmemd.data.sensors import PLAIN, Sensor
 from cmemd.errors import InputError
 from cmemd.files import whole_folder
 from cmemd.gallery.embedding import in_commits
@@ -30,13 +31,16 @@ _CHUNK = 1024  # rows in memory
 
 
 @contextmanager
-def unfinished_gallery(output: Path, model: str, size: int) -> Iterator[Gallery]:
+def unfinished_gallery(
+    output: Path, model: str, size: int, sensor: Sensor = PLAIN
+) -> Iterator[Gallery]:
     """Open the gallery of a run to a file, with the file's rows; remove it if the body succeeds.
 
     Args:
         output: the file; if it exists, ``write_embeddings`` wrote it.
         model: the model's digest.
         size: ``D``.
+        sensor: of the thermal images.
 
     Raises:
         InputError: the folder's name is taken, another process writes to this file, the file is
@@ -44,11 +48,11 @@ def unfinished_gallery(output: Path, model: str, size: int) -> Iterator[Gallery]
     """
     folder = output.with_name(f"{output.name}.unfinished")
     _make(folder)
-    with create_gallery(folder, model, size, alone=True) as gallery:
+    with create_gallery(folder, model, size, sensor=sensor, alone=True) as gallery:
         if output.exists():
             there, version = gallery.modalities(), gallery.version
             for rows in in_commits(_missing(read_rows(output), there), gallery):
-                gallery.add(rows, version)
+                gallery.add_rows(rows, version)
         yield gallery
         _remove(folder)
 

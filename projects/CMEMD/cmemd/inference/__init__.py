@@ -6,7 +6,12 @@ torch; nothing here loads fast-reid.
 
 import importlib
 
-_HOMES = {"Predictor": "cmemd.inference.predictor", "load_pretrained": "cmemd.inference.zoo"}
+_HOMES = {
+    "FrameEncoder": "cmemd.inference.frames",
+    "Predictor": "cmemd.inference.predictor",
+    "load_pretrained": "cmemd.inference.zoo",
+    "reid_backbone": "cmemd.inference.frames",
+}
 
 __all__ = [*_HOMES]
 

@@ -162,7 +162,7 @@ class TorchBackend:
 
 
 def open_backend(
-    folder: ModelFolder, device: str = "cpu", runtime: str = "auto", precision: str = "float32"
+    folder: ModelFolder, device: str = "cpu", runtime: str = "auto", precision: str = "auto"
 ) -> Backend:
     """Return the backend for a model on a device.
 
@@ -171,7 +171,8 @@ def open_backend(
         device: where it runs.
         runtime: "onnx", "torch" or "auto". "auto" takes ONNX Runtime if it is installed and the
             folder has an ONNX graph, else PyTorch.
-        precision: "float32"; ONNX Runtime also runs "float16" and "int8" if the folder has them.
+        precision: "auto" is the best that the folder has. "float32"; ONNX Runtime also runs
+            "float16" and "int8" if the folder has them.
 
     Raises:
         MissingDependencyError: the runtime's package is not installed.
@@ -182,6 +183,8 @@ def open_backend(
         raise InputError(
             f"a runtime out of {', '.join(RUNTIMES)}", repr(runtime), "name one of them"
         )
+    if precision == "auto":
+        precision = _best_precision(folder)
     if runtime == "auto":
         runtime = "onnx" if precision != "float32" or _prefers_onnx(folder) else "torch"
     if runtime == "onnx":
@@ -191,6 +194,13 @@ def open_backend(
             "precision float32 with runtime torch", repr(precision), "use runtime onnx"
         )
     return TorchBackend(folder, device)
+
+
+def _best_precision(folder: ModelFolder) -> str:
+    files = folder.document["files"]
+    if PROGRAM in files:
+        return "float32"
+    return next((name for name, file in ONNX_FILES.items() if file in files), "float32")
 
 
 def _prefers_onnx(folder: ModelFolder) -> bool:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cmemd.data.sensors import Sensor, is_range
 from cmemd.errors import InputError
 from cmemd.files import document_sha256, file_sha256, schema_problem, write_whole
 
@@ -62,6 +63,11 @@ class ModelFolder:
         return self.document["input"]["width"]
 
     @property
+    def sensor(self) -> Sensor:
+        """Return how files of a thermal camera become grey levels; earlier folders do not say."""
+        return Sensor.from_dict(self.document["input"].get("thermal"))
+
+    @property
     def embedding_size(self) -> int:
         """Return D, the numbers in an embedding."""
         return self.document["embedding"]["size"]
@@ -73,7 +79,7 @@ class ModelFolder:
 
     @property
     def channel_statistics(self) -> Mapping[str, Mapping[str, Any]] | None:
-        """Return ``guard.summarise`` of the training images by modality; None if unknown."""
+        """Return ``appearance.summarise`` of the training images by modality; None if unknown."""
         return self.document["channel_statistics"]
 
     def file(self, name: str) -> Path:
@@ -122,22 +128,27 @@ def read_model_folder(path: Path | str) -> ModelFolder:
     return ModelFolder(folder, document)
 
 
-def write_model_document(folder: Path | str, document: Mapping[str, Any]) -> ModelFolder:
+def write_model_document(
+    folder: Path | str, document: Mapping[str, Any], digest: str | None = None
+) -> ModelFolder:
     """Write ``model.json`` for the files that a folder holds; call it last.
 
     Args:
-        folder: holds ``weights.safetensors`` and the other files.
+        folder: holds the files, with ``weights.safetensors`` unless the digest is given.
         document: all but ``files``, ``digest`` and ``document_sha256``, which this function
             computes.
+        digest: SHA-256 of the weights from which the files were made; by default it is computed.
 
     Raises:
-        InputError: a file's name is not plain, the weights are missing, the document breaks the
-            schema, or the folder cannot be written to.
+        InputError: a file's name is not plain, the weights are missing and have no digest, the
+            document breaks the schema, or the folder cannot be written to.
     """
     folder = Path(folder)
     paths = sorted(path for path in folder.iterdir() if path.name != DOCUMENT)
     files = {p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in paths}
-    digest = files.get(WEIGHTS, {}).get("sha256")
+    digest = files.get(WEIGHTS, {}).get("sha256", digest)
+    if digest is None:
+        raise InputError(f"{WEIGHTS} in {folder}", "no such file", "write it first")
     document = {**document, "files": files, "digest": digest}
     if problem := _problem(document):
         raise InputError(
@@ -201,7 +212,9 @@ def _problem(document: Any) -> str | None:
     for name in document["files"]:
         if not PLAIN_NAME.fullmatch(name) or name == DOCUMENT:
             return f"{name!r} among its files, which is not a plain file name"
-    if document["digest"] != document["files"][WEIGHTS]["sha256"]:
+    if not is_range(document["input"].get("thermal", {}).get("range", "")):
+        return f"the thermal range {document['input']['thermal']['range']!r}"
+    if document["digest"] != document["files"].get(WEIGHTS, {}).get("sha256", document["digest"]):
         return f"a digest other than that of {WEIGHTS}"
     return None
 

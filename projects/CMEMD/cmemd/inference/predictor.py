@@ -6,35 +6,41 @@ Shape legend: ``N`` images, ``D`` numbers in an embedding, ``(H, W)`` the model'
 import os
 import warnings
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import numpy as np
 
+from cmemd.data.appearance import Statistics, apparent
 from cmemd.data.image_files import Tally
-from cmemd.data.images import chroma, max_pixels
+from cmemd.data.images import max_pixels
 from cmemd.data.modality import Modality
+from cmemd.data.sensors import Sensor
 from cmemd.errors import InputError
 from cmemd.inference.backends import open_backend
-from cmemd.inference.guard import ModalityGuard, ModalityWarning
+from cmemd.inference.guard import GUARDS, ModalityGuard, ModalityWarning
 from cmemd.inference.model_folder import read_model_folder
 from cmemd.inference.preprocess import UnusableImageError, from_array, read_image
 
 __all__ = ["Predictor", "as_modality"]
 
-Image = str | os.PathLike | np.ndarray
+Image = str | os.PathLike | np.ndarray | tuple[object, np.ndarray]
 
 _THREADS = min(8, os.cpu_count() or 1)
 
 
 class _Sample(NamedTuple):
-    """A given image: its key, and either pixels with their chroma or an error."""
+    """A given image: its key, and either pixels or an error.
+
+    ``look`` is what it looks like, if that is not its modality.
+    """
 
     key: object
     pixels: np.ndarray | None = None
-    chroma: float | None = None
+    look: str | None = None
     error: UnusableImageError | None = None
 
 
@@ -63,7 +69,7 @@ class Predictor:
     """Embed images with a model folder, in ONNX Runtime or PyTorch.
 
     A wrong modality gives a plausible, useless embedding. The predictor therefore compares each
-    image's channels with those of the training images, see ``cmemd.inference.guard``. It counts in
+    image with the training images, see ``cmemd.data.appearance``. It counts in
     ``suspects`` the images that look like the other modality. The first batch with such an image
     gives a ``ModalityWarning``; so does the end of the call if more came later.
 
@@ -72,8 +78,14 @@ class Predictor:
         device: "cpu" or "cuda".
         batch_size: images that run at once.
         runtime: "onnx", "torch" or "auto", see ``open_backend``.
-        precision: "float32", or "float16" or "int8" if the folder has such a graph.
-        strict: raise an error, not a warning, for an image that looks like the other modality.
+        precision: "float32", "float16" or "int8", if the folder has such a graph; "auto" is the
+            first of these that it has.
+        guard: "warn" of images that look like the other modality; "strict" raises an error; "off"
+            does not look.
+        sensor: how files of a thermal camera become grey levels; or what differs from the model's
+            own way.
+        statistics: of your own cameras for the guard, of ``cmemd doctor --write-guard``; None for
+            those of the training images.
         on_corrupt: "skip" lists an unusable image in ``skipped`` and goes on; "raise" stops there.
         workers: threads that decode images; by default one per processor, at most 8.
 
@@ -84,8 +96,8 @@ class Predictor:
         suspects: number of images that look like the other modality, over all calls.
 
     Raises:
-        InputError: the model folder is damaged, an argument is out of range, or ``strict`` is set
-            for a model without channel statistics.
+        InputError: the model folder is damaged, an argument is out of range, or ``guard`` is
+            "strict" for a model without channel statistics.
         MissingDependencyError: the runtime's package is not installed.
     """
 
@@ -96,8 +108,10 @@ class Predictor:
         batch_size: int = 64,
         *,
         runtime: Literal["auto", "onnx", "torch"] = "auto",
-        precision: Literal["float32", "float16", "int8"] = "float32",
-        strict: bool = False,
+        precision: Literal["auto", "float32", "float16", "int8"] = "auto",
+        guard: Literal["off", "warn", "strict"] = "warn",
+        sensor: Sensor | Mapping[str, str] = MappingProxyType({}),
+        statistics: Statistics | None = None,
         on_corrupt: Literal["skip", "raise"] = "skip",
         workers: int = _THREADS,
     ) -> None:
@@ -112,11 +126,14 @@ class Predictor:
             raise InputError(
                 "on_corrupt 'skip' or 'raise'", repr(on_corrupt), "name one of the two"
             )
+        if guard not in GUARDS:
+            raise InputError(f"guard out of {', '.join(GUARDS)}", repr(guard), "name one of them")
         self.folder = read_model_folder(model_dir)
-        if self.folder.channel_statistics is None:
-            if strict:
+        self.statistics = statistics or self.folder.channel_statistics
+        if self.statistics is None and guard != "off":
+            if guard == "strict":
                 raise InputError(
-                    "a model with channel_statistics for strict=True",
+                    "a model with channel_statistics for the guard strict",
                     f"none in {self.folder.path}",
                     "export it again with its training images, or leave out strict",
                 )
@@ -127,7 +144,8 @@ class Predictor:
             )
         self.backend = open_backend(self.folder, device, runtime, precision)
         self.batch_size = batch_size
-        self.strict = strict
+        self.guard = guard
+        self.sensor = sensor if isinstance(sensor, Sensor) else self.folder.sensor.changed(sensor)
         self.on_corrupt = on_corrupt
         self.workers = workers
         self.skipped: list[tuple[object, str]] = []
@@ -190,18 +208,18 @@ class Predictor:
         caller takes the first embedding.
 
         Args:
-            images: paths or arrays; may be endless.
+            images: paths or arrays, or tuples of a key and an array; may be endless.
             modality: "visible" or "thermal", for all of them.
             bgr: whether arrays hold their channels as blue, green, red; required for arrays.
 
         Returns:
-            In order, each path as given (for an array its number, from 0) and its embedding
+            In order, each path or key as given (for an array its number, from 0) and its embedding
             ``(D,)`` float32 of length 1. Unusable images are left out, see ``skipped``.
 
         Raises:
             InputError: at once, for an unknown modality. While iterating: for an image that is
                 neither a path nor a uint8 array; for an unusable image if ``on_corrupt`` is
-                "raise"; for one that looks like the other modality if ``strict`` is set.
+                "raise"; for one that looks like the other modality if ``guard`` is "strict".
         """
         everything = self._embed_all(images, as_modality(modality), bgr)
         return ((key, embedding) for key, embedding in everything if embedding is not None)
@@ -210,36 +228,42 @@ class Predictor:
         self, images: Iterable[Image], modality: Modality, bgr: bool | None
     ) -> Iterator[tuple[object, np.ndarray | None]]:
         """Yield as ``stream``, with None for unusable images."""
-        guard = ModalityGuard(modality, self.folder.channel_statistics, self.strict)
-        samples = self._decode_all(images, bgr)
+        guard = ModalityGuard(modality, self.guard == "strict")
+        samples = self._decode_all(images, modality, bgr)
         while batch := list(islice(samples, self.batch_size)):
             usable = [sample for sample in batch if sample.error is None]
-            self.suspects += guard.inspect([s.key for s in usable], [s.chroma for s in usable])
+            self.suspects += guard.inspect([s.key for s in usable], [s.look for s in usable])
             found = self.backend(np.stack([s.pixels for s in usable]), modality) if usable else ()
             embeddings = iter(found)
             for sample in batch:
                 yield sample.key, next(embeddings) if sample.error is None else None
         guard.finish()
 
-    def _decode_all(self, images: Iterable[Image], bgr: bool | None) -> Iterator[_Sample]:
+    def _decode_all(
+        self, images: Iterable[Image], modality: Modality, bgr: bool | None
+    ) -> Iterator[_Sample]:
         """Yield samples in order; while one batch runs, threads decode the next two."""
         window = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             for number, image in enumerate(images):
-                window.append(pool.submit(self._decode, number, image, bgr))
+                window.append(pool.submit(self._decode, number, image, modality, bgr))
                 if len(window) > 2 * self.batch_size:
                     yield self._checked(window.popleft().result())
             while window:
                 yield self._checked(window.popleft().result())
 
-    def _decode(self, number: int, image: Image, bgr: bool | None) -> _Sample:
+    def _decode(self, number: int, image: Image, modality: Modality, bgr: bool | None) -> _Sample:
         size = self.folder.height, self.folder.width
-        key = number if isinstance(image, np.ndarray) else image
+        sensor = self.sensor.of(modality)
+        if isinstance(image, tuple):
+            key, image = image
+        else:
+            key = number if isinstance(image, np.ndarray) else image
         try:
             if isinstance(image, np.ndarray):
-                pixels = from_array(image, bgr, *size)
+                pixels = from_array(image, bgr, *size, sensor)
             elif isinstance(image, (str, os.PathLike)):
-                pixels = read_image(image, *size, self.noted)
+                pixels = read_image(image, *size, self.noted, sensor)
             else:
                 raise InputError(
                     "paths or arrays as images",
@@ -248,7 +272,8 @@ class Predictor:
                 )
         except UnusableImageError as error:
             return _Sample(key, error=error)
-        return _Sample(key, pixels, chroma(pixels))
+        look = None if self.guard == "off" else apparent(pixels, modality, self.statistics)
+        return _Sample(key, pixels, look)
 
     def _checked(self, sample: _Sample) -> _Sample:
         if sample.error is not None:

@@ -8,8 +8,10 @@
       sha256: of that zip file
       bytes: its size
 
-A model that users make themselves has ``folder`` and the ``commands`` that make it instead of the
-last three. Unpacked archives stay under ``$CMEMD_CACHE`` (by default ``~/.cache/cmemd``).
+A model that comes with this package has ``packaged``, the name of its folder beside this file, and
+the ``commands`` that make it, instead of the last three. A model that users make themselves has
+``folder`` and the ``commands`` that make it. Unpacked archives stay under ``$CMEMD_CACHE`` (by
+default ``~/.cache/cmemd``).
 """
 
 import hashlib
@@ -41,6 +43,7 @@ __all__ = [
     "INDEX",
     "ZooEntry",
     "fetch",
+    "find_model",
     "load_pretrained",
     "read_zoo",
     "write_zoo_page",
@@ -56,7 +59,11 @@ _UNPACKED_MEMBERS = 1000
 _SHA256 = re.compile("[0-9a-f]{64}")
 _PAGE_MARK = b"# Model zoo\n\n`cmemd zoo` writes this page from"
 _KIND_NAMES = {str: "text", int: "a whole number", list: "a list of texts"}
-_KEYS = ({"card", "address", "sha256", "bytes"}, {"card", "folder", "commands"})
+_KEYS = (
+    {"card", "address", "sha256", "bytes"},
+    {"card", "folder", "commands"},
+    {"card", "packaged", "commands"},
+)
 
 
 @dataclass(frozen=True)
@@ -70,6 +77,7 @@ class ZooEntry:
         sha256: of that file, in hex.
         bytes: size of that file.
         folder: where ``commands`` put the model, relative to the folder in which they run.
+        packaged: its folder's name in this package.
         commands: shell commands that make it.
     """
 
@@ -79,6 +87,7 @@ class ZooEntry:
     sha256: str | None = None
     bytes: int | None = None
     folder: str | None = None
+    packaged: str | None = None
     commands: tuple[str, ...] = ()
 
 
@@ -102,16 +111,25 @@ def load_pretrained(
             archive cannot be downloaded, differs from the index or is unsafe to unpack.
         MissingDependencyError: the runtime's package is not installed.
     """
+    return Predictor(find_model(name_or_dir, index), device, **options)
+
+
+def find_model(name_or_dir: str | os.PathLike, index: Path | str = INDEX) -> Path:
+    """Return the folder of a model in the zoo, or the given folder.
+
+    Raises:
+        InputError: as ``load_pretrained``.
+    """
     entries = read_zoo(index)
     if name_or_dir in entries:
-        return Predictor(fetch(entries[name_or_dir]), device, **options)
+        return fetch(entries[name_or_dir])
     if not Path(name_or_dir).is_dir():
         raise InputError(
             f"a model folder, or a name out of {', '.join(entries)}",
             name_or_dir,
-            "name one, or make a folder from a checkpoint with tools/export_model.py",
+            "name one, or make a folder from a checkpoint with cmemd export",
         )
-    return Predictor(name_or_dir, device, **options)
+    return Path(name_or_dir)
 
 
 def read_zoo(path: Path | str = INDEX) -> dict[str, ZooEntry]:
@@ -143,6 +161,8 @@ def fetch(entry: ZooEntry) -> Path:
         InputError: the model has not been made; or the archive cannot be downloaded, has another
             digest, or holds what a model folder cannot. Nothing is left behind then.
     """
+    if entry.packaged is not None:
+        return INDEX.with_name(entry.packaged)
     if entry.address is None:
         if not Path(entry.folder, DOCUMENT).is_file():
             raise InputError(
@@ -203,6 +223,8 @@ def _section(entry: ZooEntry) -> str:
     if entry.address is None:
         commands = "\n".join(entry.commands)
         where = f"Nothing to download: these commands make it in `{entry.folder}`."
+        if entry.packaged:
+            where = "It comes with the package. In a checkout, these commands make it again:"
         return f"## {entry.name}\n\n{entry.card}\n\n{where}\n\n```bash\n{commands}\n```\n"
     facts = f"- archive: <{entry.address}>, {entry.bytes} bytes\n- SHA-256: `{entry.sha256}`\n"
     return f"## {entry.name}\n\n{entry.card}\n\n{facts}"
@@ -225,6 +247,12 @@ def _entry(name: object, facts: object, path: Path | str) -> ZooEntry:
                 repr(value),
                 "correct the index",
             )
+    if not PLAIN_NAME.fullmatch(facts.get("packaged", "a")):
+        raise InputError(
+            f"a plain name as packaged of {name} in {path}",
+            repr(facts["packaged"]),
+            "correct the index",
+        )
     if "commands" in facts:
         return ZooEntry(name, **{**facts, "commands": tuple(facts["commands"])})
     if not str(facts["address"]).startswith(("file://", "https://")):

@@ -53,7 +53,7 @@ _Modality = Annotated[
     str, Form(description="how it was taken: visible, or thermal (with near-infrared)")
 ]
 _Time = Annotated[str | None, Form(description="ISO 8601, such as 2024-05-01T08:00+02:00")]
-_Text = Annotated[str | None, Form(max_length=_LABEL)]
+_Text = Annotated[str | None, Form(max_length=_LABEL, description="label of the row")]
 
 
 class _Body(BaseModel):
@@ -197,7 +197,7 @@ def _add_search(app: FastAPI, resident: Resident) -> None:
     ) -> dict[str, Any]:
         """Find an image's person: the best rows of the gallery, best first.
 
-        `matches` are the rows from the threshold on, `below` the rest of the `top` best rows.
+        The matches are the rows from the threshold on; what is below has the rest of the best rows.
         """
         condition = _condition(among or _OTHER.get(modality, ""), camera or [], since, until)
         prepared = await prepare(image, modality)

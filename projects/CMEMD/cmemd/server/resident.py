@@ -21,8 +21,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cmemd.data.appearance import apparent
 from cmemd.data.image_files import Tally
-from cmemd.data.images import chroma, decode_pixels
+from cmemd.data.images import decode_pixels
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.evaluation.thresholds import read_threshold
@@ -31,7 +32,6 @@ from cmemd.gallery.facts import file_facts
 from cmemd.gallery.rows import make_rows
 from cmemd.gallery.sources import Source
 from cmemd.gallery.table import TABLE_FILES, Gallery, open_gallery, row_filter
-from cmemd.inference.guard import looks_like_the_other
 from cmemd.inference.predictor import Predictor
 from cmemd.inference.preprocess import from_array
 from cmemd.server.audit import Audit, now
@@ -123,7 +123,9 @@ class Resident:
         self.settings = settings
         self.metrics = metrics
         self.gallery = Path(gallery)
-        self.predictor = Predictor(model, device=settings.device)
+        with open_gallery(gallery) as opened:
+            sensor = opened.sensor  # thermal queries are read as the gallery's thermal images were
+        self.predictor = Predictor(model, device=settings.device, sensor=sensor)
         self.fault: str | None = None
         with self._open() as opened:
             self.snapshot = read_snapshot(opened, settings.memory)
@@ -179,12 +181,15 @@ class Resident:
         """
         folder = self.predictor.folder
         with self.metrics.stages.labels("decode").time():
-            pixels = decode_pixels(data, "the upload", Tally(), self.settings.most_pixels)
+            pixels = decode_pixels(
+                data,
+                "the upload",
+                Tally(),
+                self.predictor.sensor.of(modality),
+                self.settings.most_pixels,
+            )
             pixels = from_array(pixels, False, folder.height, folder.width)
-        statistics = folder.channel_statistics
-        suspect = statistics is not None and looks_like_the_other(
-            chroma(pixels), modality, statistics
-        )
+        suspect = apparent(pixels, modality, self.predictor.statistics) is not None
         return Prepared(pixels, modality, suspect, hashlib.sha256(data).hexdigest(), data)
 
     def ask(self, image: Prepared, top: int, condition: Condition) -> "Future[Answer]":
@@ -389,7 +394,7 @@ class Resident:
         with self.metrics.stages.labels("commit").time(), self._open() as gallery:
             before = gallery.version
             known = before == self.snapshot.version
-            gallery.add(rows, before if known else None)
+            gallery.add_rows(rows, before if known else None)
             if known and gallery.version == before + 1:
                 self._show(self.snapshot.extended(gallery.version, rows))
             else:

@@ -214,7 +214,7 @@ def read_snapshot(gallery: "Gallery", memory: int) -> Snapshot:
             f"{needed / 1e9:.3g} GB",
             "raise --memory, or split the gallery",
         )
-    parts: dict[str, list[tuple[np.ndarray, pa.RecordBatch]]] = {}
+    parts: dict[str, list[tuple[np.ndarray, pa.Table]]] = {}
     for batch in gallery.rows():
         names = np.array(batch.column("modality").to_pylist(), dtype=str)
         for modality in np.unique(names).tolist():
@@ -225,7 +225,7 @@ def read_snapshot(gallery: "Gallery", memory: int) -> Snapshot:
         _Block.of(
             modality,
             np.concatenate([vectors for vectors, _ in of]),
-            pa.Table.from_batches([labels for _, labels in of]).combine_chunks(),
+            pa.concat_tables([labels for _, labels in of]).combine_chunks(),
         )
         for modality, of in sorted(parts.items())
     ]
