@@ -214,7 +214,10 @@ def test_a_killed_server_has_lost_no_acknowledged_row(made, gallery):
         seed += 4000
         for thread in threads:
             thread.start()
-        time.sleep(1 + round_ / 2)
+        before, end = len(acknowledged), time.monotonic() + 30
+        while len(acknowledged) == before and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.3 + round_ / 3)
         process.kill()
         process.wait()
         for thread in threads:
