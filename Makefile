@@ -49,9 +49,11 @@ $(DEMO_LOG)/model_final.pth: | $(DEMO_DATA)/meta.jsonl
 
 # The model of `make demo` that the package carries: refresh it after a change of the demo's numbers.
 demo-model: $(DEMO_LOG)/model_final.pth
-	rm -rf $(DEMO_MODEL)
+	rm -rf $(DEMO_LOG)/shipped
 	FASTREID_DATASETS=datasets/demo $(BIN)/cmemd export --config demo \
-		--weights $(DEMO_LOG)/model_final.pth --output $(DEMO_MODEL) --formats onnx --half --slim
+		--weights $(DEMO_LOG)/model_final.pth --output $(DEMO_LOG)/shipped --formats onnx --half --slim
+	rm -rf $(DEMO_MODEL)
+	cp -r $(DEMO_LOG)/shipped $(DEMO_MODEL)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
