@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         choices=own.SPLITS,
         default=(),
-        help="only these splits of a list with that column, such as a run's split.csv; default: all",
+        help="only these splits of a list, such as the split.csv of a run; default: all",
     )
     parser.add_argument(
         "--pattern",
