@@ -4,7 +4,8 @@ import json
 
 import numpy as np
 from PIL import Image
-from tests.conftest import CONFIGS
+from tests.conftest import CONFIGS, REPOSITORY, TINY
+from tests.processes import TORCHRUN, python
 
 from cmemd.data.layouts import own
 from cmemd.engine.checkpoint import read_checkpoint
@@ -128,6 +129,29 @@ def test_own_protocols_and_mixed_galleries_with_remedies_are_rows_of_a_run(
     assert all("own_modality_first" in entry for entry in entries)
     assert entries[0]["description"].startswith("Campus: ")
     assert entries[0]["trials"] == 2
+
+
+def test_two_processes_choose_the_same_remedies_as_one(train_net, datasets, tmp_path):
+    """Scores are equal to the bit; the second process has no batch of validation images."""
+    keys = {"DATASETS.OWN.LIST": str(datasets / "Own/people.csv"), "TEST.REMEDIES": "True"}
+    keys |= {"DATASETS.OWN.VALIDATION_SHARE": "0.3", "TEST.PROTOCOLS": "('own-mixed',)"}
+    keys |= {"SOLVER.IMS_PER_BATCH": "32", "SOLVER.MAX_EPOCH": "1", "SEED": "0"}
+    both = tmp_path / "both"
+    words = ["--config-file", str(OWN["config"]), "OUTPUT_DIR", str(both)]
+    words += [word for pair in (TINY | keys).items() for word in pair]
+    environment = {"FASTREID_DATASETS": str(datasets)}
+    done = python("-c", TORCHRUN, *words, cwd=REPOSITORY, environment=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = read_results(both / "results.json")["scores"]
+    assert [entry.get("remedy", {}).get("name") for entry in expected] == [
+        *(None, None),
+        *("balanced", "centred"),
+    ]
+    assert own.read_list(both / "split.csv").rows
+    weights = str(both / "model_final.pth")
+    status, error = train_net("--eval-only", config=OWN["config"], MODEL__WEIGHTS=weights, **keys)
+    assert status == 0, error
+    assert read_results(tmp_path / "out/results.json")["scores"] == expected
 
 
 def test_rules_that_cannot_work_are_refused_before_any_work(train_net, datasets, tmp_path):
