@@ -208,13 +208,13 @@ def test_bad_lists_are_one_line_before_any_work(train_net, datasets, tmp_path):
             "one modality under test",
             f"{head},split",
             [row for row in split if not row.endswith("test") or ",thermal," in row],
-            "a gallery image",
+            "visible gallery images for own-t2v, got 0 visible",
         ),
         (
             "nobody under test",
             f"{head},split",
             [row for row in split if row.endswith("train")],
-            "test images",
+            "test images of Own",
         ),
         (
             "nobody of both modalities under test",
