@@ -11,6 +11,7 @@ import json
 import posixpath
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from latex2mathml.converter import convert
@@ -121,6 +122,7 @@ def commands_page() -> str:
     lines = ["# Commands", ""]
     for name, parser in _commands(command_line()):
         depth = "#" * (2 + (" " in name.removeprefix("cmemd ")))
+        parser.formatter_class = partial(argparse.HelpFormatter, width=80)
         usage = parser.format_usage().removeprefix("usage: ")
         lines += [f"{depth} {name}", "", _sentence(parser.description or ""), ""]
         lines += ["```text", usage.rstrip(), "```", ""]
