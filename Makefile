@@ -23,7 +23,7 @@ setup: $(INSTALLED)
 # fast-reid goes in last and without its pins; a checkout on PYTHONPATH is used as it is.
 $(INSTALLED): setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,export,serve,headless,report,browser,docs]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,export,serve,server,headless,report,browser,docs]'
 	$(BIN)/python -c "import fastreid" 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --no-deps fastreid==1.4.0
 	touch $@
@@ -49,9 +49,11 @@ $(DEMO_LOG)/model_final.pth: | $(DEMO_DATA)/meta.jsonl
 
 # The model of `make demo` that the package carries: refresh it after a change of the demo's numbers.
 demo-model: $(DEMO_LOG)/model_final.pth
-	rm -rf $(DEMO_MODEL)
+	rm -rf $(DEMO_LOG)/shipped
 	FASTREID_DATASETS=datasets/demo $(BIN)/cmemd export --config demo \
-		--weights $(DEMO_LOG)/model_final.pth --output $(DEMO_MODEL) --formats onnx --half --slim
+		--weights $(DEMO_LOG)/model_final.pth --output $(DEMO_LOG)/shipped --formats onnx --half --slim
+	rm -rf $(DEMO_MODEL)
+	cp -r $(DEMO_LOG)/shipped $(DEMO_MODEL)
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest

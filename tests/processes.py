@@ -18,6 +18,19 @@ from pathlib import Path
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.preloaded"])
 
+# `torchrun --standalone --nproc-per-node 2 tools/train_net.py`, but its workers are forked.
+TORCHRUN = """
+import runpy
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+def work():
+    runpy.run_path("tools/train_net.py", run_name="__main__")
+
+standalone = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": "test"}
+config = LaunchConfig(1, 1, 2, max_restarts=0, start_method="fork", **standalone)
+elastic_launch(config, work)()
+"""
+
 
 def python(
     *words: object, cwd: Path | None = None, environment: Mapping[str, str] | None = None

@@ -5,6 +5,7 @@ from datetime import datetime, timezone
 import numpy as np
 import pytest
 from tests.cases import cases
+from tests.gallery.stub import Predictor
 
 from cmemd.cli.main import main
 from cmemd.data.modality import Modality
@@ -72,6 +73,39 @@ def test_embeddings_are_scored_under_the_users_name(files, tmp_path, capsys):
     assert [part["file"] for part in document["run"]["queries"]] == ["q.parquet"]
     assert len(read_per_query(out, document)) == 1
     assert det.read_bytes().startswith(b"\x89PNG")
+
+
+def test_what_embed_writes_is_what_score_reads(tmp_path, monkeypatch, capsys):
+    """Two commands: a list's labels decide who is right, whatever the format of the file."""
+    monkeypatch.setattr("cmemd.inference.predictor.Predictor", Predictor)
+    rows = ["path,identity,modality,camera,time,split,tracklet"]
+    for person in range(6):
+        for modality, camera in (("thermal", "south"), ("visible", "north")):
+            (tmp_path / f"{modality}{person}.jpg").write_bytes(b"an image")
+            split = "test" if person < 4 else "val"
+            time = 60 * (person % 4)
+            rows.append(f"{modality}{person}.jpg,p{person},{modality},{camera},{time},{split},t")
+    (tmp_path / "people.csv").write_text("\n".join(rows) + "\n")
+    entries = []
+    for suffix in ("parquet", "npz"):
+        sides = []
+        for word, modality, splits in (
+            ("--queries", "thermal", ["test", "val"]),
+            ("--gallery", "visible", ["test"]),
+        ):
+            file = tmp_path / f"{modality}.{suffix}"
+            words = ["embed", "--model", "model", "--modality", modality, "--output", file]
+            words += ["--images", tmp_path / "people.csv", "--split", *splits]
+            assert main(list(map(str, words))) == 0, modality
+            sides += [word, file]
+        out = tmp_path / f"{suffix}.json"
+        assert not call("--protocol", "own-t2v", *sides, "--within", "30", "--json", out)
+        entries += read_results(out)["scores"]
+    assert entries[0] == entries[1]
+    assert entries[0]["counts"]["queries"] == 6
+    assert entries[0]["counts"]["gallery"] == 4
+    assert (entries[0]["open_set"]["mated"], entries[0]["open_set"]["non_mated"]) == (4, 2)
+    assert entries[0]["mean"]["rank1"] == 100.0  # within half a minute there is the person alone
 
 
 def test_mixed_galleries_take_several_files_and_remedies(files, tmp_path):

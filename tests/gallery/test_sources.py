@@ -248,3 +248,25 @@ def test_a_list_of_ones_own_gives_one_modality_with_labels_and_boxes(tmp_path):
     assert given_labels(str(tmp_path / "people.csv")) == {*LABELS}
     (tmp_path / "people.csv").write_text("path,identity,modality\na.jpg,ann,sonar\n")
     assert "row 2, got 'sonar'" in refusal(find_sources, str(tmp_path / "people.csv"))
+
+
+def test_splits_choose_the_rows_of_a_list(tmp_path):
+    for name in "abc":
+        (tmp_path / f"{name}.jpg").touch()
+    rows = "a.jpg,ann,thermal,train\nb.jpg,bob,thermal,val\nc.jpg,cid,thermal,query\n"
+    file = tmp_path / "people.csv"
+    file.write_text(f"path,identity,modality,split\n{rows}")
+    for splits, people in (
+        ((), ["ann", "bob", "cid"]),
+        (("val",), ["bob"]),
+        (("query", "train"), ["ann", "cid"]),
+    ):
+        tally = Tally()
+        found = find_sources(str(file), None, tally, Modality.THERMAL, splits)
+        assert [source.identity for source in found] == people, splits
+        assert len(tally.names(Reason.OTHER_SPLIT)) == 3 - len(people), splits
+    message = refusal(find_sources, str(file), None, None, Modality.THERMAL, ["test"])
+    assert "got none (images of other splits (3)" in message
+    for what in (tmp_path, tmp_path / "a.jpg", tmp_path / "none.csv"):
+        message = refusal(find_sources, str(what), None, None, Modality.THERMAL, ["test"])
+        assert "a list with a column split for --split test" in message, what

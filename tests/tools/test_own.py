@@ -1,11 +1,14 @@
 """tools/train_net.py on one's own data, alone and joined, from the start and from a checkpoint."""
 
 import json
+import shutil
 
 import numpy as np
 from PIL import Image
-from tests.conftest import CONFIGS
+from tests.conftest import CONFIGS, REPOSITORY, TINY
+from tests.processes import TORCHRUN, python
 
+from cmemd.data.dataset import VisibleThermalDataset
 from cmemd.data.layouts import own
 from cmemd.engine.checkpoint import read_checkpoint
 from cmemd.evaluation.results import read_results
@@ -130,6 +133,29 @@ def test_own_protocols_and_mixed_galleries_with_remedies_are_rows_of_a_run(
     assert entries[0]["trials"] == 2
 
 
+def test_two_processes_choose_the_same_remedies_as_one(train_net, datasets, tmp_path):
+    """Scores are equal to the bit; the second process has no batch of validation images."""
+    keys = {"DATASETS.OWN.LIST": str(datasets / "Own/people.csv"), "TEST.REMEDIES": "True"}
+    keys |= {"DATASETS.OWN.VALIDATION_SHARE": "0.3", "TEST.PROTOCOLS": "('own-mixed',)"}
+    keys |= {"SOLVER.IMS_PER_BATCH": "32", "SOLVER.MAX_EPOCH": "1", "SEED": "0"}
+    both = tmp_path / "both"
+    words = ["--config-file", str(OWN["config"]), "OUTPUT_DIR", str(both)]
+    words += [word for pair in (TINY | keys).items() for word in pair]
+    environment = {"FASTREID_DATASETS": str(datasets)}
+    done = python("-c", TORCHRUN, *words, cwd=REPOSITORY, environment=environment)
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = read_results(both / "results.json")["scores"]
+    assert [entry.get("remedy", {}).get("name") for entry in expected] == [
+        *(None, None),
+        *("balanced", "centred"),
+    ]
+    assert own.read_list(both / "split.csv").rows
+    weights = str(both / "model_final.pth")
+    status, error = train_net("--eval-only", config=OWN["config"], MODEL__WEIGHTS=weights, **keys)
+    assert status == 0, error
+    assert read_results(tmp_path / "out/results.json")["scores"] == expected
+
+
 def test_rules_that_cannot_work_are_refused_before_any_work(train_net, datasets, tmp_path):
     for keys, message in (
         ({"TEST__OWN__WITHIN": 5.0}, "a time of each image"),
@@ -144,3 +170,92 @@ def test_rules_that_cannot_work_are_refused_before_any_work(train_net, datasets,
         assert status == 2, keys
         assert message in error, keys
         assert not (out / "results.json").exists(), keys
+
+
+def test_bad_lists_are_one_line_before_any_work(train_net, datasets, tmp_path):
+    listed = own.read_list(datasets / "Own/people.csv").rows
+    rows = [f"{row.path},{row.identity},{row.modality.name.lower()},{row.camera}" for row in listed]
+    people, head = sorted({row.identity for row in listed}), "path,identity,modality,camera"
+    half = ["train" if row.identity in people[::2] else "test" for row in listed]
+    split = [f"{row},{part}" for row, part in zip(rows, half, strict=True)]
+    boxes = [f"{row},0,0,5,9" for row in rows]
+    first = listed[0].path
+    thermal = [row for row in listed if row.modality.name == "THERMAL"]
+    alone = [f"{row.path},{row.identity},thermal,{row.camera}" for row in thermal]
+    queries = [row.replace(",test", ",query") for row in split]
+    moved = split[0][: split[0].rindex(",")] + (",test" if half[0] == "train" else ",train")
+    for case, columns, lines, message in (
+        ("columns", "path,identity,kind,camera", rows, "without modality"),
+        (
+            "word",
+            head,
+            [f"{first},1,infrared,c", *rows[1:]],
+            "row 2, got 'infrared'",
+        ),
+        ("repeated", head, [*rows, rows[0]], f"row {len(rows) + 2}, got that of"),
+        ("box twice", f"{head},x,y,w,h", [*boxes, boxes[3]], f"row {len(rows) + 2}, got that of"),
+        ("outside", f"{head},x,y,w,h", [f"{rows[0]},0,0,999,9", *boxes[1:]], "row 2), got x, y"),
+        ("two splits", f"{head},split", [moved, *split[1:]], "in one of training, validation and"),
+        ("no gallery", f"{head},split", queries, "rows with split gallery or test beside"),
+        (
+            "no queries",
+            f"{head},split",
+            [row.replace(",test", ",gallery") for row in split],
+            "rows with split query or test beside",
+        ),
+        ("one modality", head, alone, "visible training images"),
+        (
+            "one modality under test",
+            f"{head},split",
+            [row for row in split if not row.endswith("test") or ",thermal," in row],
+            "visible gallery images for own-t2v, got 0 visible",
+        ),
+        (
+            "nobody under test",
+            f"{head},split",
+            [row for row in split if row.endswith("train")],
+            "test images of Own",
+        ),
+        (
+            "nobody of both modalities under test",
+            f"{head},split",
+            [
+                row
+                for row in split
+                if not row.endswith("test")
+                or (",thermal," in row) == (people.index(row.split(",")[1]) % 4 == 1)
+            ],
+            "a query",
+        ),
+        ("separators", head, [*rows[:3], rows[3].replace(",", ";"), *rows[4:]], "row 5"),
+        ("gone", head, [rows[0].replace(first, f"{tmp_path}/gone.jpg"), *rows[1:]], "got no file"),
+        ("all gone", head, [f"gone{n}.jpg,p{n},visible,c" for n in range(9)], "and 6 more"),
+    ):
+        (tmp_path / "people.csv").write_text("\n".join([columns, *lines]) + "\n")
+        status, error = train_net(**OWN, DATASETS__OWN__LIST=tmp_path / "people.csv")
+        assert (status, error.count("\n")) == (2, 1), (case, error)
+        assert message in error, (case, error)
+        assert not (tmp_path / "out").exists(), case
+
+
+def test_images_that_vanish_during_a_training_are_named(train_net, datasets, tmp_path, monkeypatch):
+    """All of them go once the start has looked at them; resuming works when they are back."""
+    shutil.copytree(datasets / "Own", tmp_path / "Own")
+    people = tmp_path / "Own/people.csv"
+    images, away = tmp_path / "Own/visible", tmp_path / "away"
+
+    def read_batch(*args):
+        if images.exists():
+            images.rename(away)
+        return looked(*args)
+
+    looked = VisibleThermalDataset.__getitem__
+    with monkeypatch.context() as patch:
+        patch.setattr(VisibleThermalDataset, "__getitem__", read_batch)
+        status, error = train_net(**OWN, DATASETS__OWN__LIST=people)
+    assert (status, error.count("\n")) == (2, 1), error
+    assert str(images) in error
+    away.rename(images)
+    status, error = train_net("--resume", **OWN, DATASETS__OWN__LIST=people)
+    assert status == 0, error
+    assert (tmp_path / "out/results.json").is_file()

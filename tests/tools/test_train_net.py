@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.conftest import CONFIGS, REPOSITORY, TINY
-from tests.processes import python
+from tests.processes import TORCHRUN, python
 
 
 def state(path: Path) -> dict[str, torch.Tensor]:
@@ -105,20 +105,6 @@ def test_hooks_of_fastreid_work(train_net):
         "SOLVER__OPT": "SGD",
     }
     assert train_net(**keys)[0] == 0
-
-
-# `torchrun --standalone --nproc-per-node 2 tools/train_net.py`, but its workers are forked.
-TORCHRUN = """
-import runpy
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
-
-def work():
-    runpy.run_path("tools/train_net.py", run_name="__main__")
-
-standalone = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": "test"}
-config = LaunchConfig(1, 1, 2, max_restarts=0, start_method="fork", **standalone)
-elastic_launch(config, work)()
-"""
 
 
 def test_two_processes_under_torchrun_train_one_network(datasets, tmp_path):

@@ -76,6 +76,16 @@ def test_all_these_spell_one_path(root):
     assert row.path == str(root / "in/c.jpg")
 
 
+def test_the_disk_is_asked_once_for_a_file_however_many_rows_it_has(root, monkeypatch):
+    """So a start on boxes is quick, which tests/benchmarks/bm_own_list.py times."""
+    asked = []
+    monkeypatch.setattr(own, "why_left_out", asked.append)
+    rows = [f"{n % 7}.jpg,p{n % 3},visible,{n},0,5,5" for n in range(2000)]
+    text = "\n".join(["path,identity,modality,x,y,w,h", *rows]) + "\n"
+    assert len(read(root, text).rows) == 2000
+    assert sorted(asked) == [str(root / f"{n}.jpg") for n in range(7)]
+
+
 def test_every_separator_and_a_byte_order_mark_give_the_same_rows(root):
     plain = "path,identity,modality\na.jpg,1,visible\nb.png,2,thermal\n"
     rows = read(root, plain).rows

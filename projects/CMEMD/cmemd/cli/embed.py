@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from cmemd.data.image_files import Tally
+from cmemd.data.layouts import own
 from cmemd.errors import InputError, printable
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="CSV",
         help="boxes of --video, a line each as MOT has them: frame, track, x, y, w, h, ...; frames "
         "count from 1",
+    )
+    parser.add_argument(
+        "--split",
+        nargs="+",
+        choices=own.SPLITS,
+        default=(),
+        help="only these splits of a list, such as the split.csv of a run; default: all",
     )
     parser.add_argument(
         "--pattern",
@@ -179,7 +187,7 @@ def run(args: argparse.Namespace) -> int:
     if args.video:
         sources, given = video_sources(args.video, args.boxes, tally), VIDEO_LABELS
     else:
-        sources = find_sources(args.images, args.pattern, tally, modality)
+        sources = find_sources(args.images, args.pattern, tally, modality, args.split)
         given = given_labels(args.images, args.pattern)
     report_tally(tally)
     if args.on_corrupt == "raise" and (faults := tally.faults()):
@@ -244,10 +252,14 @@ def _what(args: argparse.Namespace) -> str:
         raise InputError(
             "--boxes with --video", "none", "name the tracker's file of boxes (MOT format)"
         )
-    if args.engine != "local" or args.pattern:
+    if args.engine != "local" or args.pattern or args.split:
         raise InputError(
-            "--video with --engine local and without --pattern",
-            f"--engine {args.engine}" if args.engine != "local" else "--pattern",
+            "--video with --engine local, and without --pattern and --split",
+            f"--engine {args.engine}"
+            if args.engine != "local"
+            else "--pattern"
+            if args.pattern
+            else "--split",
             "frames are read in order, by one process; their labels are the boxes' tracks",
         )
     return str(args.video)

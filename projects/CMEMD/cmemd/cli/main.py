@@ -25,6 +25,7 @@ COMMANDS = (
     "embed",
     "gallery",
     "search",
+    "serve",
     "calibrate",
     "zoo",
     "ablate",

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Answer = tuple[Query, list[Match]]
 
-__all__ = ["HELP", "add_arguments", "run"]
+__all__ = ["HELP", "add_arguments", "run", "threshold_number"]
 
 HELP = "rank a gallery's images by their similarity to a query"
 
@@ -109,7 +109,7 @@ def run(args: argparse.Namespace) -> int:
     if args.top < 1:
         raise InputError("--top of at least 1", args.top, "leave it out for 10")
     told = sensor_options(args)
-    _threshold_number(args.threshold)
+    threshold_number(args.threshold)
     if args.sheet:
         check_sheet(args.sheet)
     among = args.among or {"visible": "thermal", "thermal": "visible"}[args.modality]
@@ -140,7 +140,7 @@ def run(args: argparse.Namespace) -> int:
         averages = average_tracklets(gallery, where) if group == "tracklet" else None
         candidates = candidates if averages is None else len(averages)
         threshold = _threshold(args, predictor.digest, among, candidates)
-        if group != "image" and args.threshold and _threshold_number(args.threshold) is None:
+        if group != "image" and args.threshold and threshold_number(args.threshold) is None:
             warnings.warn(
                 "the threshold was calibrated for single images, and means of several score "
                 "higher: more unknown people pass",
@@ -257,7 +257,7 @@ def _count(gallery: "Gallery", where: "Expr | None", args: argparse.Namespace, a
     return candidates
 
 
-def _threshold_number(text: str | None) -> float | None:
+def threshold_number(text: str | None) -> float | None:
     """Return the threshold that is given as a number; None if it is a file or not given."""
     try:
         number = float(text or "")
@@ -278,7 +278,7 @@ def _threshold(args: argparse.Namespace, model: str, among: str, candidates: int
 
     if args.threshold is None:
         return -math.inf
-    number = _threshold_number(args.threshold)
+    number = threshold_number(args.threshold)
     if number is not None:
         return number
     of = read_threshold(Path(args.threshold), model, args.modality, among)

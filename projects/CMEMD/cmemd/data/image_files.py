@@ -64,6 +64,7 @@ class Reason(Enum):
     LOCKED_FOLDER = ("a folder that may not be read", False, True)
     REPEATED = ("named again", False, False)
     OTHER_MODALITY = ("images of the other modality", False, False)
+    OTHER_SPLIT = ("images of other splits", False, False)
     SAME_FILE = ("the same file as another name", True, False)
     FRAMES = ("several frames: the first counts", True, False)
     ROTATED = ("an EXIF orientation, which is applied", True, False)

@@ -55,6 +55,7 @@ __all__ = [
     "crop",
     "damage",
     "decode",
+    "decode_pixels",
     "find_images",
     "has_jpeg_end",
     "is_doubtful",
@@ -223,19 +224,41 @@ def read_pixels(path: Path | str, tally: Tally | None = None, sensor: Sensor = P
             more than 8 bits a channel without a range, or colours of no palette.
     """
     with _naming(path):
-        data = read_bytes(path)
-        pixels = _usual_jpeg(data)
-        if pixels is not None and tally is None:
-            return _finished(turned(pixels, _jpeg_orientation(data)), data, path, sensor)
-        image = open_image(data, path, sensor)
-        if pixels is None:
-            whole, pixels = False, decode(data, image, path, sensor)
-        else:
-            whole = _has_all_scans(data)
-            pixels = _finished(turned(pixels, _jpeg_orientation(data)), data, path, sensor)
-        if tally is not None:
-            _inspect(path, data, image, tally, whole)
-        return pixels
+        return _pixels(read_bytes(path), path, tally, sensor)
+
+
+def decode_pixels(
+    data: bytes,
+    name: str,
+    tally: Tally | None = None,
+    sensor: Sensor = PLAIN,
+    most: int | None = None,
+) -> np.ndarray:
+    """Return the pixels of an image in memory, as ``read_pixels`` does of a file.
+
+    Args:
+        data: content of an image file.
+        name: of the image, for messages.
+        tally: as of ``read_pixels``.
+        sensor: as of ``read_pixels``.
+        most: a lower limit of pixels than ``max_pixels``; nothing is decoded above it.
+
+    Returns:
+        (H, W, 3) uint8, which may not be writable.
+
+    Raises:
+        InputError: as ``read_pixels``.
+    """
+    with _naming(name):
+        if most is not None:
+            image = open_image(data, name, sensor)
+            if image.width * image.height > most:
+                raise InputError(
+                    f"at most {most:,} pixels in {name}",
+                    f"{image.width} x {image.height}",
+                    "reduce it, or cut out the person",
+                )
+        return _pixels(data, name, tally, sensor)
 
 
 def decode(data: bytes, image: Image.Image, path: Path | str, sensor: Sensor = PLAIN) -> np.ndarray:
@@ -488,6 +511,21 @@ def _naming(path: Path | str) -> Iterator[None]:
             f"a file that is truncated, missing or no image ({reason})",
             _RESTORE,
         ) from None
+
+
+def _pixels(data: bytes, path: Path | str, tally: Tally | None, sensor: Sensor) -> np.ndarray:
+    pixels = _usual_jpeg(data)
+    if pixels is not None and tally is None:
+        return _finished(turned(pixels, _jpeg_orientation(data)), data, path, sensor)
+    image = open_image(data, path, sensor)
+    if pixels is None:
+        whole, pixels = False, decode(data, image, path, sensor)
+    else:
+        whole = _has_all_scans(data)
+        pixels = _finished(turned(pixels, _jpeg_orientation(data)), data, path, sensor)
+    if tally is not None:
+        _inspect(path, data, image, tally, whole)
+    return pixels
 
 
 def _usual_jpeg(data: bytes) -> np.ndarray | None:

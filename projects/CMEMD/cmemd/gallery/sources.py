@@ -59,6 +59,7 @@ def find_sources(
     pattern: str | None = None,
     tally: Tally | None = None,
     modality: Modality | None = None,
+    splits: Sequence[str] = (),
 ) -> list[Source]:
     """Return images and their labels, each image once: in a list's order, else sorted by path.
 
@@ -74,16 +75,18 @@ def find_sources(
             path as found. A list's columns take precedence over it.
         tally: takes what is left out, named with its list and line.
         modality: of the images to take from a list that names each image's; None for both.
+        splits: of the images to take from a list with a column ``split``; none for all.
 
     Raises:
-        InputError: no image is found; a list has other columns, or two sets of labels for a path;
-            the pattern is invalid or does not match a path; or a time is invalid.
+        InputError: no image is found; splits are asked of what has none; a list has other columns,
+            or two sets of labels for a path; the pattern is invalid or does not match a path; or a
+            time is invalid.
     """
     tally = Tally() if tally is None else tally
     expression = _compile(pattern)
     named: dict[str, Source] = {}
     sources = []
-    for path, labels, name, admitted, fragment in _listed(what, tally, modality):
+    for path, labels, name, admitted, fragment in _listed(what, tally, modality, splits):
         source = _source(path, {**_match(expression, path), **labels}, fragment)
         if named.get(source.path, source) != source:
             raise InputError(
@@ -160,19 +163,27 @@ class _Named(NamedTuple):
     fragment: str = ""
 
 
-def _listed(what: str, tally: Tally, modality: Modality | None) -> Iterable[_Named]:
+def _listed(
+    what: str, tally: Tally, modality: Modality | None, splits: Sequence[str]
+) -> Iterable[_Named]:
     """Return what an argument names: files of any kind, for the caller to sift."""
     if not what.strip():
         raise InputError("images", "an empty name", "name an image, a folder, a list or a glob")
     what = os.path.expanduser(what)
     path = Path(what)
+    if splits and not (os.path.isfile(what) and own.is_list(path)):
+        raise InputError(
+            f"a list with a column split for --split {' '.join(splits)}",
+            what,
+            "name split.csv of a run's OUTPUT_DIR, or leave out --split",
+        )
     if os.path.isdir(what):
         found = find_images(path, tally)
         return [_Named(str(image), {}, str(image), admitted=True) for image in found]
     if not os.path.lexists(what) and glob.has_magic(what):
         return [_Named(name, {}, name) for name in sorted(_expand(what))]
     if own.is_list(path):
-        return _own_rows(path, tally, modality)
+        return _own_rows(path, tally, modality, splits)
     if not os.path.isfile(what) or path.suffix.lower() not in (".csv", ".txt"):
         return [_Named(what, {}, what)]
     try:
@@ -186,8 +197,10 @@ def _listed(what: str, tally: Tally, modality: Modality | None) -> Iterable[_Nam
     ]
 
 
-def _own_rows(file: Path, tally: Tally, modality: Modality | None) -> list[_Named]:
-    """Return the images of one modality in a list of a data set of one's own.
+def _own_rows(
+    file: Path, tally: Tally, modality: Modality | None, splits: Sequence[str]
+) -> list[_Named]:
+    """Return the images of one modality and some splits in a list of a data set of one's own.
 
     Raises:
         InputError: names the rows with mistakes; images that are missing are counted instead.
@@ -206,6 +219,9 @@ def _own_rows(file: Path, tally: Tally, modality: Modality | None) -> list[_Name
     for row in listed.rows:
         if modality not in (None, row.modality):
             tally.add(Reason.OTHER_MODALITY, listed.where(row))
+            continue
+        if splits and row.split not in splits:
+            tally.add(Reason.OTHER_SPLIT, listed.where(row))
             continue
         labels = {"identity": row.identity, "camera": row.camera, "tracklet": row.tracklet}
         if row.time is not None:
