@@ -77,6 +77,8 @@ def test_every_formula_of_the_pages_becomes_mathml():
         made = HOOKS["with_formulas"](text_of(page))
         assert "```math" not in made
         assert made.count("<math ") == formulas, page
+        for formula in re.findall(r"<math .*?</math>", made, re.DOTALL):
+            assert "\\" not in formula, (page, formula)  # a command that was not understood
 
 
 def test_a_notebooks_page_has_its_text_its_code_and_what_the_code_printed():
