@@ -16,14 +16,14 @@ TRAIN := FASTREID_DATASETS=datasets/demo $(BIN)/python tools/train_net.py \
 export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: setup demo demo-model test test-slow test-browser test-ray test-multihost test-wheel test-neighbours \
-	bench lint types coverage package
+	bench lint types coverage package docs
 
 setup: $(INSTALLED)
 
 # fast-reid goes in last and without its pins; a checkout on PYTHONPATH is used as it is.
 $(INSTALLED): setup.py pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,export,serve,server,headless,report,browser]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev,train,export,serve,server,headless,report,browser,docs]'
 	$(BIN)/python -c "import fastreid" 2>/dev/null || \
 		$(BIN)/python -m pip install --quiet --no-deps fastreid==1.4.0
 	touch $@
@@ -84,6 +84,12 @@ test-wheel: $(INSTALLED)
 test-neighbours: $(DEMO_LOG)/model_final.pth
 	$(BIN)/python tests/neighbours/run.py --environments $(NEIGHBOURS) \
 		--weights $(DEMO_LOG)/model_final.pth
+
+# The documentation site, in build/site: opens from disk. A warning, as of a dead link, is an error.
+# The variable silences Material's notice of MkDocs 2, which pyproject.toml excludes.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "site:  build/site/index.html"
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/bm_scoring.py

@@ -11,7 +11,7 @@ from cmemd.cli.overrides import OverridesParser
 from cmemd.errors import format_warning, printable, readable_errors
 from cmemd.version import __version__
 
-__all__ = ["COMMANDS", "main"]
+__all__ = ["COMMANDS", "main", "parser"]
 
 COMMANDS = (
     "synth",
@@ -50,18 +50,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(argv)
 
 
-def _run(argv: Sequence[str] | None) -> int:
-    parser = OverridesParser(
+def parser() -> OverridesParser:
+    """Build the parser of all commands."""
+    whole = OverridesParser(
         prog="cmemd", description="Visible-thermal person re-identification with CM-EMD."
     )
-    parser.add_argument("--version", action="version", version=__version__)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    whole.add_argument("--version", action="version", version=__version__)
+    commands = whole.add_subparsers(dest="command", required=True, metavar="command")
     for name in COMMANDS:
         module = importlib.import_module(f"cmemd.cli.{name}")
         command = commands.add_parser(name, help=module.HELP, description=module.HELP)
         module.add_arguments(command)
         command.set_defaults(run=module.run)
-    args = parser.parse_args(argv)
+    return whole
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    args = parser().parse_args(argv)
     with (
         readable_errors(f"cmemd {args.command}"),
         warnings.catch_warnings(),
