@@ -134,9 +134,9 @@ def test_labels_models_and_paths_are_checked(tmp_path, capsys):
 
 
 def test_a_label_that_changed_on_disk_is_found(tmp_path, capsys):
-    place = make(tmp_path / "g", rows_of(NAMES, identity="somebody"))
+    place = make(tmp_path / "g", rows_of(NAMES, identity="a person"))
     for file in (place / "gallery.lance/data").iterdir():
-        file.write_bytes(file.read_bytes().replace(b"somebody", b"somebodx"))
+        file.write_bytes(file.read_bytes().replace(b"a person", b"a persox"))
     status, said = checked(place, capsys)
     assert status == 1
     assert "changed since they were written" in said

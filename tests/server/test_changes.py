@@ -49,7 +49,7 @@ def test_rows_are_removed_by_their_names_and_labels(serve, gallery):
         ({"ids": [added]}, 1),
         ({"identity": "p0"}, 2),
         ({"camera": "c1", "after": "2024-05-06", "before": "2024-05-09"}, 1),
-        ({"identity": "nobody"}, 0),
+        ({"identity": "unknown"}, 0),
     ):
         answer = client.post("/v1/gallery/remove", json=what)
         assert answer.json()["removed"] == removed, what

@@ -211,13 +211,13 @@ def test_bad_lists_are_one_line_before_any_work(train_net, datasets, tmp_path):
             "visible gallery images for own-t2v, got 0 visible",
         ),
         (
-            "nobody under test",
+            "no test identity",
             f"{head},split",
             [row for row in split if row.endswith("train")],
             "test images of Own",
         ),
         (
-            "nobody of both modalities under test",
+            "no test identity of both modalities",
             f"{head},split",
             [
                 row

@@ -133,7 +133,7 @@ def _read(paths: Sequence[Path]) -> "dict[str, np.ndarray]":
 
 
 def _check(probes: "dict[str, np.ndarray]", gallery: "dict[str, np.ndarray]") -> None:
-    import numpy as np
+    from cmemd.evaluation.own_samples import check_side
 
     models = {*probes["model"], *gallery["model"]}
     if len(models) > 1:
@@ -141,22 +141,7 @@ def _check(probes: "dict[str, np.ndarray]", gallery: "dict[str, np.ndarray]") ->
             "embeddings of one model", f"{len(models)} models", "embed all images with one model"
         )
     for name, side in (("probes", probes), ("gallery", gallery)):
-        unknown = side["path"][side["identity"] == ""]
-        if len(unknown):
-            raise InputError(
-                f"an identity for every image of the {name}",
-                f"{len(unknown)} without, such as {unknown[0]}",
-                "embed them with a list or a --pattern that gives identities",
-            )
-        if not len(side["path"]):
-            raise InputError(f"embeddings as {name}", "none", "name files that have some")
-        paths, times = np.unique(side["path"], return_counts=True)
-        if len(twice := paths[times > 1]):
-            raise InputError(
-                f"each image of the {name} once",
-                f"{len(twice)} more often, such as {twice[0]}",
-                "name each file and each image once",
-            )
+        check_side(name, side)
     both = set(probes["path"]) & set(gallery["path"])
     if both:
         raise InputError(

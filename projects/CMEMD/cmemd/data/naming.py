@@ -33,7 +33,7 @@ def person_of(data: Any, pid: int) -> tuple[str, object]:
 
 
 def people_of(data: Any, items: Iterable[ImageItem]) -> set[tuple[str, object]]:
-    """Return the naming and the identity of everybody in some images of a data set."""
+    """Return the naming and identity of each person in some images of a data set."""
     return {person_of(data, pid) for pid in {item.pid for item in items}}
 
 

@@ -38,7 +38,7 @@ from cmemd.doctor.near import near_pairs, perceptual_hash
 from cmemd.doctor.pixels import Decoded, map_images, report_decoded
 from cmemd.doctor.report import STANDIN, Fault, Report, Severity
 from cmemd.doctor.sums import report_sums
-from cmemd.doctor.tree import META, ImageFile
+from cmemd.doctor.tree import META, SAME_FILE, ImageFile
 from cmemd.errors import InputError, exhausted, printable
 from cmemd.files import file_sha256
 
@@ -60,11 +60,6 @@ UNMATCHED = Fault(
     "rename them, or write a list with `cmemd list --pattern`: they are left out",
 )
 LEFT_OUT = Fault(Severity.NOTE, "files that are left out", "nothing: they are no images to use")
-SAME_FILE = Fault(
-    Severity.WARNING,
-    "images that are one file under two names",
-    "remove one of the names: the image counts twice",
-)
 OUTSIDE = Fault(
     Severity.ERROR,
     "boxes outside their frame",

@@ -13,6 +13,7 @@ from cmemd.doctor.report import Fault, Report, Severity
 __all__ = [
     "FOREIGN",
     "META",
+    "SAME_FILE",
     "ImageFile",
     "identity_folders",
     "pids",

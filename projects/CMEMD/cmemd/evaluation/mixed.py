@@ -1,7 +1,7 @@
 """Mixed-modality galleries: what a query confuses first, and distances centred per modality pair.
 
 Features of one modality often lie closer together than features of one person. A query then finds
-images of its own modality first, whoever is on them.
+images of its own modality first, of any person.
 
 Shape legend: ``N`` = images, ``Q`` = queries, ``G`` = gallery images.
 """

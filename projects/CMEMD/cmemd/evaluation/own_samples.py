@@ -14,7 +14,7 @@ from cmemd.errors import InputError
 from cmemd.evaluation.features_file import order_by_name
 from cmemd.evaluation.samples import Samples
 
-__all__ = ["check_disjoint", "own_samples"]
+__all__ = ["check_disjoint", "check_side", "own_samples"]
 
 Columns = Mapping[str, np.ndarray]
 _LABELS = ("modality", "identity", "camera", "time", "tracklet")
@@ -36,7 +36,7 @@ def own_samples(queries: Columns, gallery: Columns) -> Samples:
             differs between the sides, or the embeddings are of several models.
     """
     for name, side in (("queries", queries), ("gallery", gallery)):
-        _check_side(name, side)
+        check_side(name, side)
     models = {*queries["model"].tolist(), *gallery["model"].tolist()}
     if len(models) > 1 or queries["vector"].shape[1] != gallery["vector"].shape[1]:
         raise InputError(
@@ -96,7 +96,16 @@ def check_disjoint(validation: Columns, *sides: Columns) -> None:
         )
 
 
-def _check_side(name: str, side: Columns) -> None:
+def check_side(name: str, side: Columns) -> None:
+    """Raise unless every image of the queries, probes or gallery has an identity and stands once.
+
+    Args:
+        name: of the side, for messages.
+        side: columns ``path`` and ``identity``.
+
+    Raises:
+        InputError: names an image, or says that there is none.
+    """
     if not len(side["path"]):
         raise InputError(f"embeddings as {name}", "none", "name files that have some")
     unknown = side["path"][side["identity"] == ""]

@@ -33,7 +33,7 @@ from cmemd.gallery import embedding
 from cmemd.gallery.rows import check_rows
 from cmemd.gallery.sources import Source
 from cmemd.inference.guard import ModalityWarning
-from cmemd.inference.model_folder import read_model_folder
+from cmemd.inference.model_folder import ModelUser, read_model_folder
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 __all__ = ["RayEmbedder", "embed_on_ray"]
 
 
-class RayEmbedder:
+class RayEmbedder(ModelUser):
     """What ``Predictor`` is, on a cluster: it joins the one of ``RAY_ADDRESS`` or starts its own.
 
     Args:
@@ -77,8 +77,7 @@ class RayEmbedder:
         on_corrupt: str = "skip",
     ) -> None:
         _join_cluster()
-        self.folder = read_model_folder(model_dir)
-        self.sensor = sensor if isinstance(sensor, Sensor) else self.folder.sensor.changed(sensor)
+        super().__init__(read_model_folder(model_dir), sensor)
         self.device = device
         self.arguments = {
             "model_dir": os.path.abspath(model_dir),
@@ -89,19 +88,6 @@ class RayEmbedder:
             "statistics": statistics,
             "on_corrupt": on_corrupt,
         }
-        self.skipped: list[tuple[object, str]] = []
-        self.noted = Tally()
-        self.suspects = 0
-
-    @property
-    def digest(self) -> str:
-        """Return the SHA-256 of the weights."""
-        return self.folder.digest
-
-    @property
-    def size(self) -> int:
-        """Return D, the numbers in an embedding."""
-        return self.folder.embedding_size
 
 
 def embed_on_ray(

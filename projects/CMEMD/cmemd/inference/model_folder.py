@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cmemd.data.image_files import Tally
 from cmemd.data.sensors import Sensor, is_range
 from cmemd.errors import InputError
 from cmemd.files import document_sha256, file_sha256, schema_problem, write_whole
@@ -26,6 +27,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "WEIGHTS",
     "ModelFolder",
+    "ModelUser",
     "read_model_folder",
     "write_model_document",
 ]
@@ -95,6 +97,40 @@ class ModelFolder:
                 "export the model to that format",
             )
         return self.path / name
+
+
+class ModelUser:
+    """What embeds images with a model folder: the model's facts, and a count of odd images.
+
+    Args:
+        folder: the checked model folder.
+        sensor: how files of a thermal camera become grey levels; or what differs from the model's
+            own way.
+
+    Attributes:
+        folder: as given.
+        sensor: the whole of it.
+        skipped: path (for an array its number) and reason of each unusable image, over all calls.
+        noted: images that were used although something in them is ignored, over all calls.
+        suspects: number of images that look like the other modality, over all calls.
+    """
+
+    def __init__(self, folder: ModelFolder, sensor: Sensor | Mapping[str, str]) -> None:
+        self.folder = folder
+        self.sensor = sensor if isinstance(sensor, Sensor) else folder.sensor.changed(sensor)
+        self.skipped: list[tuple[object, str]] = []
+        self.noted = Tally()
+        self.suspects = 0
+
+    @property
+    def digest(self) -> str:
+        """Return the SHA-256 of the weights; compare only embeddings of equal digests."""
+        return self.folder.digest
+
+    @property
+    def size(self) -> int:
+        """Return D, the numbers in an embedding."""
+        return self.folder.embedding_size
 
 
 def read_model_folder(path: Path | str) -> ModelFolder:

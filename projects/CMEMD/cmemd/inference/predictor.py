@@ -15,14 +15,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from cmemd.data.appearance import Statistics, apparent
-from cmemd.data.image_files import Tally
 from cmemd.data.images import max_pixels
 from cmemd.data.modality import Modality
 from cmemd.data.sensors import Sensor
 from cmemd.errors import InputError
 from cmemd.inference.backends import open_backend
 from cmemd.inference.guard import GUARDS, ModalityGuard, ModalityWarning
-from cmemd.inference.model_folder import read_model_folder
+from cmemd.inference.model_folder import ModelUser, read_model_folder
 from cmemd.inference.preprocess import UnusableImageError, from_array, read_image
 
 __all__ = ["Predictor", "as_modality"]
@@ -65,7 +64,7 @@ def as_modality(value: object) -> Modality:
     )
 
 
-class Predictor:
+class Predictor(ModelUser):
     """Embed images with a model folder, in ONNX Runtime or PyTorch.
 
     A wrong modality gives a plausible, useless embedding. The predictor therefore compares each
@@ -128,7 +127,7 @@ class Predictor:
             )
         if guard not in GUARDS:
             raise InputError(f"guard out of {', '.join(GUARDS)}", repr(guard), "name one of them")
-        self.folder = read_model_folder(model_dir)
+        super().__init__(read_model_folder(model_dir), sensor)
         self.statistics = statistics or self.folder.channel_statistics
         if self.statistics is None and guard != "off":
             if guard == "strict":
@@ -145,22 +144,8 @@ class Predictor:
         self.backend = open_backend(self.folder, device, runtime, precision)
         self.batch_size = batch_size
         self.guard = guard
-        self.sensor = sensor if isinstance(sensor, Sensor) else self.folder.sensor.changed(sensor)
         self.on_corrupt = on_corrupt
         self.workers = workers
-        self.skipped: list[tuple[object, str]] = []
-        self.noted = Tally()
-        self.suspects = 0
-
-    @property
-    def digest(self) -> str:
-        """Return the SHA-256 of the weights; compare only embeddings of equal digests."""
-        return self.folder.digest
-
-    @property
-    def size(self) -> int:
-        """Return D, the numbers in an embedding."""
-        return self.folder.embedding_size
 
     def embed(
         self,
