@@ -87,7 +87,7 @@ def draw_curves(
     if lowest >= 0:
         axes.set_ylim(0, 1.08 * highest if highest > 0 else 1)
     axes.set_xlim(0, 1.03 * max(x.max() for x, _ in curves.values()))
-    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.yaxis.set_major_locator(MaxNLocator(5))
     if len(curves) > 1:
         legend(axes)
