@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 import anyio
 from fastapi import FastAPI, File, Form, Request, Response, UploadFile
+from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
@@ -53,6 +54,8 @@ _Modality = Annotated[
     str, Form(description="how it was taken: visible, or thermal (with near-infrared)")
 ]
 _Time = Annotated[str | None, Form(description="ISO 8601, such as 2024-05-01T08:00+02:00")]
+_Name = Annotated[str, InPath(description="name of a row, as a search gives it")]
+_Side = Annotated[Literal["probes", "gallery"], InPath(description="queries, or the images marked")]
 _Text = Annotated[str | None, Form(max_length=_LABEL, description="label of the row")]
 
 
@@ -325,7 +328,7 @@ def _add_gallery(app: FastAPI, resident: Resident) -> None:
         return {"removed": removed, "rows": len(resident.snapshot)}
 
     @app.get("/v1/gallery/images/{name}", tags=["gallery"])
-    def image(request: Request, name: str) -> Response:
+    def image(request: Request, name: _Name) -> Response:
         """Return the image of a row as a JPEG, if the operator allows its folder."""
         path = resident.path_of(name)
         if not _is_shared(settings, path):
@@ -359,7 +362,7 @@ def _add_marks(app: FastAPI, resident: Resident) -> None:
         return {"match": what.match, "right": what.right}
 
     @app.get("/v1/gallery/labels/{side}", tags=["marks"])
-    def export(request: Request, side: Literal["probes", "gallery"]) -> Response:
+    def export(request: Request, side: _Side) -> Response:
         """Return the labels of the marks as a file for cmemd calibrate: its probes or its gallery.
 
         Rows of folders that the operator does not allow have their id in place of their path.

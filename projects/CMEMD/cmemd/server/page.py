@@ -57,7 +57,8 @@ def _operations(schema: Mapping[str, Any]) -> Iterator[str]:
 
 def _parameters(of: Mapping[str, Any], schema: Mapping[str, Any]) -> Iterator[str]:
     for parameter in of.get("parameters", []):
-        yield _row(parameter["name"], parameter["in"], parameter["schema"], parameter["required"])
+        field = parameter["schema"] | {"description": parameter.get("description", "")}
+        yield _row(parameter["name"], parameter["in"], field, parameter["required"])
     for kind, content in of.get("requestBody", {}).get("content", {}).items():
         body = content["schema"]
         if "$ref" in body:
