@@ -285,7 +285,6 @@ def _reranking(arrays: Mapping[str, np.ndarray], path: Path | str) -> Reranking 
 
 
 def _sysu(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.ndarray]:
-    images = len(arrays["feats"])
     camids, frames = (_integers(arrays, name, path) for name in ("camids", "frames"))
     _check_range(camids, tuple(sysu.CAMERAS), "camids", path, "SYSU-MM01's camera numbers")
     modalities = np.array([sysu.CAMERAS[camera] for camera in camids.tolist()])
@@ -303,7 +302,7 @@ def _sysu(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.nd
         "camids": camids,
         "modalities": modalities,
         "frames": frames,
-        "paths": _paths(arrays, images, lambda row: sysu.image_path(*places[row])),
+        "paths": _paths(arrays, len(places), lambda row: sysu.image_path(*places[row])),
     }
 
 
