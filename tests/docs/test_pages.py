@@ -169,6 +169,22 @@ def test_every_protocol_is_described_and_no_other():
     assert re.findall(r"^\| `([^`]+)`", table, flags=re.MULTILINE) == list(PROTOCOLS)
 
 
+def test_each_trap_names_tests_that_exist():
+    table = text_of(REPOSITORY / "docs/protocols.md").split("## Traps")[1]
+    defined = {
+        name
+        for path in (REPOSITORY / "tests").rglob("test_*.py")
+        for name in re.findall(r"^def (test_\w+)", text_of(path), re.MULTILINE)
+    }
+    rows = re.findall(r"^\| (?!trap |---)(.+) \|$", table, re.MULTILINE)
+    assert len(rows) > 20
+    for row in rows:
+        trap, _, tests = row.split(" | ")
+        assert tests, trap
+        assert set(re.findall(r"`(\w+)`", tests)) <= defined, trap
+    assert set(re.findall(r"`(test_\w+)`", table)) <= defined
+
+
 def test_every_command_is_in_the_index_and_no_other():
     table = text_of(REPOSITORY / "docs/index.md").split("## All commands")[1].split("\n\n")[1]
     assert set(re.findall(r"^\| `cmemd (\w+)`", table, re.MULTILINE)) == set(command_line.COMMANDS)

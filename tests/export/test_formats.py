@@ -20,8 +20,10 @@ from cmemd.export.formats import (
     trace,
     write_onnx,
 )
+from cmemd.export.images import drawn_probes
 from cmemd.export.network import inference_config, read_network
 from cmemd.export.parity import by_training_network
+from cmemd.export.variants import write_int8
 from cmemd.export.wrapper import EmbeddingGraph
 from cmemd.inference.model_folder import read_model_folder
 
@@ -138,3 +140,13 @@ def test_a_missing_package_is_named(monkeypatch):
     check_formats(["safetensors"])
     with pytest.raises(MissingDependencyError, match=r"onnxruntime.*cmemd\[export\]"):
         check_formats(["onnx"])
+
+
+def test_a_model_of_8_bits_finds_each_image_as_the_whole_one_does(model_folder, tmp_path):
+    probes = drawn_probes(*SIZE)
+    write_int8(model_folder / "model.onnx", tmp_path / "model.int8.onnx", probes)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.int8.onnx"]
+    few = probes.images[:16], probes.modalities[:16]
+    whole = by_onnxruntime(model_folder / "model.onnx")(*few)
+    eight = by_onnxruntime(tmp_path / "model.int8.onnx")(*few)
+    assert (eight @ whole.T).argmax(axis=1).tolist() == list(range(16))

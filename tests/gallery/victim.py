@@ -35,9 +35,13 @@ def _run(words: list[str], log: Path, limit: int) -> None:
     stub.install()
     embedding.CHUNK = CHUNK
     table.INDEX_FROM = 50  # small galleries have one too
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
     if limit:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-    raise SystemExit(main(words))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, most))
+    try:
+        raise SystemExit(main(words))
+    finally:  # what measures coverage writes afterwards
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
 
 
 if __name__ == "__main__":

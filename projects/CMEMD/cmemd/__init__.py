@@ -9,9 +9,34 @@ at once. Public names are loaded when they are first used::
 """
 
 import importlib
+from typing import TYPE_CHECKING
 
 import cmemd.moved  # noqa: F401  old import paths
 from cmemd.version import __version__
+
+if TYPE_CHECKING:  # type checkers do not follow __getattr__ below
+    from cmemd.config import add_cmemd_config as add_cmemd_config
+    from cmemd.config import load_config as load_config
+    from cmemd.data.llcm import LLCM as LLCM
+    from cmemd.data.own import Own as Own
+    from cmemd.data.regdb import RegDB as RegDB
+    from cmemd.data.sysu_mm01 import SYSUMM01 as SYSUMM01
+    from cmemd.engine.trainer import Trainer as Trainer
+    from cmemd.evaluation.features_file import read_features as read_features
+    from cmemd.evaluation.protocols import get_protocol as get_protocol
+    from cmemd.evaluation.scoring import score as score
+    from cmemd.gallery.table import create_gallery as create_gallery
+    from cmemd.gallery.table import open_gallery as open_gallery
+    from cmemd.inference.frames import FrameEncoder as FrameEncoder
+    from cmemd.inference.frames import reid_backbone as reid_backbone
+    from cmemd.inference.predictor import Predictor as Predictor
+    from cmemd.inference.zoo import load_pretrained as load_pretrained
+    from cmemd.losses.cm_dl import cm_dl_loss as cm_dl_loss
+    from cmemd.losses.cm_emd import cm_emd_loss as cm_emd_loss
+    from cmemd.losses.cm_emd import ground_cost as ground_cost
+    from cmemd.losses.transport import exact_plan as exact_plan
+    from cmemd.losses.transport import sinkhorn_plan as sinkhorn_plan
+    from cmemd.modeling.cmemd_net import CMEMDNet as CMEMDNet
 
 _PUBLIC = {
     # with fast-reid

@@ -18,6 +18,7 @@ import re
 import sys
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 # PyTorch's CPU threads spin at every barrier; beside one other busy process, a loader's worker
 # say, a step then takes up to thirty times as long. Read when torch is first imported.
@@ -66,7 +67,7 @@ def _provide_collections_mapping() -> None:
     Goes away when fast-reid imports it from ``collections.abc``.
     """
     if not hasattr(collections, "Mapping"):
-        collections.Mapping = collections.abc.Mapping
+        vars(collections)["Mapping"] = collections.abc.Mapping
 
 
 def _provide_torch_six() -> None:
@@ -76,7 +77,7 @@ def _provide_torch_six() -> None:
     """
     if importlib.util.find_spec("torch._six") is None:
         six = importlib.util.module_from_spec(importlib.machinery.ModuleSpec("torch._six", None))
-        six.string_classes = (str, bytes)
+        vars(six)["string_classes"] = (str, bytes)
         sys.modules["torch._six"] = six
 
 
@@ -104,10 +105,10 @@ def _import_torchvision() -> None:
     importlib.import_module("torchvision")
 
 
-class _HostDataLoader(DataLoader):
+class _HostDataLoader(DataLoader[Any]):
     """A plain DataLoader that takes, and ignores, DataLoaderX's device number."""
 
-    def __init__(self, local_rank: int, **kwargs: object) -> None:
+    def __init__(self, local_rank: int, **kwargs: Any) -> None:
         kwargs["pin_memory"] = False
         super().__init__(**kwargs)
 
@@ -126,7 +127,7 @@ def _load_without_cuda_stream() -> None:
 class _HostDataParallel(DistributedDataParallel):
     """DistributedDataParallel that ignores the device number it is given."""
 
-    def __init__(self, module: torch.nn.Module, device_ids: object, **kwargs: object) -> None:
+    def __init__(self, module: torch.nn.Module, device_ids: object, **kwargs: Any) -> None:
         super().__init__(module, **kwargs)
 
 
@@ -158,13 +159,13 @@ def _zero_gradients_in_place() -> None:
         return
 
     @functools.wraps(original)
-    def build_optimizer(*args: object, **kwargs: object) -> tuple:
+    def build_optimizer(*args: object, **kwargs: object) -> tuple[Any, Any]:
         optimizer, params = original(*args, **kwargs)
         if isinstance(params, ContiguousParams):
             optimizer.zero_grad = functools.partial(optimizer.zero_grad, set_to_none=False)
         return optimizer, params
 
-    build_optimizer.zeroes_in_place = True
+    vars(build_optimizer)["zeroes_in_place"] = True
     solver.build_optimizer = defaults.build_optimizer = build_optimizer
 
 
@@ -194,7 +195,7 @@ def _survive_failed_compilation() -> None:
         finally:
             os.environ["PATH"] = path
 
-    compile_helper.survives = True
+    vars(compile_helper)["survives"] = True
     reid_evaluation.compile_helper = compile_helper
 
 
@@ -215,7 +216,7 @@ def _print_an_iteration_once() -> None:
         if self._last_write is None or self._last_write[0] != get_event_storage().iter:
             original(self)
 
-    write.prints_once = True
+    vars(write)["prints_once"] = True
     CommonMetricPrinter.write = write
 
 

@@ -41,7 +41,7 @@ def config_names() -> list[str]:
     return sorted(str(name) for name in names if not name.name.startswith("Base-"))
 
 
-def find_config(config: str | os.PathLike) -> str:
+def find_config(config: str | os.PathLike[str]) -> str:
     """Return the path of a configuration file.
 
     Args:
@@ -64,7 +64,7 @@ def find_config(config: str | os.PathLike) -> str:
     )
 
 
-def read_config_file(path: str | os.PathLike) -> list[Entry]:
+def read_config_file(path: str | os.PathLike[str]) -> list[Entry]:
     """Return the keys of a yaml: those of its ``_BASE_`` first, then its own.
 
     Args:
@@ -120,7 +120,7 @@ def _entries(text: str, path: Path) -> list[Entry]:
         if not isinstance(node, yaml.MappingNode):
             raise InputError(
                 f"keys and values in {path}, line {_line(node)}",
-                f"a {node.id}",
+                f"a {'sequence' if isinstance(node, yaml.SequenceNode) else 'scalar'}",
                 "write KEY: VALUE",
             )
         entries = list(_flat(loader, node, path, "", 0))

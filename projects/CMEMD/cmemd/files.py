@@ -10,7 +10,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from itertools import count
@@ -159,7 +159,8 @@ def write_figure(figure: "Figure", path: Path | str) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg  # slow to import
 
     png = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(png)
+    write: Callable[[io.BytesIO], None] = FigureCanvasAgg(figure).print_png
+    write(png)
     write_whole(Path(path), png.getbuffer())
 
 

@@ -52,6 +52,7 @@ class _MovedFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         """Import the module that stands for an old name now."""
         now = _now(spec.name)
+        assert now is not None, "find_spec made the spec"
         warnings.warn(
             f"{spec.name} has moved to {now}; the old name goes away in cmemd 0.3",
             DeprecationWarning,
@@ -64,6 +65,7 @@ class _MovedFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         """Let the old name stand for the module."""
+        assert module.__spec__ is not None, "create_module's"
         sys.modules[module.__name__] = module.__spec__.loader_state
 
 

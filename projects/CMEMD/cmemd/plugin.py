@@ -1,5 +1,7 @@
 """Registers everything with fast-reid; importing it does so, any number of times."""
 
+from collections.abc import Callable
+
 import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.data.datasets import DATASET_REGISTRY
@@ -18,7 +20,7 @@ from cmemd.modeling.two_stream_resnet import build_two_stream_resnet_backbone
 
 __all__ = ["register"]
 
-_REGISTERED: tuple[tuple[Registry, object], ...] = (
+_REGISTERED: tuple[tuple[Registry, Callable[..., object]], ...] = (
     (META_ARCH_REGISTRY, CMEMDNet),
     (BACKBONE_REGISTRY, build_two_stream_resnet_backbone),
     (REID_HEADS_REGISTRY, MultiGranularityHead),

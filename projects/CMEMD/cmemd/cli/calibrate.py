@@ -86,7 +86,8 @@ def run(args: argparse.Namespace) -> int:
         done = calibrate(scores, ids, args.fpir, args.top)
         facts = {**dataclasses.asdict(done), "top": args.top}
         results.append({"probes": pair[0], "gallery": pair[1], "candidates": len(rows), **facts})
-        of = PairThreshold(*pair, len(rows), args.fpir, facts.pop("threshold"))
+        probe, row = pair
+        of = PairThreshold(probe, row, len(rows), args.fpir, facts.pop("threshold"))
         thresholds.append((of, facts))
     if args.output:
         write_thresholds(args.output, probes["model"][0], thresholds)

@@ -11,7 +11,8 @@ from cmemd.errors import InputError, printable
 if TYPE_CHECKING:
     from cmemd.gallery.embedding import Done, Embedder
     from cmemd.gallery.on_ray import RayEmbedder
-    from cmemd.inference import Predictor
+    from cmemd.inference.model_folder import ModelUser
+    from cmemd.inference.predictor import Predictor
 
 __all__ = [
     "HELP",
@@ -277,7 +278,7 @@ def _engine(name: str) -> "tuple[type[Predictor | RayEmbedder], Embedder]":
     return Predictor, embed_chunks
 
 
-def _check_some(done: "Done", predictor: "Predictor", images: str) -> None:
+def _check_some(done: "Done", predictor: "ModelUser", images: str) -> None:
     """Raise if images were named and none of them could be read."""
     if predictor.skipped and not (done.added or done.changed or done.relabelled or done.unchanged):
         raise InputError(
@@ -293,7 +294,7 @@ def report_tally(tally: Tally, file: TextIO | None = None) -> None:
         print(line, file=file)
 
 
-def report_skipped(predictor: "Predictor", file: TextIO | None = None) -> None:
+def report_skipped(predictor: "ModelUser", file: TextIO | None = None) -> None:
     """Print the images that could not be read, and what is ignored of others.
 
     Args:

@@ -107,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
         elif args.action == "check":
             return _check(gallery)
         elif args.action == "remove":
+            assert where is not None
             print(f"{gallery.remove(where)} rows removed, {len(gallery)} left")
         elif args.action == "label":
             _print_counts(_label(gallery, labels, args), args.json)

@@ -4,8 +4,12 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cmemd.errors import InputError, format_warning, printable
+
+if TYPE_CHECKING:
+    from cmemd.data.modality import Modality
 
 __all__ = ["HELP", "add_arguments", "run"]
 
@@ -85,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _words(args: argparse.Namespace) -> "dict | None":
+def _words(args: argparse.Namespace) -> "dict[Modality, str] | None":
     from cmemd.data.modality import Modality
 
     if args.modality is not None:

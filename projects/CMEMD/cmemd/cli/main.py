@@ -5,7 +5,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from typing import TextIO
+from typing import TextIO, cast
 
 from cmemd.cli.overrides import OverridesParser
 from cmemd.errors import format_warning, printable, readable_errors
@@ -71,7 +71,7 @@ def _run(argv: Sequence[str] | None) -> int:
     with (
         readable_errors(f"cmemd {args.command}"),
         warnings.catch_warnings(),
-        redirect_stdout(sys.stdout and _Harmless(sys.stdout)),
+        redirect_stdout(cast("TextIO", sys.stdout and _Harmless(sys.stdout))),
     ):
         warnings.showwarning = _show_warning
         return args.run(args)

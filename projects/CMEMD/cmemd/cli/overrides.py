@@ -17,7 +17,7 @@ class OverridesParser(argparse.ArgumentParser):
     would have an odd number of words. A parser without ``opts`` is a plain one.
     """
 
-    def parse_known_args(
+    def parse_known_args(  # type: ignore[override]  # declared by overloads, for other namespaces
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> tuple[argparse.Namespace, list[str]]:
         """Parse the flags, then put all other words into ``opts``."""
@@ -25,9 +25,9 @@ class OverridesParser(argparse.ArgumentParser):
         if not any(action.dest == "opts" for action in self._actions):
             return super().parse_known_args(words, namespace)
         flags, opts = self._split(words)
-        namespace, unknown = super().parse_known_args(flags, namespace)
-        namespace.opts = opts
-        return namespace, unknown
+        parsed, unknown = super().parse_known_args(flags, namespace)
+        parsed.opts = opts
+        return parsed, unknown
 
     def error(self, message: str) -> NoReturn:
         """End with status 2 and one line, without argparse's lines of usage."""
@@ -35,7 +35,8 @@ class OverridesParser(argparse.ArgumentParser):
 
     def _split(self, words: list[str]) -> tuple[list[str], list[str]]:
         """Return the flags with their values, and the other words."""
-        flags, opts = [], []
+        flags: list[str] = []
+        opts: list[str] = []
         while words:
             word = words.pop(0)
             if word == "--":  # nothing after it is a flag

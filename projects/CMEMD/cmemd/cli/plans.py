@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     from cmemd.study.plan_mass import measure_plans, read_views
 
     views = read_views(args.standin)
-    found = {}
+    found: dict[Path, list[dict[str, float]]] = {}
     for path in args.features:
         of = measure_plans(read_features(path, sysu.LAYOUT.name), views, images=args.images)
         row = {

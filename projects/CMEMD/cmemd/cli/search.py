@@ -162,7 +162,8 @@ def run(args: argparse.Namespace) -> int:
                 f"none ({predictor.skipped[0][1]})",
                 "name another image",
             )
-        shown, queries = [], 0
+        shown: list[Answer] = []
+        queries = 0
         printer = _print_json if args.json else _print_tables
         for answer in printer(chain([first], answers)):
             queries += 1

@@ -149,7 +149,7 @@ def read_statistics(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_bytes())
         if document["schema"] != _SCHEMA:
             raise ValueError("another kind of file")
-        statistics = document["statistics"]
+        statistics: dict[str, Any] = document["statistics"]
         for modality in Modality:
             for name in MEASURES:
                 low, middle, high = map(float, statistics[modality.name.lower()][name])

@@ -88,7 +88,8 @@ def pad_and_crop(
     if (h, w) != (height, width):
         top, left = _below(h - height + 1, draws), _below(w - width + 1, draws)
     if mode != "constant":
-        padded = np.pad(image, ((pad, pad), (pad, pad), (0, 0)), mode)
+        widths = ((pad, pad), (pad, pad), (0, 0))
+        padded: np.ndarray = np.pad(image, widths, mode)  # type: ignore[call-overload]  # not a str
         return padded[top : top + height, left : left + width]
     result = np.zeros((height, width, 3), np.uint8)
     rows, columns = _overlap(top, height, pad, h), _overlap(left, width, pad, w)
@@ -162,7 +163,7 @@ def erase(image: np.ndarray, draws: Draws, *, prob: float, value: Sequence[float
 
 def _below(number: int, draws: Draws) -> int:
     """Return a random whole number from 0 to below ``number``."""
-    return torch.randint(0, number, size=(1,), generator=draws.torch).item()
+    return int(torch.randint(0, number, size=(1,), generator=draws.torch).item())
 
 
 def _overlap(start: int, length: int, pad: int, padded: int) -> tuple[slice, slice]:

@@ -41,8 +41,14 @@ class RunData(NamedTuple):
     train: ImageDataset | JoinedData | None
     test: ImageDataset
 
+    @property
+    def to_train(self) -> ImageDataset | JoinedData:
+        """The data set of a training, which has one."""
+        assert self.train is not None, "an evaluation trains on nothing"
+        return self.train
 
-def build_dataset(cfg, name: str):
+
+def build_dataset(cfg: CfgNode, name: str) -> ImageDataset:
     """Return a registered data set, built with the options of its own config node, if any.
 
     Raises:
@@ -84,7 +90,7 @@ def _without_modality(name: str) -> InputError:
     )
 
 
-def train_dataset(cfg) -> str:
+def train_dataset(cfg: CfgNode) -> str:
     """Return the name of the only data set to train on.
 
     Raises:
@@ -94,7 +100,7 @@ def train_dataset(cfg) -> str:
 
 
 def build_training(
-    cfg, known: Mapping[str, ImageDataset] | None = None
+    cfg: CfgNode, known: Mapping[str, ImageDataset] | None = None
 ) -> ImageDataset | JoinedData:
     """Return the data set to train on; several names are joined.
 
@@ -122,7 +128,7 @@ def build_training(
     return parts[0] if len(parts) == 1 else JoinedData(parts)
 
 
-def test_dataset(cfg) -> str:
+def test_dataset(cfg: CfgNode) -> str:
     """Return the name of the data set under test.
 
     Raises:
@@ -151,7 +157,7 @@ def split_files(data: RunData) -> dict[str, str]:
     return files
 
 
-def held_out(cfg, name: str) -> tuple[str, str]:
+def held_out(cfg: CfgNode, name: str) -> tuple[str, str]:
     """Return the key and value that hold identities of a data set out of training."""
     node = name.upper()
     if "TRAIN_WITH_VAL" in getattr(cfg.DATASETS, node, {}):
@@ -159,7 +165,7 @@ def held_out(cfg, name: str) -> tuple[str, str]:
     return f"DATASETS.{node}.VALIDATION_SHARE", "0.1"
 
 
-def items_under_test(cfg, data, split: str) -> list[ImageItem]:
+def items_under_test(cfg: CfgNode, data: ImageDataset, split: str) -> list[ImageItem]:
     """Return the images of a split, "test" or "validation".
 
     Raises:
@@ -172,18 +178,20 @@ def items_under_test(cfg, data, split: str) -> list[ImageItem]:
                 "none",
                 "add rows with split query, gallery or test, or raise DATASETS.OWN.TEST_SHARE",
             )
-        return data.query + data.gallery
+        items: list[ImageItem] = data.query + data.gallery
+        return items
     if not data.validation:
         raise InputError(
             "identities held out of training for SOLVER.SELECTION validation",
             "none",
             f"set {' '.join(held_out(cfg, type(data).__name__))}",
         )
-    return data.validation
+    validation: list[ImageItem] = data.validation
+    return validation
 
 
-def _only(cfg, key: str, remedy: str) -> str:
+def _only(cfg: CfgNode, key: str, remedy: str) -> str:
     names = cfg.DATASETS[key]
     if len(names) != 1:
         raise InputError(f"one data set in DATASETS.{key}", list(names), remedy)
-    return names[0]
+    return str(names[0])

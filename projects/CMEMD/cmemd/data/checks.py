@@ -24,7 +24,7 @@ __all__ = [
 _logger = logging.getLogger(__name__)
 
 
-def find_folder(name: str, root: str | os.PathLike, folder: str, combineall: bool) -> Path:
+def find_folder(name: str, root: str | os.PathLike[str], folder: str, combineall: bool) -> Path:
     """Return the data set's own folder.
 
     Args:

@@ -67,7 +67,8 @@ def collate_images(images: Sequence[np.ndarray | Tensor]) -> Tensor:
     """
     first = images[0]
     if isinstance(first, Tensor):
-        return torch.stack(list(images), out=_room((len(images), *first.shape), first.dtype))
+        tensors = [torch.as_tensor(image) for image in images]
+        return torch.stack(tensors, out=_room((len(images), *first.shape), first.dtype))
     stack = _room((len(images), *first.shape), torch.uint8)
     for row, image in zip(stack.numpy(), images, strict=True):
         np.copyto(row, image, casting="no")
@@ -81,4 +82,6 @@ def _room(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
     # Tensor.share_memory_ would copy what is not there yet.
     numbers = torch.Size(shape).numel()
     storage = torch.UntypedStorage._new_shared(numbers * dtype.itemsize)
-    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)
+    empty: Any = torch.empty(0, dtype=dtype)  # the types of set_ ask for strides, itself does not
+    filled: Tensor = empty.set_(storage, 0, shape)
+    return filled

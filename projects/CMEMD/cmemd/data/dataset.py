@@ -57,7 +57,10 @@ class VisibleThermalDataset(CommDataset):
         """
         index, place = key if isinstance(key, tuple) else (key, None)
         item = self.img_items[index]
-        draws = None if place is None else Draws(self._seed, place)
+        draws = None
+        if place is not None:
+            assert self._seed is not None, "places go with a seed"
+            draws = Draws(self._seed, place)
         if self._cache is not None:
             image = self.transform.finish(self._cache[index], draws)
         elif isinstance(self.transform, Transform):

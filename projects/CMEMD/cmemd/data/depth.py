@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from PIL.TiffImagePlugin import TiffImageFile
 
 from cmemd.errors import InputError
 
@@ -31,8 +32,9 @@ def bits_of(data: bytes, image: Image.Image) -> int:
     """
     if image.format == "PNG":
         return data[_PNG_DEPTH]
-    if image.format == "TIFF":
-        return max(image.tag_v2.get(_BITS_PER_SAMPLE, (1,)))
+    if isinstance(image, TiffImageFile):
+        bits: tuple[int, ...] = image.tag_v2.get(_BITS_PER_SAMPLE, (1,))
+        return max(bits)
     if image.format == "PPM" and (header := pnm_header(data)) is not None:
         return header[3].bit_length()
     return 32 if image.mode.startswith(("I", "F")) else 8

@@ -88,7 +88,7 @@ class Tally:
         self._files: dict[tuple[int, int], str] = {}
         self._lock = threading.Lock()
 
-    def add(self, reason: Reason, name: str | os.PathLike) -> None:
+    def add(self, reason: Reason, name: str | os.PathLike[str]) -> None:
         """Count one file."""
         with self._lock:
             self._names.setdefault(reason, []).append(os.fspath(name))
@@ -125,6 +125,7 @@ class Tally:
         if reason is not None:
             self.add(reason, name)
             return False
+        assert status is not None, "a file without a reason was found"
         with self._lock:
             first = self._files.setdefault((status.st_dev, status.st_ino), os.path.abspath(path))
         if first != os.path.abspath(path):

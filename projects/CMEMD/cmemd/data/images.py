@@ -40,6 +40,7 @@ from PIL import (
     UnidentifiedImageError,
     WebPImagePlugin,  # noqa: F401
 )
+from PIL.TiffImagePlugin import TiffImageFile
 
 from cmemd.data.boxes import Box, outside
 from cmemd.data.depth import bits_of, read_counts
@@ -127,7 +128,7 @@ def check_items(items: Iterable[ImageItem], sensor: Sensor = PLAIN) -> None:
     tally = Tally()
 
     def check_boxes(path: Path | str, width: int, height: int) -> None:
-        for item in by_path[path]:
+        for item in by_path[str(path)]:
             note_wide(width, height, item.box, path, tally)
             if item.box is not None and outside(item.box, width, height):
                 raise InputError(
@@ -136,7 +137,9 @@ def check_items(items: Iterable[ImageItem], sensor: Sensor = PLAIN) -> None:
                     "clip it to the frame, or remove the row",
                 )
 
-    check_images(by_path, check_boxes, lambda path: sensor.of(by_path[path][0].modality), tally)
+    check_images(
+        by_path, check_boxes, lambda path: sensor.of(by_path[str(path)][0].modality), tally
+    )
 
 
 def check_images(
@@ -539,7 +542,8 @@ def _usual_jpeg(data: bytes) -> np.ndarray | None:
     try:
         height, width, colours, subsampling = simplejpeg.decode_jpeg_header(data)
         if (colours, subsampling) in _USUAL and height * width <= max_pixels():
-            return simplejpeg.decode_jpeg(data, "RGB", strict=True)
+            pixels: np.ndarray = simplejpeg.decode_jpeg(data, "RGB", strict=True)
+            return pixels
     except ValueError:
         pass
     return None
@@ -612,7 +616,7 @@ def _png_damage(data: bytes) -> str | None:
 
 
 def _tiff_orientation(image: Image.Image) -> int:
-    return image.tag_v2.get(_ORIENTATION, 1) if image.format == "TIFF" else 1
+    return image.tag_v2.get(_ORIENTATION, 1) if isinstance(image, TiffImageFile) else 1
 
 
 def _jpeg_orientation(data: bytes) -> int:
@@ -661,7 +665,7 @@ def _exif_orientation(exif: bytes) -> int:
         for number in range(fields):
             tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, first + 2 + 12 * number)
             if tag == _ORIENTATION:
-                return value
+                return int(value)
     except struct.error:
         pass
     return 1

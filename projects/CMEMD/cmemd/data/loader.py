@@ -4,7 +4,7 @@ Workers leave signals to the process that started them.
 """
 
 import signal
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -19,7 +19,7 @@ __all__ = ["DeviceCopies", "DeviceLoader", "build_loader", "shut_down"]
 _SECONDS = 8  # a run should end within ten
 
 
-class DeviceLoader(DataLoader):
+class DeviceLoader(DataLoader[Any]):
     """A loader whose batches lie on a device.
 
     Args:
@@ -28,15 +28,13 @@ class DeviceLoader(DataLoader):
         options: of ``DataLoader``.
     """
 
-    def __init__(
-        self, *args: Any, device: torch.device, on_device: Sequence[str], **options: Any
-    ) -> None:
+    def __init__(self, *, device: torch.device, on_device: Sequence[str], **options: Any) -> None:
         cuda = device.type == "cuda"
-        super().__init__(*args, pin_memory=cuda, **options)
+        super().__init__(**options, pin_memory=cuda)
         self._device, self._on_device = device, tuple(on_device)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        """Return an iterator over batches; see ``DeviceCopies`` and ``shut_down``."""
+    def __iter__(self) -> Any:  # an iterator, of which PyTorch declares its own class
+        """Return an iterator over batches, dicts; see ``DeviceCopies`` and ``shut_down``."""
         batches = super().__iter__()
         if self._device.type != "cuda":
             return batches
@@ -98,8 +96,8 @@ def _each_tensor(value: Any, work: Callable[[Tensor], Any]) -> Any:
 
 
 def build_loader(
-    dataset: Dataset,
-    batch_sampler: Sampler,
+    dataset: Dataset[Any],
+    batch_sampler: Sampler[Any] | Iterable[Any],
     num_workers: int,
     *,
     device: str = "cpu",

@@ -6,7 +6,7 @@ stand in.
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from cmemd.data.items import ImageItem
@@ -39,7 +39,7 @@ def people_of(data: Any, items: Iterable[ImageItem]) -> set[tuple[str, object]]:
 
 def place_of(data: Any, item: ImageItem) -> str:
     """Return an image's path in its data set, with forward slashes, and its box and frame."""
-    placed = getattr(data, "place", None)
+    placed: Callable[[ImageItem], str] | None = getattr(data, "place", None)
     if placed is not None:
         return placed(item)
     return os.path.relpath(item.key, data.folder).replace(os.sep, "/")
@@ -52,7 +52,8 @@ def title_of(data: Any) -> str:
 
 def record_name(data: Any) -> str:
     """Return the name of a data set in training records: published ones never change theirs."""
-    return getattr(data, "record_name", data.dataset_name)
+    name: str = getattr(data, "record_name", data.dataset_name)
+    return name
 
 
 def parts_of(data: Any) -> tuple[Any, ...]:

@@ -22,6 +22,7 @@ __all__ = ["Own"]
 _LAYOUT = own.LAYOUT
 _logger = logging.getLogger(__name__)
 _SHOWN = 3
+_Faults = list[own.ListFault]
 
 
 class Own(ImageDataset):
@@ -78,7 +79,7 @@ class Own(ImageDataset):
         self.licence = licence or _LAYOUT.licence
         self.folder, lists = _read(root, tuple(list), folder, combineall)
         self.lists = _named(lists, tuple(naming), name)
-        faults: list[own.ListFault] = []
+        faults: _Faults = []
         own.check_lists(self.lists, faults.append)
         own.raise_faults(faults, [listed.file for _, listed in self.lists])
         self._split(test_share, validation_share, split_seed)

@@ -55,10 +55,10 @@ def colours(palette: str) -> np.ndarray:
     else:
         import matplotlib  # slow to import, and rarely needed
 
-        table = 255 * matplotlib.colormaps[palette](np.arange(256))[:, :3]
-    table = np.rint(table).astype(np.uint8)
-    table.flags.writeable = False
-    return table
+        table = 255 * np.asarray(matplotlib.colormaps[palette](np.arange(256)))[:, :3]
+    rounded: np.ndarray = np.rint(table).astype(np.uint8)
+    rounded.flags.writeable = False
+    return rounded
 
 
 def to_grey(pixels: np.ndarray, palette: str, where: str = "") -> np.ndarray:

@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from tqdm import tqdm
@@ -175,7 +175,8 @@ class PixelCache:
         if _sum(pixels[row]) != sums[row]:
             file = self._plan.files[row][0]
             raise _damaged(self._plan.folder, f"other pixels of {file} than were written")
-        return pixels[row]
+        image: np.ndarray = pixels[row]
+        return image
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs; it maps the files by itself."""
@@ -318,12 +319,12 @@ def _pixels(plan: CachePlan) -> np.ndarray:
     return np.asarray(np.memmap(plan.folder / _PIXELS, np.uint8, "r", shape=shape))
 
 
-def _sums(plan: CachePlan, mode: str) -> np.memmap:
+def _sums(plan: CachePlan, mode: Literal["r", "r+", "w+"]) -> "np.memmap[Any, Any]":
     return np.memmap(plan.folder / _SUMS, np.uint64, mode, shape=(len(plan.files),))
 
 
 def _sum(pixels: np.ndarray) -> np.uint64:
-    return _DONE | np.uint64(zlib.crc32(pixels))
+    return _DONE | np.uint64(zlib.crc32(pixels.data))
 
 
 def _damaged(folder: Path, got: str) -> InputError:

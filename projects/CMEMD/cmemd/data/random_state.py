@@ -12,14 +12,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 __all__ = ["Draws", "kept_random_state", "load_random_state", "random_state"]
 
 
 def random_state() -> dict[str, Any]:
     """Return the states of Python's, NumPy's and PyTorch's generators in this process."""
-    name, keys, position, has_gauss, gauss = np.random.get_state()
-    state = {
+    numpy: Any = np.random.get_state()  # declared as a dict too
+    name, keys, position, has_gauss, gauss = numpy
+    state: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": [name, keys.tolist(), position, has_gauss, gauss],
         "torch": torch.get_rng_state(),
@@ -93,7 +95,7 @@ class Draws:
             _set_global(*before)
 
 
-def _set_global(python: tuple, numpy: tuple, pytorch: torch.Tensor) -> None:
+def _set_global(python: tuple[Any, ...], numpy: Any, pytorch: Tensor) -> None:
     random.setstate(python)
     np.random.set_state(numpy)
     torch.set_rng_state(pytorch)

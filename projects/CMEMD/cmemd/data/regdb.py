@@ -61,7 +61,7 @@ class RegDB(ImageDataset):
         self._tally = Tally()
         self._check_trial(trial)
         self.trial: int | None = trial
-        train, test = self._items("train"), self._items("test")
+        train, test = self._items("train", trial), self._items("test", trial)
         check_disjoint(
             (item.pid for item in train),
             (item.pid for item in test),
@@ -88,20 +88,20 @@ class RegDB(ImageDataset):
                 f"{', '.join(found) or 'it has none'}",
             )
 
-    def _items(self, part: str) -> list[ImageItem]:
+    def _items(self, part: str, trial: int) -> list[ImageItem]:
         """Return the images of a part's two lists, visible ones first."""
         items = [
             ImageItem(str(entry.path), entry.pid, camera, modality)
             for modality, (camera,) in _LAYOUT.cameras.items()
             for entry in once_each(
-                regdb.read_split(self.folder, part, modality, self.trial),
-                regdb.split_list(part, modality, self.trial),
+                regdb.read_split(self.folder, part, modality, trial),
+                regdb.split_list(part, modality, trial),
                 self._tally,
             )
         ]
         visible, thermal = ({i.pid for i in items if i.modality is m} for m in Modality)
         if visible != thermal:
-            lists = self.folder / _LAYOUT.list_folder / f"{part}_*_{self.trial}.txt"
+            lists = self.folder / _LAYOUT.list_folder / f"{part}_*_{trial}.txt"
             raise InputError(
                 f"the same identities in {lists}",
                 f"{sorted(visible ^ thermal)[:5]} in one of the two only",

@@ -91,7 +91,9 @@ class CrossModalitySampler(Sampler[int]):
             batch = [self._sample(pid, unused, rng) for pid in pids]
             yield from itertools.chain.from_iterable(batch[self._own])
 
-    def _sample(self, pid: int, unused: dict, rng: random.Random) -> list[int]:
+    def _sample(
+        self, pid: int, unused: dict[tuple[int, Modality], list[int]], rng: random.Random
+    ) -> list[int]:
         sampled: list[int] = []
         for modality, count in self._wanted.items():
             cameras = self._by_camera[pid, modality]
@@ -129,7 +131,8 @@ def check_identities(items: Sequence[ImageItem], identities: int) -> list[int]:
 
 def _index(items: Sequence[ImageItem]) -> dict[tuple[int, Modality], dict[int, list[int]]]:
     """Return (pid, modality) -> camera -> indices."""
-    index: dict = defaultdict(lambda: defaultdict(list))
+    index: dict[tuple[int, Modality], dict[int, list[int]]]
+    index = defaultdict(lambda: defaultdict(list))
     for i, item in enumerate(items):
         index[item.pid, item.modality][item.camid].append(i)
     return dict(index)

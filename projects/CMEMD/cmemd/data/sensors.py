@@ -206,7 +206,7 @@ def _by_rows(counts: np.ndarray, function: Mapped) -> np.ndarray:
     """Return grey levels, a part of the rows at a time: floats take eight times the memory."""
     if counts.dtype == np.uint16 and counts.size > 1 << 16:
         table = _to_bytes(function(np.arange(1 << 16, dtype=np.float64)))
-        return table[counts]
+        return np.asarray(table[counts])
     grey = np.empty(counts.shape, np.uint8)
     for start in range(0, len(counts), _ROWS):
         part = counts[start : start + _ROWS].astype(np.float64)
@@ -217,7 +217,8 @@ def _by_rows(counts: np.ndarray, function: Mapped) -> np.ndarray:
 def _to_bytes(levels: np.ndarray) -> np.ndarray:
     """Return levels rounded to bytes; those that are no number become 0."""
     levels = np.nan_to_num(levels, nan=0.0, posinf=255.0, neginf=0.0)
-    return np.rint(levels.clip(0, 255)).astype(np.uint8)
+    rounded: np.ndarray = np.rint(levels.clip(0, 255)).astype(np.uint8)
+    return rounded
 
 
 PLAIN = Sensor()

@@ -54,8 +54,9 @@ class Transform:
             (H, W, 3) uint8, which may be a view with any strides.
         """
         if draws is None and (self._before or self._after):
-            draws = Draws(torch.randint(2**63 - 1, ()).item(), 0)
+            draws = Draws(int(torch.randint(2**63 - 1, ()).item()), 0)
         for augment in self._before:
+            assert draws is not None
             pixels = augment(pixels, draws)
         return self.finish(self.resize(pixels), draws)
 
@@ -66,6 +67,7 @@ class Transform:
     def finish(self, pixels: np.ndarray, draws: Draws | None) -> np.ndarray:
         """Return what a batch holds of a resized image; a cache of such images calls this alone."""
         for augment in self._after:
+            assert draws is not None, "a transform that augments is given random numbers"
             pixels = augment(pixels, draws)
         return pixels if self._crop is None else _centre(pixels, *self._crop)
 

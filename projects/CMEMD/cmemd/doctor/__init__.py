@@ -5,8 +5,15 @@ this package is cheap: NumPy and Pillow are loaded with the first name that need
 """
 
 import pkgutil
+from typing import TYPE_CHECKING
 
 from cmemd.data.layouts import llcm, regdb, sysu
+
+if TYPE_CHECKING:  # type checkers do not follow __getattr__ below
+    from cmemd.doctor.examination import examine as examine
+    from cmemd.doctor.own import examine_own as examine_own
+    from cmemd.doctor.report import Report as Report
+    from cmemd.doctor.report import Severity as Severity
 
 # Name of a layout -> what examines its folders and lists.
 EXAMINERS = {

@@ -86,8 +86,10 @@ def report_guard(
         other = [samples.plain for samples in plain[Modality(1 - given)]]
         row(f"{given.name.lower()} images warned of falsely", measured, given)
         row(f"images given wrongly as {given.name.lower()}, noticed", other, given)
-    row("visible images, darkened, warned of falsely", [x.dark for x in visible], Modality.VISIBLE)
-    row("visible images, made grey, warned of falsely", [x.grey for x in visible], Modality.VISIBLE)
+    dark = [x.dark for x in visible if x.dark is not None]
+    grey = [x.grey for x in visible if x.grey is not None]
+    row("visible images, darkened, warned of falsely", dark, Modality.VISIBLE)
+    row("visible images, made grey, warned of falsely", grey, Modality.VISIBLE)
     for number, palette in enumerate(PALETTES):
         named = [samples.named[number] for samples in thermal]
         _row(report, f"thermal images in {palette}, noticed", named)

@@ -175,6 +175,7 @@ def examine_own(
     if lists:
         read = [own.read_list(file, root, add) for file in lists]
     else:
+        assert root is not None, "--root or --list is given"
         listed, unmatched = own.read_folder(root, tally=report.tally)
         report.add(UNMATCHED, unmatched)
         read = [listed]

@@ -4,8 +4,8 @@ import hashlib
 import os
 import statistics
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -56,7 +56,8 @@ COLOURLESS = 0.9
 # no damage [C].
 _HABIT, _HABIT_IMAGES = 0.9, 100
 
-Job, Seen = TypeVar("Job"), TypeVar("Seen")
+Job = TypeVar("Job")
+Seen = TypeVar("Seen")
 _AHEAD = 8  # images that wait for each thread
 
 UNREADABLE = Fault(Severity.ERROR, "damaged or unreadable images", "restore them from the data set")
@@ -164,18 +165,18 @@ def report_pixels(root: Path, files: Sequence[ImageFile], report: Report) -> Non
     report_decoded(files, decoded, report)
 
 
-def _decode_all(paths: Sequence[Path]) -> Iterator[Decoded]:
+def _decode_all(paths: Sequence[Path]) -> Generator[Decoded, None, None]:
     return map_images(decode, paths)
 
 
-def map_images(look: Callable[[Job], Seen], jobs: Sequence[Job]) -> Iterator[Seen]:
+def map_images(look: Callable[[Job], Seen], jobs: Sequence[Job]) -> Generator[Seen, None, None]:
     """Yield what looking at images shows, in order; only a few images are in memory.
 
     Threads decode, because decoders release the interpreter: so no process is left behind, or
     waited for, when this one is interrupted or killed.
     """
     threads = os.cpu_count() or 1
-    waiting = deque()
+    waiting: deque[Future[Seen]] = deque()
     with ThreadPoolExecutor(threads) as pool:
         try:
             for job in jobs:
@@ -239,11 +240,11 @@ def report_decoded(files: Sequence[ImageFile], decoded: Sequence[Decoded], repor
     for (camera, modality), images in cameras.items():
         judge = _judge_thermal if modality is Modality.THERMAL else _judge_visible
         judge(camera, images, report)
-    for modality, seen in sorted(sizes.items()):
+    for modality, sized in sorted(sizes.items()):
         name = modality.name.lower()
-        report.row(f"{name} height x width: median", _size(seen, statistics.median_low))
+        report.row(f"{name} height x width: median", _size(sized, statistics.median_low))
         report.row(
-            f"{name} height x width: least and most", f"{_size(seen, min)} {_size(seen, max)}"
+            f"{name} height x width: least and most", f"{_size(sized, min)} {_size(sized, max)}"
         )
 
 
@@ -263,5 +264,5 @@ def _judge_visible(camera: str, images: list[tuple[ImageFile, Decoded]], report:
         report.add(GREY_VISIBLE, odd)
 
 
-def _size(decoded: list[Decoded], pick) -> str:
+def _size(decoded: list[Decoded], pick: Callable[[Iterable[int]], int]) -> str:
     return f"{pick(x.height for x in decoded)}x{pick(x.width for x in decoded)}"

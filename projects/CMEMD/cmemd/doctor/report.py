@@ -99,9 +99,9 @@ class Report:
 
     def add(self, fault: Fault, cases: Iterable[object]) -> None:
         """Add cases of a fault; without a case nothing is added."""
-        cases = [str(case) for case in cases]
-        if cases:
-            self.findings.setdefault(fault, []).extend(cases)
+        texts = [str(case) for case in cases]
+        if texts:
+            self.findings.setdefault(fault, []).extend(texts)
 
     def compare_counts(self) -> None:
         """Turn differing lines of the table into a finding, except for a stand-in."""

@@ -137,8 +137,8 @@ def _count(
         test = [file for file in seen if file.pid in lists["test"]]
         report.row(f"{subject}: identities", len(pids(seen)))
         report.row(f"{subject}: images", len(seen))
-        expected = sysu.TEST_IDENTITIES.get(camera)
-        report.row(f"{subject}: test identities", len(pids(test)), expected)
+        identities = sysu.TEST_IDENTITIES.get(camera)
+        report.row(f"{subject}: test identities", len(pids(test)), identities)
         report.row(f"{subject}: test images", len(test), sysu.TEST_IMAGES[camera])
 
 

@@ -1,6 +1,12 @@
 """How a run goes: set-up, trainer, tests, checkpoints, and what a run records about itself."""
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # type checkers do not follow __getattr__ below
+    from cmemd.engine.testing import evaluate as evaluate
+    from cmemd.engine.trainer import Trainer as Trainer
+    from cmemd.engine.trainer import train as train
 
 _PUBLIC = {
     "Trainer": "cmemd.engine.trainer",

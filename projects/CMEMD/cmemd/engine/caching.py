@@ -20,10 +20,12 @@ def plan_cache(cfg: CfgNode, items: Sequence[ImageItem]) -> CachePlan | None:
     """Return the plan of the cache of training images; None without ``DATALOADER.CACHE``."""
     if not cfg.DATALOADER.CACHE:
         return None
+    height, width = cfg.INPUT.SIZE_TRAIN
     return CachePlan.of(
         cfg.DATALOADER.CACHE,
         [item.key for item in items],
-        *cfg.INPUT.SIZE_TRAIN,
+        height,
+        width,
         cfg.INPUT.RESIZE,
         build_sensor(cfg),
         [item.modality is Modality.THERMAL for item in items],

@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 from cmemd.engine.stopping import handled_signals
 from cmemd.errors import Stopped
@@ -28,10 +29,10 @@ class Children:
 
     def __init__(self) -> None:
         self.number = 0
-        self._running: set[subprocess.Popen] = set()
+        self._running: set[subprocess.Popen[Any]] = set()
 
     def run(
-        self, words: Sequence[str], env: Mapping[str, str] | None = None, **options: object
+        self, words: Sequence[str], env: Mapping[str, str] | None = None, **options: Any
     ) -> int:
         """Run a command to its end; return its exit status.
 

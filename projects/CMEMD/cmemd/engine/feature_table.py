@@ -47,6 +47,7 @@ class FeatureTable:
         """
         rows = np.array([self._rows.setdefault(path, len(self._rows)) for path in paths], np.int64)
         self._reserve(features.shape[1:])
+        assert self._features is not None
         rows, first = np.unique(rows, return_index=True)  # a padding sampler repeats images
         new = ~self._filled[rows]
         rows, first = rows[new], first[new]
@@ -72,15 +73,16 @@ class FeatureTable:
         group = comm._get_global_gloo_group()
         if not comm.is_main_process():
             for piece in _pieces(len(rows), shape):
+                assert self._features is not None, "there is a shape"
                 block = np.ascontiguousarray(self._features[:, rows[piece]].swapaxes(0, 1))
                 distributed.send(torch.from_numpy(block), dst=0, group=group)
             return
         for rank, (theirs, labels, of) in enumerate(shares[1:], 1):
             for piece in _pieces(len(theirs), of):
-                block = torch.empty((len(theirs[piece]), *of), dtype=torch.float32)
-                distributed.recv(block, src=rank, group=group)
+                received = torch.empty((len(theirs[piece]), *of), dtype=torch.float32)
+                distributed.recv(received, src=rank, group=group)
                 named = {name: column[piece] for name, column in labels.items()}
-                self.add(theirs[piece].tolist(), named, block.numpy())
+                self.add(theirs[piece].tolist(), named, received.numpy())
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return ``features`` ``(F, N, D)``, ``paths`` and the labels ``(N,)`` of what was added.

@@ -16,6 +16,7 @@ from typing import Any
 from cmemd.errors import InputError
 from cmemd.evaluation.versions import versions
 from cmemd.files import write_whole
+from cmemd.version import __version__
 
 __all__ = [
     "FREE_KEYS",
@@ -74,7 +75,7 @@ class RunIdentity:
     @classmethod
     def of(cls, cfg: Mapping[str, Any], data: Mapping[str, str]) -> "RunIdentity":
         """Return the identity of a run that starts now."""
-        return cls(flat_config(cfg), dict(data), versions()["cmemd"])
+        return cls(flat_config(cfg), dict(data), __version__)
 
     def changes(self, new: "RunIdentity") -> dict[str, tuple[Any, Any]]:
         """Return key -> (value here, value in ``new``) of every difference.

@@ -12,6 +12,7 @@ from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import torch
@@ -103,14 +104,14 @@ def _start_torchrun(args: Namespace) -> None:
     end_with(status, line)
 
 
-def _ends(folder: Path) -> list[Mapping[str, object]]:
+def _ends(folder: Path) -> list[Mapping[str, Any]]:
     """Return what the processes said about their end; see ``cmemd.engine.ranks``."""
     files = sorted(folder.rglob("error.json"))
     return [json.loads(file.read_text())["message"]["end"] for file in files]
 
 
 def _explain(
-    error: ChildFailedError | SignalException, ends: list[Mapping[str, object]]
+    error: ChildFailedError | SignalException, ends: list[Mapping[str, Any]]
 ) -> tuple[int, str]:
     """Return the status and the line of a run that torchrun has ended.
 

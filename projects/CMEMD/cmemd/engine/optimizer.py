@@ -4,7 +4,7 @@ fast-reid copies all parameters into flat buffers first (``ContiguousParams``). 
 format of every weight, and an optimiser sees a buffer instead of parameters.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cmemd.compat  # noqa: F401  before fastreid
 
@@ -53,7 +53,7 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimization:
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
         freeze_layers=cfg.MODEL.FREEZE_LAYERS if solver.FREEZE_ITERS > 0 else [],
     )
-    groups: dict[tuple, dict] = {}
+    groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for one in single:
         alike = {name: value for name, value in one.items() if name != "params"}
         group = groups.setdefault(tuple(alike.items()), {**alike, "params": []})

@@ -83,8 +83,8 @@ class PendingScalars:
         if not steps:
             return
         sizes = [len(step.values) for step in steps]
-        values = torch.cat([step.values for step in steps]).cpu()  # waits for the device, once
-        values = [part.tolist() for part in values.split(sizes)]
+        joined = torch.cat([step.values for step in steps]).cpu()  # waits for the device, once
+        values: list[list[float]] = [part.tolist() for part in joined.split(sizes)]
         own = [(s.data_time, v[: len(s.losses)]) for s, v in zip(steps, values, strict=True)]
         everywhere = comm.all_gather(own)
         now = storage.iter

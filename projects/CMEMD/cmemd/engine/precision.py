@@ -25,7 +25,7 @@ def half_type(cfg: "CfgNode") -> torch.dtype | None:
     return getattr(torch, cfg.SOLVER.AMP.DTYPE) if cfg.SOLVER.AMP.ENABLED else None
 
 
-def autocast(device: str, dtype: torch.dtype | None) -> AbstractContextManager:
+def autocast(device: str, dtype: torch.dtype | None) -> "AbstractContextManager[object]":
     """Return the context of a training's forward pass.
 
     Args:

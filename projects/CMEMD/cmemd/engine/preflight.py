@@ -379,7 +379,7 @@ def check_data(cfg: CfgNode, data: RunData, weights: Weights, *, resumed: bool =
             tested.append(check_test(cfg, data.test, weights))
     else:
         with problems.caught():
-            forecast = _check_training(cfg, data.train.train, problems)
+            forecast = _check_training(cfg, data.to_train.train, problems)
         record = training_record(cfg, data.train)
         if weights.trained:
             record.start_from(weights.record)
@@ -400,7 +400,7 @@ def check_data(cfg: CfgNode, data: RunData, weights: Weights, *, resumed: bool =
     trained_on = [] if data.train is None else [data.train.train]
     for items in [*trained_on, *tested]:
         check_items(items, build_sensor(cfg))
-    if training and (plan := plan_cache(cfg, data.train.train)) is not None:
+    if training and (plan := plan_cache(cfg, data.to_train.train)) is not None:
         plan.check_room()
     return forecast
 

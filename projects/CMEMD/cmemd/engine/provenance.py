@@ -83,7 +83,10 @@ class Weights:
     @property
     def sha256(self) -> str:
         """SHA-256 of the file in hex."""
-        return self.checkpoint.sha256 if self.checkpoint else file_sha256(self.file)
+        if self.checkpoint:
+            return self.checkpoint.sha256
+        assert self.file is not None, "weights in memory have no digest"
+        return file_sha256(self.file)
 
 
 UNTRAINED = Weights(trained=False, rule="untrained")
@@ -97,7 +100,7 @@ def config_sha256(cfg: CfgNode) -> str:
     return hashlib.sha256(cfg.dump().encode()).hexdigest()
 
 
-def training_record(cfg: CfgNode, data) -> TrainingRecord:
+def training_record(cfg: CfgNode, data: Any) -> TrainingRecord:
     """Return what a run of this configuration trains on, start-up weights aside.
 
     Args:
@@ -122,7 +125,9 @@ def training_record(cfg: CfgNode, data) -> TrainingRecord:
     )
 
 
-def guard(cfg: CfgNode, data, items: Sequence[ImageItem], split: str, weights: Weights) -> dict:
+def guard(
+    cfg: CfgNode, data: Any, items: Sequence[ImageItem], split: str, weights: Weights
+) -> dict[str, Any]:
     """Return the leak guard's outcome for one evaluation; see ``check_people``.
 
     Raises:
@@ -142,7 +147,7 @@ def guard(cfg: CfgNode, data, items: Sequence[ImageItem], split: str, weights: W
 
 def describe_run(
     cfg: CfgNode,
-    data,
+    data: Any,
     items: Sequence[ImageItem],
     *,
     split: str,
@@ -195,7 +200,7 @@ def describe_run(
     }
 
 
-def files_sha256(items: Sequence[ImageItem], data) -> str:
+def files_sha256(items: Sequence[ImageItem], data: Any) -> str:
     """Return the digest of images: of each one's place in the data set and its file's size.
 
     Args:
@@ -206,7 +211,7 @@ def files_sha256(items: Sequence[ImageItem], data) -> str:
     return _digest(f"{place_of(data, item)} {sizes[item.path]}" for item in items)
 
 
-def labels_sha256(items: Sequence[ImageItem], data) -> str:
+def labels_sha256(items: Sequence[ImageItem], data: Any) -> str:
     """Return the digest of images' labels: of each one's place, identity, modality and camera.
 
     Args:

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import cmemd.compat  # noqa: F401  before fastreid
 from cmemd.compat import set_local_group
@@ -118,8 +119,9 @@ class _Team:
     """The processes of a run, as one of them sees them through torchrun's store."""
 
     def __init__(self) -> None:
-        store, self.rank, self.size = next(iter(distributed.rendezvous("env://")))
-        self._store = distributed.PrefixStore("cmemd", store)
+        torchrun: Any = distributed  # whose types do not export these two
+        store, self.rank, self.size = next(iter(torchrun.rendezvous("env://")))
+        self._store = torchrun.PrefixStore("cmemd", store)
         self._waits = 0
         self._ticks = 0
         self._left = threading.Event()
@@ -165,7 +167,7 @@ class _Team:
         shown = first["rank"] == self.rank and LAUNCHED not in os.environ
         return first["status"], first["line"] if shown else ""
 
-    def _agree(self, end: Mapping[str, object]) -> Mapping[str, object]:
+    def _agree(self, end: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return how the first process ended; that is this one if no other has yet."""
         first = end
         try:
@@ -191,7 +193,7 @@ class _Team:
             told["extraInfo"] = {"timestamp": str(int(time.time()))}
             file.write_text(json.dumps({"message": told}))
 
-    def _end(self) -> Mapping[str, object] | None:
+    def _end(self) -> Mapping[str, Any] | None:
         return json.loads(self._store.get(_END)) if self._store.check([_END]) else None
 
     @staticmethod
@@ -213,7 +215,7 @@ class _Team:
             silent = silent + 1 if now == before and 0 < now < _LEFT else 0
             before = now
             over += end is not None
-            if over > _GRACE:
+            if end is not None and over > _GRACE:
                 self._end_now(end["status"], "")
             if silent > _SILENT:
                 self._end_now(

@@ -102,7 +102,7 @@ def setup(args: Namespace) -> Iterator[Start]:
         folder.mkdir(parents=True, exist_ok=True)
     wait_for_main()
     with one_writer(folder) if comm.is_main_process() else nullcontext():
-        if comm.is_main_process() and training:
+        if comm.is_main_process() and run is not None:
             if args.archive:
                 archive_run(folder)
             run.write(folder)
@@ -159,10 +159,11 @@ def run_identity(cfg: CfgNode, data: RunData, weights: Weights) -> RunIdentity:
     """
     digests = None
     if comm.is_main_process():
-        digests = {"training images": files_sha256(data.train.train, data.train)}
-        digests["training labels"] = labels_sha256(data.train.train, data.train)
-        if data.train.validation:
-            digests["validation images"] = files_sha256(data.train.validation, data.train)
+        of = data.to_train
+        digests = {"training images": files_sha256(of.train, of)}
+        digests["training labels"] = labels_sha256(of.train, of)
+        if of.validation:
+            digests["validation images"] = files_sha256(of.validation, of)
         if weights.checkpoint is not None:
             digests["start-up weights"] = weights.sha256
     wait_for_main()

@@ -9,8 +9,9 @@ It stands in for fast-reid's SimpleTrainer and AMPTrainer, which
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import cmemd.compat  # noqa: F401  before fastreid
 
@@ -20,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from cmemd.data.grouping import IdentityRows
 from cmemd.data.loader import shut_down
 from cmemd.engine.compilation import compiled
 from cmemd.engine.pending import PendingScalars
@@ -71,7 +73,7 @@ class TrainingStep:
     def __init__(
         self,
         model: nn.Module,
-        data_loader: DataLoader,
+        data_loader: DataLoader[Any],
         update: Update,
         *,
         frozen: Sequence[nn.Parameter] = (),
@@ -93,22 +95,22 @@ class TrainingStep:
         self._dtype = dtype
         self._parts = parts
         self._split: tuple[int, ...] | None = None  # of the first batch: P, K_v, K_t
-        self._batches: Iterator[Mapping[str, object]] | None = None
+        self._batches: Iterator[Mapping[str, Any]] | None = None
 
     @property
     def network(self) -> nn.Module:
         """The network itself, without DistributedDataParallel around it."""
-        wrapped = isinstance(self.model, DistributedDataParallel)
-        return self.model.module if wrapped else self.model
+        model = self.model
+        return model.module if isinstance(model, DistributedDataParallel) else model
 
     def run_step(self) -> None:
         """Train on the next batch. Nothing here reads a value from the device."""
         self.optimizer.zero_grad()
-        self.open()
+        batches = self.open()
         data_time, losses, watched, repeated = 0.0, [], [], []
         for part in range(1, self._parts + 1):
             start = time.perf_counter()
-            batch = next(self._batches)
+            batch = next(batches)
             data_time += time.perf_counter() - start
             repeated.append(self._check_split(batch))
             with self._last_alone_averages(part):
@@ -117,12 +119,11 @@ class TrainingStep:
             losses.append({name: term.detach() for name, term in terms.items()})
             watched.append(getattr(self.network, "watched", {}))
         counted = [count for count in repeated if count is not None]
-        self.pending.add(
-            self.iter, _means(losses), _means(watched), data_time, sum(counted) if counted else None
-        )
+        total = _sum(counted) if counted else None
+        self.pending.add(self.iter, _means(losses), _means(watched), data_time, total)
         self.update()
 
-    def _check_split(self, batch: Mapping[str, object]) -> Tensor | None:
+    def _check_split(self, batch: Mapping[str, Any]) -> Tensor | None:
         """Check that whole identities are on one process each.
 
         The first batch is checked at once. After that the numbers of a batch must be the first
@@ -136,7 +137,7 @@ class TrainingStep:
         """
         if comm.get_world_size() == 1:
             return None
-        rows = batch.get("rows")
+        rows: IdentityRows | None = batch.get("rows")
         if rows is None:
             return None  # the network itself checks such a batch
         shape = (*rows.visible.shape, rows.thermal.shape[1])
@@ -160,7 +161,7 @@ class TrainingStep:
 
     def backward(self, losses: Mapping[str, Tensor]) -> None:
         """Add the gradient of the total loss of a part to the parameters' gradients."""
-        total = sum(losses.values())
+        total = _sum(losses.values())
         self._update.backward(total if self._parts == 1 else total / self._parts)
 
     def update(self) -> None:
@@ -170,15 +171,18 @@ class TrainingStep:
                 parameter.grad = None  # an optimiser skips it, with its decay and momentum
         self._update.step()
 
-    def _last_alone_averages(self, part: int) -> AbstractContextManager:
+    def _last_alone_averages(self, part: int) -> AbstractContextManager[None]:
         """Let processes meet once a step: they average the gradients of all parts together."""
-        wrapped = isinstance(self.model, DistributedDataParallel)
-        return self.model.no_sync() if wrapped and part < self._parts else nullcontext()
+        model = self.model
+        if isinstance(model, DistributedDataParallel) and part < self._parts:
+            return model.no_sync()
+        return nullcontext()
 
-    def open(self) -> None:
-        """Start the loader, if it has not been started; the first step does it otherwise."""
+    def open(self) -> Iterator[Mapping[str, Any]]:
+        """Return the batches; start the loader, if it has not been started before."""
         if self._batches is None:
             self._batches = iter(self.data_loader)
+        return self._batches
 
     def close(self) -> None:
         """End the loader's worker processes; the next step starts new ones."""
@@ -190,4 +194,8 @@ def _means(parts: Sequence[Mapping[str, Tensor]]) -> Mapping[str, Tensor]:
     """Return name -> mean over the parts of a batch."""
     if len(parts) == 1:
         return parts[0]
-    return {name: sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+    return {name: _sum(part[name] for part in parts) / len(parts) for name in parts[0]}
+
+
+def _sum(values: Iterable[Tensor]) -> Tensor:
+    return torch.as_tensor(sum(values))

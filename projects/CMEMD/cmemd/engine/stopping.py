@@ -88,5 +88,5 @@ def handled_signals(handler: Callable[[int, FrameType | None], None]) -> Iterato
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, earlier in before.items():
+            signal.signal(number, earlier)

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cmemd.compat  # noqa: F401  before fastreid
 
@@ -68,7 +69,7 @@ def evaluate(cfg: CfgNode, data: ImageDataset, weights: Weights) -> Mapping[str,
 
 
 def score_network(
-    cfg: CfgNode, model: nn.Module, loader: DataLoader, evaluator: VisibleThermalEvaluator
+    cfg: CfgNode, model: nn.Module, loader: DataLoader[Any], evaluator: VisibleThermalEvaluator
 ) -> Mapping[str, object]:
     """Return the results of a network on a loader's images, with test-time flip where wanted."""
     if cfg.TEST.FLIP.ENABLED:
@@ -94,7 +95,7 @@ def build_evaluator(
     split: str = "test",
     output_dir: str | None = None,
     run: Mapping[str, object] | None = None,
-) -> tuple[DataLoader, VisibleThermalEvaluator]:
+) -> tuple[DataLoader[Any], VisibleThermalEvaluator]:
     """Return a loader and the evaluator of ``TEST.PROTOCOLS``, if the leak guard permits it.
 
     Args:
@@ -160,7 +161,7 @@ def check_protocols(cfg: CfgNode, data: ImageDataset) -> None:
 
 def build_test_loader(
     cfg: CfgNode, items: Sequence[ImageItem], num_query: int
-) -> tuple[DataLoader, int]:
+) -> tuple[DataLoader[Any], int]:
     """Return a loader of images with the test transform, and ``num_query`` as it was given.
 
     Batches hold ``TEST.IMS_PER_BATCH`` images whatever the number of processes, which take turns:
@@ -188,7 +189,7 @@ def _own_batches(cfg: CfgNode, images: int) -> list[range]:
 
 def _items_and_guard(
     cfg: CfgNode, data: ImageDataset, weights: Weights, split: str
-) -> tuple[list[ImageItem], dict]:
+) -> tuple[list[ImageItem], dict[str, Any]]:
     check_protocols(cfg, data)
     items = items_under_test(cfg, data, split)
     return items, guard(cfg, data, items, split, weights)
@@ -242,7 +243,7 @@ def _evaluator(
     data: ImageDataset,
     split: str,
     folder: str,
-    run: dict | None,
+    run: Mapping[str, object] | None,
     items: Sequence[ImageItem],
     held: Sequence[ImageItem],
 ) -> VisibleThermalEvaluator:
@@ -276,7 +277,7 @@ class _Mirrored(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, batch: Mapping[str, object]) -> Tensor:
+    def forward(self, batch: Mapping[str, Any]) -> Tensor:
         plain = self.model(batch)
         mirrored = self.model({**batch, "images": batch["images"].flip(dims=[3])})
         return torch.stack([plain, (plain + mirrored) / 2], dim=1)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from typing import Any, cast
 
 import cmemd.compat  # noqa: F401  before fastreid
 
@@ -110,11 +111,13 @@ class Trainer(DefaultTrainer):
         self._run = RunLog(run_identity(cfg, self._data, weights)) if run is None else run
         # fast-reid calls build_train_loader with the configuration alone, which would list the
         # images again.
-        self.build_train_loader = partial(_build_train_loader, type(self), cfg, self._data.train)
+        loader = partial(_build_train_loader, type(self), cfg, self._data.train)
+        self.build_train_loader = loader  # type: ignore[method-assign]  # it is called on a trainer
         # fast-reid's own constructor would start a loader, and build its own step and buffers.
         TrainerBase.__init__(self)
         data_loader = self.build_train_loader(cfg)
-        self.cfg = cfg = self.auto_scale_hyperparams(cfg, data_loader.dataset.num_classes)
+        dataset = cast("VisibleThermalDataset", data_loader.dataset)
+        self.cfg = cfg = self.auto_scale_hyperparams(cfg, dataset.num_classes)
         network = self.build_model(cfg)
         optimizer, frozen, freeze_iters = self.build_optimizer(cfg, network)
         update = build_update(cfg, network, optimizer)
@@ -129,7 +132,7 @@ class Trainer(DefaultTrainer):
             parts=cfg.SOLVER.ACCUMULATE,
             backend=cfg.MODEL.COMPILE,
         )
-        self.iters_per_epoch = len(data_loader.dataset) // cfg.SOLVER.IMS_PER_BATCH
+        self.iters_per_epoch = len(dataset) // cfg.SOLVER.IMS_PER_BATCH
         self.scheduler = self.build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
         self.start_epoch = 0
         self.max_epoch = cfg.SOLVER.MAX_EPOCH
@@ -156,7 +159,7 @@ class Trainer(DefaultTrainer):
             seed_all_rng(self._given.SEED + comm.get_rank())
 
     @classmethod
-    def build_train_loader(cls, cfg: CfgNode, data: ImageDataset | None = None) -> DataLoader:
+    def build_train_loader(cls, cfg: CfgNode, data: ImageDataset | None = None) -> DataLoader[Any]:
         """Return a loader of endless batches of P x (K_v + K_t) images.
 
         Args:
@@ -187,7 +190,7 @@ class Trainer(DefaultTrainer):
         )
         Schedule.of(cfg, len(items))  # raises where they do not fill a batch
         size = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
-        stream = PlacedSampler(
+        stream: Any = PlacedSampler(  # PyTorch declares a sampler of numbers alone
             sampler, batch=size, rank=comm.get_rank(), world_size=comm.get_world_size()
         )
         transform = build_transform(cfg, training=True)
@@ -215,7 +218,7 @@ class Trainer(DefaultTrainer):
         return build_optimizer(cfg, model)
 
     @classmethod
-    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> tuple[DataLoader, int]:
+    def build_test_loader(cls, cfg: CfgNode, dataset_name: str) -> tuple[DataLoader[Any], int]:
         """Return a loader of a data set's query and gallery images, and the number of queries."""
         data = build_dataset(cfg, dataset_name)
         return build_test_loader(cfg, data.query + data.gallery, len(data.query))
@@ -231,7 +234,7 @@ class Trainer(DefaultTrainer):
         weights: Weights | None = None,
         split: str = "test",
         run: Mapping[str, object] | None = None,
-    ) -> tuple[DataLoader, VisibleThermalEvaluator]:
+    ) -> tuple[DataLoader[Any], VisibleThermalEvaluator]:
         """Return a loader and the evaluator of ``TEST.PROTOCOLS``.
 
         Args:
@@ -250,7 +253,7 @@ class Trainer(DefaultTrainer):
         return build_evaluator(cfg, data, weights or Weights(), split, output_dir, run)
 
     @classmethod
-    def test(cls, cfg: CfgNode, model: nn.Module, **known: object) -> Mapping[str, object]:
+    def test(cls, cfg: CfgNode, model: nn.Module, **known: Any) -> Mapping[str, Any]:
         """Return a network's results on the data set of ``DATASETS.TESTS``.
 
         Args:
@@ -273,7 +276,7 @@ class Trainer(DefaultTrainer):
             InputError: the checkpoint is unreadable, of another run or of another architecture.
         """
         checkpoint = last_checkpoint(Path(self.cfg.OUTPUT_DIR)) if resume else None
-        changes = {}
+        changes: Mapping[str, object] = {}
         if checkpoint is not None:
             changes = self._resume(checkpoint)
         elif self._weights.checkpoint is not None:
@@ -384,6 +387,7 @@ class Trainer(DefaultTrainer):
             path = self._final_file if self._rule == "last" else self._best_file
             wait_for_main()  # it has just written the file
             weights = Weights.read(path, final=True)
+            assert weights.checkpoint is not None, "it was read"
             load_weights(self.checkpointer.model, weights.checkpoint)
             logger.info("Testing %s, of epoch %s", path, weights.epoch)
             return self._test(weights)
@@ -435,7 +439,7 @@ class Trainer(DefaultTrainer):
         if due:
             checkpoints.within_epoch()
 
-    def _test(self, weights: Weights, split: str = "test") -> Mapping[str, object]:
+    def _test(self, weights: Weights, split: str = "test") -> Mapping[str, Any]:
         known = {"data": self._data.test, "weights": weights, "split": split, "run": self._facts()}
         saved = "the last checkpoint is whole; --resume goes on from there"
         with self._stop.at_once(saved), kept_random_state():
@@ -451,9 +455,9 @@ class Trainer(DefaultTrainer):
 
     def evaluation_due(self, epoch: int) -> bool:
         """Return whether the network is evaluated after so many epochs."""
-        return epoch % self.cfg.TEST.EVAL_PERIOD == 0 or epoch >= self.max_epoch
+        return bool(epoch % self.cfg.TEST.EVAL_PERIOD == 0 or epoch >= self.max_epoch)
 
-    def evaluate(self, epoch: int) -> Mapping[str, object]:
+    def evaluate(self, epoch: int) -> Mapping[str, Any]:
         """Score the network after so many epochs; keep it if it is the rule's best so far."""
         final = self._rule == "last" and epoch == self.max_epoch
         weights = Weights(
@@ -479,7 +483,7 @@ class Trainer(DefaultTrainer):
 
     @property
     def _rule(self) -> str:
-        return self._given.SOLVER.SELECTION
+        return str(self._given.SOLVER.SELECTION)
 
     @property
     def _best_file(self) -> Path:
@@ -513,7 +517,7 @@ class Trainer(DefaultTrainer):
                 built.append(hook)
         return built
 
-    def build_writers(self) -> list:
+    def build_writers(self) -> list[Any]:
         """Return fast-reid's writers, a console line of what is watched, and ``TRACKERS``."""
         trackers = build_trackers(self._given, flat_config(self._given))
         return [*super().build_writers(), WatchedPrinter(), *trackers]
@@ -521,7 +525,7 @@ class Trainer(DefaultTrainer):
 
 def _build_train_loader(
     trainer: type[Trainer], given: CfgNode, data: ImageDataset, cfg: CfgNode
-) -> DataLoader:
+) -> DataLoader[Any]:
     """Return a loader of ``data``, unless ``cfg`` names another data set, as for PreciseBN."""
     same = tuple(cfg.DATASETS.NAMES) == tuple(given.DATASETS.NAMES)
     return trainer.build_train_loader(cfg, data if same else None)

@@ -101,7 +101,8 @@ def _run_trials(
             f"failures of trials {', '.join(map(str, failed))} (see their log.txt)",
             "start the same command again, which goes on with those alone",
         )
-    document = average({trial.number: trial.results() for trial in trials})
+    documents = {trial.number: results for trial in trials if (results := trial.results())}
+    document = average(documents)
     write_results(document, output / "results.json")
     logger.info(
         "Mean ± standard deviation over %d trainings, in percent:\n%s",
@@ -184,7 +185,7 @@ def parse_trials(text: str) -> list[int]:
     Raises:
         InputError: the text is of another form, or a number is no trial's.
     """
-    numbers = set()
+    numbers: set[int] = set()
     for part in text.split(","):
         match = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
         span = range(int(match[1]), int(match[2] or match[1]) + 1) if match else range(0)

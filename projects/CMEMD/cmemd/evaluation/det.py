@@ -67,12 +67,12 @@ def draw_scores(scores: Sequence[Score], name: str, path: Path) -> bool:
     Raises:
         InputError: the PNG cannot be written.
     """
-    curves = {}
+    curves: dict[str, tuple[OpenSetScores, list[OperatingPoint]]] = {}
     for score in scores:
-        found = score.open_set
-        if found is None or not 0 < np.sum(found.mated) < len(found.mated):
+        found, pids = score.open_set, score.open_set_pids
+        if found is None or pids is None or not 0 < np.sum(found.mated) < len(found.mated):
             continue
-        points = operating_points(found, score.open_set_pids, score.protocol.fpir)
+        points = operating_points(found, pids, score.protocol.fpir)
         curves.setdefault(score.protocol.name, (found, points))
     if curves:
         title = name or scores[0].protocol.description.partition(":")[0]

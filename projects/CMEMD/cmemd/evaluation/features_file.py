@@ -38,7 +38,7 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -85,8 +85,8 @@ class SavedFeatures(NamedTuple):
     @property
     def by_flip(self) -> dict[bool | None, Samples]:
         """The features to score, by flip."""
-        more = {} if self.mirrored is None else {True: self.mirrored}
-        return {self.flip: self.samples, **more}
+        found: dict[bool | None, Samples] = {self.flip: self.samples}
+        return found if self.mirrored is None else {**found, True: self.mirrored}
 
 
 def read_features(path: Path | str, layout: str) -> Samples:
@@ -111,7 +111,7 @@ def read_saved(path: Path | str, layout: str) -> SavedFeatures:
     arrays = _load(Path(path), layout)
     _check_data_set(arrays, layout, path)
     labels = _READERS[layout](arrays, path)
-    samples = Samples(**{"features": arrays["feats"]} | labels)
+    samples = Samples(features=arrays["feats"], **labels)
     if "paths" in arrays:
         _check_paths(samples, layout, path)
     flip = _scalar(arrays, "flip", (False, True), path)
@@ -124,7 +124,7 @@ def read_saved(path: Path | str, layout: str) -> SavedFeatures:
                 f"shape {arrays['feats_flip'].shape}, flip {flip}",
                 _FOREIGN,
             )
-        flip, mirrored = False, Samples(**{"features": arrays["feats_flip"]} | labels)
+        flip, mirrored = False, Samples(features=arrays["feats_flip"], **labels)
     return SavedFeatures(
         samples,
         layout=_scalar(arrays, "layout", tuple(ALL_LAYOUTS), path),
@@ -233,9 +233,9 @@ def _path_labels(image: str) -> tuple[str | None, tuple[int | None, int, int | N
         return sysu.LAYOUT.name, (camera, pid, frame)
     parts = PurePosixPath(image.replace("\\", "/")).parts[-3:]
     for modality in Modality:
-        pid = regdb.identity(parts, modality)
-        if pid is not None:
-            return regdb.LAYOUT.name, (int(modality), pid, None)
+        identity = regdb.identity(parts, modality)
+        if identity is not None:
+            return regdb.LAYOUT.name, (int(modality), identity, None)
     return None, (None, 0, None)
 
 
@@ -285,7 +285,6 @@ def _reranking(arrays: Mapping[str, np.ndarray], path: Path | str) -> Reranking 
 
 
 def _sysu(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.ndarray]:
-    feats, pids = arrays["feats"], arrays["pids"]
     camids, frames = (_integers(arrays, name, path) for name in ("camids", "frames"))
     _check_range(camids, tuple(sysu.CAMERAS), "camids", path, "SYSU-MM01's camera numbers")
     modalities = np.array([sysu.CAMERAS[camera] for camera in camids.tolist()])
@@ -295,16 +294,15 @@ def _sysu(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.nd
             "another modality",
             "check that the camera numbers are SYSU-MM01's own",
         )
+    pids = _identities(arrays, path)
+    places: list[tuple[int, int, int]]
+    places = list(zip(camids.tolist(), pids.tolist(), frames.tolist(), strict=True))
     return {
-        "pids": _identities(arrays, path),
+        "pids": pids,
         "camids": camids,
         "modalities": modalities,
         "frames": frames,
-        "paths": _paths(
-            arrays,
-            len(feats),
-            lambda row: sysu.image_path(camids[row], pids[row], frames[row]),
-        ),
+        "paths": _paths(arrays, len(places), lambda row: sysu.image_path(*places[row])),
     }
 
 
@@ -332,7 +330,7 @@ def _regdb(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.n
     }
 
 
-def _own(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.ndarray]:
+def _own(arrays: Mapping[str, np.ndarray], path: Path | str) -> dict[str, np.ndarray | None]:
     modalities = _integers(arrays, "modality", path)
     _check_range(modalities, tuple(int(m) for m in Modality), "modality", path, "0 or 1")
     paths, roles = arrays["paths"], arrays.get("roles")
@@ -420,7 +418,7 @@ def _check_range(
         )
 
 
-def _paths(arrays: Mapping[str, np.ndarray], images: int, name) -> np.ndarray:
+def _paths(arrays: Mapping[str, np.ndarray], images: int, name: Callable[[int], str]) -> np.ndarray:
     return arrays.get("paths", np.array([name(row) for row in range(images)]))
 
 
@@ -432,7 +430,8 @@ _KNOWN = {
     *("feats", "pids", "camids", "frames", "modality", "paths", *_OWN_ARRAYS),
     *("layout", "metric", "flip", "feats_flip", "draw", "reranking"),
 }
-_READERS = {
+_Reader = Callable[[Mapping[str, np.ndarray], Path | str], Mapping[str, Any]]
+_READERS: Mapping[str, _Reader] = {
     sysu.LAYOUT.name: _sysu,
     regdb.LAYOUT.name: _regdb,
     llcm.LAYOUT.name: _llcm,

@@ -5,6 +5,7 @@ from here, so that a page can give them other ones in the dark.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -137,11 +138,12 @@ def draw_distances(same: np.ndarray, other: np.ndarray, title: str, xlabel: str)
     """
     figure, axes = new_axes(title, xlabel, "Pairs (%)")
     both = np.concatenate([same, other])
-    edges = np.linspace(both.min(), max(both.max(), both.min() + 1e-9), 41)
-    for values, name, colour, style in (
+    edges = np.linspace(both.min(), max(both.max(), both.min() + 1e-9), 41).tolist()
+    styles: tuple[tuple[np.ndarray, str, str, dict[str, Any]], ...] = (
         (same, "same identity", COLOURS[0], {"histtype": "stepfilled", "alpha": 0.45}),
         (other, "other identities", COLOURS[1], {"histtype": "step", "linewidth": 2}),
-    ):
+    )
+    for values, name, colour, style in styles:
         if len(values):
             weights = np.full(len(values), 100 / len(values))
             axes.hist(values, edges, weights=weights, color=colour, label=name, **style)

@@ -74,7 +74,7 @@ def own_samples(queries: Columns, gallery: Columns) -> Samples:
         modalities=np.array([int(Modality[name.upper()]) for name in columns["modality"]]),
         frames=order_by_name(columns["path"]),
         paths=columns["path"],
-        roles=np.concatenate([roles, np.full(np.sum(~both), GALLERY)]),
+        roles=np.concatenate([roles, np.full(int(np.sum(~both)), GALLERY)]),
         times=np.array(times, dtype=float),
         tracklets=columns["tracklet"],
     )

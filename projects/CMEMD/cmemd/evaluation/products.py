@@ -64,7 +64,7 @@ class Side:
         self.single = np.empty((images, dimension), np.float32)
         self.bad = np.empty(images, dtype=bool)
         self.squares, self.scale = np.empty(images), np.ones(images)
-        self.gaussian = None
+        self.gaussian: np.ndarray | None = None
         if times is None:
             self.gaussian = np.random.default_rng(0).standard_normal((images, _TESTS))
             self.projected = np.zeros((dimension, _TESTS))
@@ -134,6 +134,7 @@ class Products:
     def _multiply(self, part: slice) -> None:
         """Compute the products of some queries, and measure their error."""
         gallery, products = self.gallery, self.products[part]
+        assert gallery.gaussian is not None, "a gallery, not queries"
         np.matmul(self.queries.single[part], gallery.single.T, out=products)
         errors = -self.queries.projected[part]
         for columns in parts_of(len(gallery.rows), _COLUMNS_AT_ONCE):

@@ -357,7 +357,7 @@ def get_protocol(name: str) -> Protocol:
     raise InputError(f"a protocol out of {', '.join(PROTOCOLS)}", repr(name), remedy)
 
 
-def get_protocols(names: list[str] | tuple[str, ...]) -> list[Protocol]:
+def get_protocols(names: Sequence[str]) -> list[Protocol]:
     """Return the protocols by which one set of features is to be scored.
 
     Raises:

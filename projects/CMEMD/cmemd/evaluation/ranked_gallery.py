@@ -113,7 +113,9 @@ def draw_ranked_gallery(
     _write_caption(axes, len(shown), int(scores.counted.sum()))
     for tile in tiles:
         _draw_tile(axes, tile)
-    write_figure(axes.figure, path)
+    figure = axes.figure
+    assert isinstance(figure, Figure)  # matplotlib declares a part of one too
+    write_figure(figure, path)
 
 
 def spread_over_ap(ap: np.ndarray, count: int) -> np.ndarray:
@@ -261,7 +263,7 @@ def _draw_tile(axes: Axes, tile: _Tile) -> None:
 def _pixels(key: str) -> np.ndarray:
     """Return the pixels of one tile, ``(height, width, 3)`` bytes."""
     path, box, _ = located(key)
-    size = tuple(round(_DPI * length) for length in _TILE)
+    size = round(_DPI * _TILE[0]), round(_DPI * _TILE[1])
     try:
         image = read_rgb(path, box=box, sensor=PICTURES)
         return np.asarray(image.resize(size, Image.Resampling.LANCZOS))

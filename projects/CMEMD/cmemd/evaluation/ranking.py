@@ -206,5 +206,5 @@ def _metrics(ranks: PositiveRanks) -> tuple[np.ndarray, ...]:
     first = np.argmax(found, axis=1)[:, None]  # (b, 1, T)
     image_rank = np.take_along_axis(rank, first, axis=1)[:, 0]
     missing = counts == 0
-    ranks = (np.where(missing, np.nan, ranks).T for ranks in (identity_rank, image_rank))
-    return *ranks, ap.T, inp.T
+    firsts = (np.where(missing, np.nan, place).T for place in (identity_rank, image_rank))
+    return *firsts, ap.T, inp.T

@@ -9,10 +9,16 @@ queries. Results with re-ranking are labelled and never share a table with resul
 Shape legend: ``Q`` = queries, ``G`` = gallery images, ``N = Q + G``.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from cmemd.errors import InputError
 from cmemd.evaluation.rank_counting import rank_order
+
+if TYPE_CHECKING:
+    from numpy.typing import DTypeLike
+    from scipy.sparse import csr_array
 
 __all__ = ["k_reciprocal_distances"]
 
@@ -102,7 +108,7 @@ def _in_turn(order: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
     return np.take_along_axis(order, np.argsort(turn, axis=1, kind="stable"), axis=1)
 
 
-def _encode(distances: np.ndarray, neighbours: np.ndarray, k1: int):
+def _encode(distances: np.ndarray, neighbours: np.ndarray, k1: int) -> "csr_array":
     """Return weights of expanded reciprocal neighbours, sparse ``(N, N)``; rows sum to 1."""
     from scipy.sparse import csr_array  # half a second; plain scoring does not need it
 
@@ -121,23 +127,23 @@ def _encode(distances: np.ndarray, neighbours: np.ndarray, k1: int):
     return csr_array((weights.astype(np.float32), (expanded.row, expanded.col)), mutual.shape)
 
 
-def _reciprocal(neighbours: np.ndarray):
+def _reciprocal(neighbours: np.ndarray) -> "csr_array":
     """Return ones where two images are among each other's neighbours, sparse ``(N, N)``."""
     pattern = _pattern(neighbours, np.int32)
     return pattern.multiply(pattern.T).tocsr()
 
 
-def _pattern(neighbours: np.ndarray, dtype: type):
+def _pattern(neighbours: np.ndarray, dtype: "DTypeLike") -> "csr_array":
     """Return a one for each neighbour of each image, sparse ``(N, N)``."""
     from scipy.sparse import csr_array
 
     images, each = neighbours.shape
     starts = np.arange(0, images * each + 1, each)
-    ones = np.ones(neighbours.size, dtype)
+    ones: np.ndarray = np.ones(neighbours.size, dtype)
     return csr_array((ones, neighbours.ravel(), starts), (images, images))
 
 
-def _jaccard(encoding, queries: int) -> np.ndarray:
+def _jaccard(encoding: "csr_array", queries: int) -> np.ndarray:
     """Return ``1 - sum(min) / sum(max)`` of the weights of query and gallery image, ``(Q, G)``."""
     gallery = encoding[queries:].T.tocsr()  # (N, G): weights of gallery images on each image
     shared = np.empty((queries, gallery.shape[1]), np.float32)

@@ -5,7 +5,7 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -89,6 +89,7 @@ def write_results(
     path = Path(path)
     if columns:
         # The results file goes last, so that the file it names is always there.
+        assert samples is not None, "columns come with their images"
         beside = _beside(path)
         write_whole(beside, _per_query(columns, samples))
         document = {**document, "per_query": beside.name}
@@ -223,7 +224,7 @@ def _further(score: Score) -> dict[str, Any]:
             "std": float(shares.std()),
             "per_trial": shares.tolist(),
         }
-    if score.open_set is not None:
+    if score.open_set is not None and score.open_set_pids is not None:
         mated = score.open_set.mated
         points = operating_points(score.open_set, score.open_set_pids, score.protocol.fpir)
         entry["open_set"] = {
@@ -258,5 +259,6 @@ def _per_query(columns: Sequence[Column], samples: Samples) -> memoryview:
         arrays[f"{number}/queries"] = np.stack(keys, axis=1)
         arrays[f"{number}/{_METRICS_ARRAY}"] = np.array(metrics, dtype=np.float32)
     content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
+    write: Callable[..., None] = np.savez_compressed  # declared without the arrays' names
+    write(content, **arrays)
     return content.getbuffer()

@@ -136,9 +136,11 @@ def ignored(
         if protocol.ignore_same_view:
             mask |= same & _equal(samples.modalities, queries, gallery)
         if protocol.ignore_same_tracklet:
+            assert samples.tracklets is not None, "checked with the sides"
             known = samples.tracklets[gallery] != ""
             mask |= same & known & _equal(samples.tracklets, queries, gallery)
     if protocol.within is not None:
+        assert samples.times is not None, "checked with the sides"
         apart = samples.times[queries][:, None] - samples.times[gallery]
         mask |= np.abs(apart) > protocol.within
     return mask
@@ -260,10 +262,11 @@ def _sample_side(
         return [sort_rows(samples, pool)] * protocol.trials
     groups = _images_of_pairs(samples, pool, side)
     if sampling == OFFICIAL:
+        assert perm is not None, "choose_sampling asks for the permutations"
         return _official(samples, protocol, side, groups, perm)
-    seeds = range(protocol.trials)
+    seeds: Sequence[int | str] = range(protocol.trials)
     if protocol.seed is not None:
-        seeds = [f"{protocol.seed}/{trial}" for trial in seeds]
+        seeds = [f"{protocol.seed}/{trial}" for trial in range(protocol.trials)]
     return [
         np.array([generator.choice(rows) for rows in groups.values()])
         for generator in map(random.Random, seeds)
@@ -282,6 +285,7 @@ def _mixed(
         second: rows of the other.
         place: trial and side, which with the protocol's seed choose the rows.
     """
+    assert protocol.mixture is not None
     ratio = protocol.mixture.ratio
     size = min(len(first) / (1 - ratio), len(second) / ratio)
     parts = []
@@ -362,6 +366,7 @@ def _official(
     groups: dict[tuple[int, int], np.ndarray],
     perm: RandPermCam,
 ) -> list[np.ndarray]:
+    assert side.cameras is not None, "the protocols with permutations name their cameras"
     permutations = {}
     for pid in {pid for pid, _ in groups}:
         for camera in side.cameras:

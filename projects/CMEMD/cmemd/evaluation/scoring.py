@@ -169,10 +169,11 @@ def score_all(
     sampled = {
         protocol.name: sample_trials(samples, protocol, sampling, perm) for protocol in protocols
     }
-    together: dict[tuple, list[Protocol]] = {}
+    together: dict[tuple[object, ...], list[Protocol]] = {}
     for protocol in protocols:  # equal sides and rules: equal distances and order
         together.setdefault(_group(protocol), []).append(protocol)
-    finite, zero = samples.finite, ~samples.features.any(axis=1)
+    finite: np.ndarray = samples.finite
+    zero = np.asarray(~samples.features.any(axis=1))
     scores = {}
     for group in together.values():
         trials = [trial for protocol in group for trial in sampled[protocol.name]]
@@ -226,7 +227,7 @@ def score_trial(
     return scores
 
 
-def _group(protocol: Protocol) -> tuple:
+def _group(protocol: Protocol) -> tuple[object, ...]:
     """Return what protocols share whose distances are computed once."""
     return (
         protocol.query.modality,
@@ -402,12 +403,11 @@ def _remedied(samples: Samples, trial: Trial, distance: str, remedy: Remedy) -> 
     modalities = samples.modalities[trial.queries], samples.modalities[trial.gallery]
     if isinstance(remedy, Centring):
         return centre(distance_matrix(*sides, distance), *modalities, remedy)
-    distances = [
-        plain_distances(first, second, distance)
-        for first, second in (sides, sides[:1] * 2, sides[1:] * 2)
-    ]
+    pairs = sides, (sides[0], sides[0]), (sides[1], sides[1])
+    between, of_queries, of_gallery = (plain_distances(*pair, distance) for pair in pairs)
     groups = np.concatenate(modalities) if isinstance(remedy, BalancedReranking) else None
-    return k_reciprocal_distances(*distances, **remedy._asdict(), groups=groups)
+    settings = remedy._asdict()
+    return k_reciprocal_distances(between, of_queries, of_gallery, groups=groups, **settings)
 
 
 def _check_finite(finite: np.ndarray) -> None:
@@ -452,11 +452,11 @@ def _score(
         not of_trial[column[trial.queries]].all()
         for trial, of_trial in zip(trials, counted, strict=True)
     ]
-    searches = None, None
+    searches: tuple[OpenSetScores | None, np.ndarray | None] = None, None
     if protocol.fpir and reranking is None and any(missed):
         searches = _open_set(samples, protocol, trials, distance)
-    metrics = [scores.hits(limit, protocol.cmc) for limit in CMC_RANKS]
-    metrics = dict(zip(METRICS, [*metrics, scores.ap, scores.inp], strict=True))
+    hits = [scores.hits(limit, protocol.cmc) for limit in CMC_RANKS]
+    metrics = dict(zip(METRICS, [*hits, scores.ap, scores.inp], strict=True))
     own = np.isin(queries, np.concatenate([trial.queries for trial in trials]))
     scored = _union(samples, (rows for trial in trials for rows in (trial.queries, trial.gallery)))
     return Score(
@@ -497,7 +497,9 @@ def _mean_of_counted(values: np.ndarray) -> np.ndarray:
     counted = ~np.isnan(values)
     total = np.sum(values, axis=0, where=counted)
     number = counted.sum(axis=0)
-    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+    mean = np.full(total.shape, np.nan)
+    np.divide(total, number, out=mean, where=number > 0)
+    return mean
 
 
 def _union(samples: Samples, rows: Iterable[np.ndarray]) -> np.ndarray:

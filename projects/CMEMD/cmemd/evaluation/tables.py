@@ -24,6 +24,8 @@ __all__ = [
     "scoring_way",
 ]
 
+_Scored = tuple[Mapping[str, Any], Mapping[str, Any] | None]  # an entry, and its queries' metrics
+
 HEADINGS = dict(zip(METRICS, [*(f"Rank-{rank}" for rank in CMC_RANKS), "mAP", "mINP"], strict=True))
 _ROW_HEADINGS = ("Draw", "Metric", "Flip", "Re-ranking")
 _OWN_FIRST = (
@@ -135,9 +137,10 @@ def compare_results(
         InputError: of several results files, no two were scored in the same way.
     """
     per_query = per_query or {}
-    ways: dict[tuple, dict[str, tuple[Mapping, Mapping | None]]] = {}
+    ways: dict[tuple[str, ...], dict[str, _Scored]] = {}
     for name, document in documents.items():
-        queries = per_query.get(name) or [None] * len(document["scores"])
+        nothing: list[Mapping[str, Any] | None] = [None] * len(document["scores"])
+        queries = per_query.get(name) or nothing
         for entry, of_queries in zip(document["scores"], queries, strict=True):
             ways.setdefault((_name(entry), *scoring_way(entry)), {})[name] = entry, of_queries
     if len(documents) > 1 and all(len(entries) == 1 for entries in ways.values()):
@@ -158,7 +161,7 @@ def format_comparison(
     return "\n\n".join(map(_comparison_table, compare_results(documents, per_query)))
 
 
-def _comparison(way: tuple, entries: Mapping[str, tuple[Mapping, Mapping | None]]) -> Comparison:
+def _comparison(way: tuple[str, ...], entries: Mapping[str, _Scored]) -> Comparison:
     first, *others = entries
     return Comparison(
         way[0],
@@ -168,9 +171,7 @@ def _comparison(way: tuple, entries: Mapping[str, tuple[Mapping, Mapping | None]
     )
 
 
-def _differences(
-    first: tuple[Mapping, Mapping | None], second: tuple[Mapping, Mapping | None]
-) -> dict[str, tuple[float, Interval | None]]:
+def _differences(first: _Scored, second: _Scored) -> dict[str, tuple[float, Interval | None]]:
     intervals: Mapping[str, Interval] = {}
     if first[1] is not None and second[1] is not None:
         intervals = paired_interval(first[1], second[1])

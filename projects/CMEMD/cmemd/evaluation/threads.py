@@ -13,7 +13,8 @@ from threadpoolctl import threadpool_limits
 
 __all__ = ["in_threads", "parts_of"]
 
-_Item, _Result = TypeVar("_Item"), TypeVar("_Result")
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 def in_threads(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:

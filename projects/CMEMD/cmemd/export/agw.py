@@ -111,8 +111,9 @@ def convert_agw(
             "weights with non-local blocks, which this network does not have",
             "train without them (the AGW code's --method base, which is --agw average here)",
         )
-    sources = {name: _source(name) for name in expected if is_exported(name)}
-    foreign = [name for name, source in sources.items() if source is None]
+    exported = [name for name in expected if is_exported(name)]
+    sources = {name: source for name in exported if (source := _source(name)) is not None}
+    foreign = [name for name in exported if name not in sources]
     if foreign:
         raise InputError(
             "a network with AGW's global feature only",
@@ -143,6 +144,7 @@ def pool_as_agw(network: CMEMDNet) -> CMEMDNet:
     pooling, the weights see a map that is shifted by half a window.
     """
     for stem in network.backbone.stems:
+        assert isinstance(stem, nn.Sequential)
         stem[3] = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
     return network
 

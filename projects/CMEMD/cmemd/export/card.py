@@ -82,7 +82,7 @@ def card_metadata(document: Mapping[str, Any]) -> dict[str, Any]:
     licence = {"license": "apache-2.0"}
     if not free:  # the weights' terms are those of the data set
         licence = {"license": "other", "license_name": "data-set-agreement"}
-    metadata = {
+    metadata: dict[str, Any] = {
         "library_name": "cmemd",
         "pipeline_tag": "image-feature-extraction",
         **licence,

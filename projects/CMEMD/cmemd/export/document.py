@@ -127,7 +127,7 @@ def _recipe(heads: CfgNode) -> str:
 
 
 def _versions() -> dict[str, Any]:
-    installed = {}
+    installed: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
             installed[package] = metadata.version(package)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import cmemd.plugin  # noqa: F401  before fastreid
 
@@ -179,15 +180,15 @@ def _export(
         known.record,
         reference.shape[1],
         standin=trained_on is not None and _all_drawn(trained_on),
-        statistics=trained_on and channel_statistics(trained_on.train, cfg),
+        statistics=None if trained_on is None else channel_statistics(trained_on.train, cfg),
         results=results.get("trained") or results_beside(weights),
     )
     write_test_vector(folder, by_network, *plain.INPUT.SIZE_TEST)
     write_reid_config(folder, *plain.INPUT.SIZE_TEST)
     digest = file_sha256(folder / FILES["safetensors"])
     if slim:
-        for of in exported:
-            (folder / of.file).unlink()
+        for done in exported:
+            (folder / done.file).unlink()
         exported = []
     card = model_card(document, exported, compared, results, probes.source)
     (folder / "README.md").write_text(card, encoding="utf-8")
@@ -255,9 +256,10 @@ def _test_data(cfg: CfgNode) -> ImageDataset:
     return build_dataset(cfg, test_dataset(cfg))
 
 
-def _found(
-    build: Callable[[CfgNode], ImageDataset | JoinedData], cfg: CfgNode
-) -> ImageDataset | JoinedData | None:
+_Data = TypeVar("_Data")
+
+
+def _found(build: Callable[[CfgNode], _Data], cfg: CfgNode) -> _Data | None:
     """Return a data set if it is on disk, else None."""
     try:
         return build(cfg)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch import Tensor
 from torch.export import Dim, ExportedProgram
 
 from cmemd.data.modality import Modality
@@ -101,6 +102,7 @@ def trace(module: EmbeddingGraph | OneModalityGraph, height: int, width: int) ->
     A module that resizes takes images of any size.
     """
     batch = {0: Dim(_BATCH, min=1)}
+    example: tuple[Tensor, ...]
     if isinstance(module, OneModalityGraph):
         example = (torch.zeros(2, 3, height + 3, width + 5),)
         if module.resized_to is None:
@@ -159,6 +161,7 @@ def write_onnx(program: ExportedProgram, path: Path) -> None:
         opset_version=OPSET,
         verbose=False,
     )
+    assert exported is not None, "dynamo=True gives a program"
     model = exported.model_proto
     graph = model.graph
     del graph.value_info[:]  # sizes in the exporter's own names for the batch

@@ -78,9 +78,12 @@ def read_network(cfg: CfgNode, weights: Weights, architecture: str = CMEMD) -> C
         InputError: the weights cannot be read or are of another architecture.
     """
     network = _build(cfg, architecture)
+    assert weights.file is not None, "they were read"
+    state: Mapping[str, Tensor]
     if architecture == AGW:
         state = convert_agw(read_agw(weights.file), network.state_dict(), weights.file)
     else:
+        assert weights.checkpoint is not None, "it was read"
         state = weights.checkpoint.model
     _load(network, state, weights.file)
     return network

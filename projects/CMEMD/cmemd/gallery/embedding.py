@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from tqdm import tqdm
@@ -116,7 +116,7 @@ def update_gallery(
         for number, source in plan.relabelled.items()
     }
     relabelled = relabel(gallery, corrected)
-    embed = embed or embed_chunks
+    embed = embed or cast("Embedder", embed_chunks)  # for a Predictor
     changed = embed(predictor, plan.changed, modality)
     replaced = sum(map(gallery.replace, in_commits(changed, gallery)))
     new = embed(predictor, plan.new, modality)

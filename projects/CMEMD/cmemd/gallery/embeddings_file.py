@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -40,6 +40,7 @@ from cmemd.gallery.sources import LABELS
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 __all__ = [
     "check_suffix",
@@ -222,7 +223,7 @@ def _write_npz(chunks: "Iterable[pa.Table]", schema: "pa.Schema", path: Path, ro
         archive.comment = b" ".join([(_COMMENT + model).encode(), *([record] if record else [])])
         with _member(archive, "vector", (rows, size), "<f4") as file:
             for chunk in chunks:
-                file.write(np.ascontiguousarray(vectors_of(chunk), dtype="<f4"))
+                file.write(np.ascontiguousarray(vectors_of(chunk), dtype="<f4").data)
                 # A copy, since a slice of a table keeps all of it in memory.
                 labels.append({name: _array(chunk, name) for name in (*_STRINGS, *_NUMBERS)})
         _check_count(sum(len(part["path"]) for part in labels), rows)
@@ -341,10 +342,10 @@ def _npz_rows(path: Path) -> "Iterator[pa.Table]":
             file.read(1)  # the end, where zipfile compares the checksum
 
 
-def _table(columns: Mapping[str, list], flat: np.ndarray, size: int) -> "pa.Table":
+def _table(columns: Mapping[str, list[Any]], flat: np.ndarray, size: int) -> "pa.Table":
     import pyarrow as pa
 
-    values = {
+    values: dict[str, Any] = {
         name: [None if value in ("", -1) else value for value in column]
         for name, column in columns.items()
     }
@@ -356,7 +357,7 @@ def _table(columns: Mapping[str, list], flat: np.ndarray, size: int) -> "pa.Tabl
 
 
 @contextmanager
-def _open_parquet(path: Path, needed: Iterable[str]) -> "Iterator[object]":
+def _open_parquet(path: Path, needed: Iterable[str]) -> "Iterator[pq.ParquetFile]":
     import pyarrow as pa
     import pyarrow.parquet as pq
 

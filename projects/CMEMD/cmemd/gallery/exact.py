@@ -5,6 +5,7 @@ Shape legend: ``Q`` = queries, ``N`` = vectors of a batch, ``D`` = size, ``K`` =
 
 from collections.abc import Callable, Iterable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -51,5 +52,6 @@ def _nearest(top: int) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     import faiss
 
     if top <= _MOST_ON_GPU and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus():
-        return partial(faiss.knn_gpu, faiss.StandardGpuResources())
+        on_gpu: Any = faiss.knn_gpu  # declared for PyTorch's tensors
+        return partial(on_gpu, faiss.StandardGpuResources())
     return faiss.knn

@@ -6,7 +6,7 @@ Shape legend: ``Q`` = queries, ``N`` = rows of a batch, ``D`` = size, ``K`` = ma
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from cmemd.gallery.table import Gallery
 if TYPE_CHECKING:
     from lancedb.expr import Expr
 
-    Batch = tuple[np.ndarray, np.ndarray, list[tuple]]
+    Batch = tuple[np.ndarray, np.ndarray, list[tuple[Any, ...]]]
 
 __all__ = ["ONE_PER", "Tracklets", "average_tracklets", "mean_vector", "search_groups"]
 
@@ -41,7 +41,7 @@ def mean_vector(vectors: np.ndarray, what: str) -> np.ndarray:
             "embeddings that cancel each other",
             "name images of one person",
         )
-    return (mean / length).astype(np.float32)
+    return np.asarray(mean / length, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Tracklets:
     gallery: Gallery
     where: "Expr | None"
     vectors: np.ndarray
-    labels: list[tuple]
+    labels: list[tuple[Any, ...]]
     members: list[list[int]]
     singles: int
 
@@ -87,7 +87,7 @@ def average_tracklets(gallery: Gallery, where: "Expr | None" = None) -> Tracklet
     Raises:
         InputError: the gallery's files are damaged, or the embeddings of a tracklet cancel.
     """
-    place: dict[tuple, int] = {}
+    place: dict[tuple[Any, ...], int] = {}
     sums: list[np.ndarray] = []
     members: list[list[int]] = []
     singles = 0
@@ -168,7 +168,7 @@ def search_groups(
     ]
 
 
-def _group(labels: tuple, one_per: str, row: int) -> object:
+def _group(labels: tuple[Any, ...], one_per: str, row: int) -> object:
     """Return what rows of a group have in common."""
     known = dict(zip(TRACKLET, labels, strict=True))
     if known[one_per] is None:

@@ -67,7 +67,7 @@ class RayEmbedder(ModelUser):
 
     def __init__(
         self,
-        model_dir: str | os.PathLike,
+        model_dir: str | os.PathLike[str],
         device: str = "cpu",
         batch_size: int = 64,
         *,
@@ -77,7 +77,7 @@ class RayEmbedder(ModelUser):
         on_corrupt: str = "skip",
     ) -> None:
         _join_cluster()
-        super().__init__(read_model_folder(model_dir), sensor)
+        super().__init__(read_model_folder(os.fspath(model_dir)), sensor)
         self.device = device
         self.arguments = {
             "model_dir": os.path.abspath(model_dir),
@@ -125,7 +125,7 @@ def embed_on_ray(
         batch_format="pyarrow",
         **_workers(embedder.device, len(parts)),
     )
-    place = {source.path: number for number, source in enumerate(sources)}
+    place: dict[object, int] = {source.path: number for number, source in enumerate(sources)}
     seen = 0
     try:
         with tqdm(total=len(sources), unit="image", desc="embedding", disable=None) as bar:

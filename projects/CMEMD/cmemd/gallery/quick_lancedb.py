@@ -55,6 +55,8 @@ class _LazyPackage(ModuleType):
             setattr(self, name, getattr(home, name))
         if name not in vars(self):
             self._whole = True
+            assert self.__spec__ is not None, "_make_lazy"
+            assert self.__spec__.loader is not None, "_make_lazy"
             self.__spec__.loader.exec_module(self)
         return getattr(self, name)
 
@@ -92,7 +94,7 @@ def _signatures_unchecked() -> Iterator[None]:
     if sys.version_info >= (3, 12) or importlib.util.find_spec("overrides") is None:
         yield
         return
-    overrides = importlib.import_module("overrides")
+    overrides: Any = importlib.import_module("overrides")
     before = {name: getattr(overrides, name) for name in ("override", "EnforceOverrides")}
     overrides.override, overrides.EnforceOverrides = lambda method: method, object
     try:

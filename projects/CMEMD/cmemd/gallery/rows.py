@@ -29,7 +29,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -201,7 +201,7 @@ def given_rows(
     return with_labels(rows, {"modality": columns["modality"]})
 
 
-def _label(name: str, given: object, count: int) -> list:
+def _label(name: str, given: Any, count: int) -> list[Any]:
     """Return the ``count`` values of a label; raise unless they can be stored."""
     single = given is None or isinstance(given, (str, datetime, Modality))
     values = [given] * count if single else list(given)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cmemd.data.boxes import image_key
 from cmemd.data.image_files import Reason, Tally, find_images
@@ -141,7 +141,7 @@ def read_labels(file: Path) -> dict[str, dict[str, object]]:
         )
     found: dict[str, dict[str, object]] = {}
     for _, name, values in _rows(file, text, beside=("modality",)):
-        labels = {label: values.get(label) for label in given}
+        labels: dict[str, object] = {label: values.get(label) for label in given}
         if labels.get("time") is not None:
             labels["time"] = parse_time(values["time"])
         path = os.path.abspath(_beside(file, name))
@@ -192,7 +192,7 @@ def _listed(
         raise InputError(f"a list in UTF-8 at {path}", error, "save it again as UTF-8") from error
     rows = _lines(text) if path.suffix.lower() == ".txt" else _rows(path, text)
     return [
-        _Named(found := _beside(path, name), labels, f"{found} ({path}, line {number})")
+        _Named(file := _beside(path, name), labels, f"{file} ({path}, line {number})")
         for number, name, labels in rows
     ]
 
@@ -309,7 +309,7 @@ def _rows(
         ) from None
 
 
-def _compile(pattern: str | None) -> re.Pattern | None:
+def _compile(pattern: str | None) -> re.Pattern[str] | None:
     if pattern is None:
         return None
     try:
@@ -327,7 +327,7 @@ def _compile(pattern: str | None) -> re.Pattern | None:
     return expression
 
 
-def _match(expression: re.Pattern | None, path: str) -> dict[str, str]:
+def _match(expression: re.Pattern[str] | None, path: str) -> dict[str, str]:
     if expression is None:
         return {}
     found = expression.search(Path(path).as_posix())
@@ -342,7 +342,8 @@ def _match(expression: re.Pattern | None, path: str) -> dict[str, str]:
 
 def _source(path: str, labels: Mapping[str, str], fragment: str = "") -> Source:
     time = parse_time(labels["time"]) if "time" in labels else None
-    return Source(os.path.abspath(path) + fragment, **{**labels, "time": time})
+    texts: dict[str, Any] = {**labels, "time": time}
+    return Source(os.path.abspath(path) + fragment, **texts)
 
 
 def given_labels(what: str, pattern: str | None = None) -> set[str]:

@@ -25,6 +25,7 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -206,8 +207,8 @@ def row_filter(
         terms.append(col("time") < lit(until))
     if not terms:
         return None
-    where, *others = terms
-    for term in others:
+    where: Expr = terms[0]
+    for term in terms[1:]:
         where = where & term
     return where
 
@@ -257,7 +258,7 @@ class Gallery:
     def count(self, where: "Expr | None" = None) -> int:
         """Return the number of rows that fit a condition."""
         with _readable("read", self.address):
-            return self._table.count_rows(where and where.to_sql())
+            return self._table.count_rows(None if where is None else where.to_sql())
 
     def labelled(self, label: str, where: "Expr | None" = None) -> int:
         """Return the number of rows that fit a condition and have a label."""
@@ -345,7 +346,7 @@ class Gallery:
                 self._table.add(rows)
                 return len(rows)
             merge = self._table.merge_insert("path").when_not_matched_insert_all()
-            return merge.execute(rows).num_inserted_rows
+            return int(merge.execute(rows).num_inserted_rows)
 
     def replace(self, rows: "pa.Table") -> int:
         """Replace the rows of paths that the gallery holds, all or none, and return how many.
@@ -355,19 +356,21 @@ class Gallery:
         """
         with self._commit():
             merge = self._table.merge_insert("path").when_matched_update_all()
-            return merge.execute(rows).num_updated_rows
+            return int(merge.execute(rows).num_updated_rows)
 
     def remove(self, where: "Expr") -> int:
         """Remove rows and return how many; ``compact`` deletes their bytes from disk."""
         with self._commit():
-            return self._table.delete(where).num_deleted_rows
+            done: Any = self._table.delete(where)  # its declared type is of older versions
+            return int(done.num_deleted_rows)
 
     @contextmanager
     def _commit(self) -> Iterator[None]:
         """Wait for other processes' commits, and note whether there were any."""
         with _readable("write", self.address), _one_at_a_time(self.address):
             before = self._table.version
-            self._table.checkout_latest()
+            table: Any = self._table  # the method has no types
+            table.checkout_latest()
             if self._table.version != before:
                 self._alone_since = self._table.version
             self._add_columns()
@@ -506,7 +509,7 @@ class Gallery:
 
     def labelled_batches(
         self, labels: Sequence[str], where: "Expr | None" = None
-    ) -> Iterator[tuple[np.ndarray, np.ndarray, list[tuple]]]:
+    ) -> Iterator[tuple[np.ndarray, np.ndarray, list[tuple[Any, ...]]]]:
         """Yield as ``batches``, and values of some columns, which no checksum was compared with.
 
         Raises:
@@ -518,15 +521,15 @@ class Gallery:
             query = query.where(where)
         for batch in self._read(query, self._batch_rows):
             numbers, vectors = batch.column("_rowid").to_numpy(), vectors_of(batch)
-            check_vectors(
-                vectors,
-                lambda row, of=numbers: f"{self.name(int(of[row]))} in gallery {self.address}",
-            )
+            check_vectors(vectors, partial(self._named, numbers))
             values = [
                 batch.column(name).to_pylist() if name in there else [None] * len(numbers)
                 for name in labels
             ]
             yield numbers, vectors, list(zip(*values, strict=True))
+
+    def _named(self, numbers: np.ndarray, row: int) -> str:
+        return f"{self.name(int(numbers[row]))} in gallery {self.address}"
 
     def labels(self, numbers: Sequence[int]) -> dict[int, dict[str, Any]]:
         """Return each row's path and labels, by row number; check the whole rows.
@@ -534,7 +537,8 @@ class Gallery:
         Raises:
             InputError: a row is gone or has changed since it was written.
         """
-        found, numbers = {}, sorted(set(numbers))
+        found: dict[int, dict[str, Any]] = {}
+        numbers = sorted(set(numbers))
         for start in range(0, len(numbers), self._batch_rows):
             part = numbers[start : start + self._batch_rows]
             rows = self.take(part).select(_LABELS).to_pylist()
@@ -545,7 +549,7 @@ class Gallery:
         """Return the path of a row, which may be damaged, for messages."""
         with _readable("read", self.address):
             (path,) = self._table.take_row_ids([number]).select(["path"]).to_arrow()["path"]
-        return path.as_py()
+        return str(path.as_py())
 
     def search_index(
         self, query: np.ndarray, top: int, where: "Expr | None" = None
@@ -560,7 +564,8 @@ class Gallery:
         Returns:
             Scores, descending, and row numbers, ``(top,)`` or fewer.
         """
-        search = self._table.search(query).distance_type("dot").nprobes(_PROBES)
+        search: Any = self._table.search(query)  # declared as the builder of all kinds of search
+        search = search.distance_type("dot").nprobes(_PROBES)
         search = search.refine_factor(_REFINE).limit(top).select(["_distance"]).with_row_id(True)
         if where is not None:
             search = search.where(where, prefilter=True)
@@ -616,6 +621,7 @@ class Gallery:
             return
         with _readable("read", self.address):
             stats = self._table.index_stats(_INDEX)
+        assert stats is not None, "there is an index"
         rows = len(self)
         if stats.num_indexed_rows + stats.num_unindexed_rows != rows:
             yield "index", f"{stats.num_indexed_rows} + {stats.num_unindexed_rows} rows, not {rows}"
@@ -658,7 +664,7 @@ class Gallery:
 
     @property
     def _batch_rows(self) -> int:
-        return max(1, _BATCH_BYTES // (4 * self.size))
+        return max(1, _BATCH_BYTES // (4 * int(self.size)))
 
     def _read(self, query: Any, rows: int) -> "Iterator[pa.RecordBatch]":
         """Yield a query's batches; an error of the caller, who has them, is not LanceDB's."""
@@ -730,7 +736,8 @@ def _connect(address: str) -> "DBConnection":
     session = lancedb().Session(
         index_cache_size_bytes=_INDEX_CACHE, metadata_cache_size_bytes=_METADATA_CACHE
     )
-    return lancedb().connect(address, session=session)
+    database: DBConnection = lancedb().connect(address, session=session)
+    return database
 
 
 def _table(database: "DBConnection", address: str) -> "Table | None":
@@ -804,7 +811,7 @@ def _no_gallery(address: str) -> InputError:
     )
 
 
-def _tracklets(rows: "pa.Table") -> set[tuple]:
+def _tracklets(rows: "pa.Table") -> set[tuple[Any, ...]]:
     if "tracklet" not in rows.schema.names:
         return set()
     values = zip(*(rows[name].to_pylist() for name in TRACKLET), strict=True)

@@ -3,10 +3,11 @@
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cmemd.data.boxes import ImageKey, image_key, located
+from cmemd.data.boxes import Box, ImageKey, image_key, located
 from cmemd.data.image_files import Reason, Tally
 from cmemd.data.images import crop
 from cmemd.data.video import (
@@ -45,7 +46,8 @@ def video_sources(video: Path, boxes: Path, tally: Tally) -> list[Source]:
         raise too_short(video, facts.frames, tracked[-1].frame)
     for _ in range(ignored):
         tally.add(Reason.IGNORED_BOX, boxes)
-    path, sources = str(video.absolute()), {}
+    path = str(video.absolute())
+    sources: dict[str, Source] = {}
     for of in tracked:
         box = clipped(of.box, facts.width, facts.height)
         if box is None:
@@ -55,7 +57,7 @@ def video_sources(video: Path, boxes: Path, tally: Tally) -> list[Source]:
         if key in sources:
             tally.add(Reason.REPEATED, f"{boxes}, line {of.line}")
             continue
-        labels = dict.fromkeys(VIDEO_LABELS, of.track)
+        labels: dict[str, Any] = dict.fromkeys(VIDEO_LABELS, of.track)
         sources[key] = Source(key, **labels)
     if not sources:
         raise InputError(
@@ -86,16 +88,21 @@ def _video(key: ImageKey) -> str | None:
 
 
 def _of_video(video: str, sources: Sequence[Source]) -> Iterator[tuple[str, np.ndarray]]:
-    keys = [(source.path, located(source.path)) for source in sources]
+    keys: list[tuple[str, int, Box]] = []
+    for source in sources:
+        key = located(source.path)
+        assert key.frame is not None, "_video"
+        assert key.box is not None, "_video"
+        keys.append((source.path, key.frame, key.box))
     start = 0
     while start < len(keys):
         end = start + 1
-        while end < len(keys) and keys[end][1].frame >= keys[end - 1][1].frame:
+        while end < len(keys) and keys[end][1] >= keys[end - 1][1]:
             end += 1
-        boxes = groupby(keys[start:end], lambda entry: entry[1].frame)
+        boxes = groupby(keys[start:end], lambda entry: entry[1])
         for (_, of_frame), (_, frame) in zip(
-            boxes, read_frames(video, (key.frame for _, key in keys[start:end])), strict=True
+            boxes, read_frames(video, (number for _, number, _ in keys[start:end])), strict=True
         ):
             # A copy: a view would keep the whole frame in memory while it waits.
-            yield from ((name, crop(frame, key.box).copy()) for name, key in of_frame)
+            yield from ((name, crop(frame, box).copy()) for name, _, box in of_frame)
         start = end

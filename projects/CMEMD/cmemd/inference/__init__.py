@@ -5,6 +5,13 @@ torch; nothing here loads fast-reid.
 """
 
 import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # type checkers do not follow __getattr__ below
+    from cmemd.inference.frames import FrameEncoder as FrameEncoder
+    from cmemd.inference.frames import reid_backbone as reid_backbone
+    from cmemd.inference.predictor import Predictor as Predictor
+    from cmemd.inference.zoo import load_pretrained as load_pretrained
 
 _HOMES = {
     "FrameEncoder": "cmemd.inference.frames",

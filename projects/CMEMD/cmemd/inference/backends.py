@@ -7,7 +7,7 @@ import importlib.util
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -97,7 +97,7 @@ class OnnxBackend:
         return session.run(["embeddings"], {"images": images, "modalities": rows})[0]
 
 
-def _session(path: Path, providers: list, *, spins: bool) -> "InferenceSession":
+def _session(path: Path, providers: list[Any], *, spins: bool) -> "InferenceSession":
     """Open a graph; threads that spin wait for work awake, for ``_SPIN`` microseconds at most."""
     import onnxruntime
 

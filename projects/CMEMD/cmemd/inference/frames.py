@@ -8,7 +8,7 @@ Shape legend: ``N`` boxes, ``D`` numbers in an embedding.
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +127,7 @@ def _crop(frame: np.ndarray, left: float, top: float, right: float, bottom: floa
     return frame[int(top) : int(bottom), int(left) : int(right)]
 
 
-def reid_backbone(model_dir: str | os.PathLike, modality: Modality | str) -> "nn.Module":
+def reid_backbone(model_dir: str | os.PathLike[str], modality: Modality | str) -> "nn.Module":
     """Return a model folder's network as the backbone that roboflow's ``reid`` takes.
 
     ``ReIDModel.from_pretrained(model_dir, architecture=reid_backbone(model_dir, "thermal"))`` reads
@@ -149,7 +149,7 @@ def reid_backbone(model_dir: str | os.PathLike, modality: Modality | str) -> "nn
 
     from cmemd.inference.program import load_program
 
-    folder = read_model_folder(model_dir)
+    folder = read_model_folder(os.fspath(model_dir))
     names = _tensor_names(folder.file(WEIGHTS))
     program = load_program(folder.file(PROGRAM), torch.device("cpu"))
     number = int(as_modality(modality))
@@ -164,16 +164,17 @@ def reid_backbone(model_dir: str | os.PathLike, modality: Modality | str) -> "nn
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             levels = (images * 255).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
             modalities = torch.full((len(images),), number, device=images.device)
-            return self.program(levels, modalities)
+            embeddings: torch.Tensor = self.program(levels, modalities)
+            return embeddings
 
-        def state_dict(self, *_: object, **__: object) -> dict[str, torch.Tensor]:
+        def state_dict(self, *_: Any, **__: Any) -> Any:  # declared by overloads
             state = self.program.state_dict()
             flat = {f"network_{name.replace('.', '_')}": name for name in names}
             return {flat[name]: tensor for name, tensor in state.items() if name in flat}
 
-        def load_state_dict(self, state: dict[str, torch.Tensor], *_: object) -> None:
+        def load_state_dict(self, state_dict: Mapping[str, Any], *_: Any, **__: Any) -> Any:
             own = self.state_dict()
-            for name, tensor in state.items():
+            for name, tensor in state_dict.items():
                 own[name].copy_(tensor)
 
         def eval(self) -> "Backbone":

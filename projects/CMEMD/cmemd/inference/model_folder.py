@@ -182,7 +182,8 @@ def write_model_document(
     folder = Path(folder)
     paths = sorted(path for path in folder.iterdir() if path.name != DOCUMENT)
     files = {p.name: {"sha256": file_sha256(p), "bytes": p.stat().st_size} for p in paths}
-    digest = files.get(WEIGHTS, {}).get("sha256", digest)
+    if WEIGHTS in files:
+        digest = str(files[WEIGHTS]["sha256"])
     if digest is None:
         raise InputError(f"{WEIGHTS} in {folder}", "no such file", "write it first")
     document = {**document, "files": files, "digest": digest}

@@ -7,10 +7,10 @@ import os
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from cmemd.inference.preprocess import UnusableImageError, from_array, read_imag
 
 __all__ = ["Predictor", "as_modality"]
 
-Image = str | os.PathLike | np.ndarray | tuple[object, np.ndarray]
+Image = str | os.PathLike[str] | np.ndarray | tuple[object, np.ndarray]
 
 _THREADS = min(8, os.cpu_count() or 1)
 
@@ -102,7 +102,7 @@ class Predictor(ModelUser):
 
     def __init__(
         self,
-        model_dir: str | os.PathLike,
+        model_dir: str | os.PathLike[str],
         device: str = "cpu",
         batch_size: int = 64,
         *,
@@ -127,7 +127,7 @@ class Predictor(ModelUser):
             )
         if guard not in GUARDS:
             raise InputError(f"guard out of {', '.join(GUARDS)}", repr(guard), "name one of them")
-        super().__init__(read_model_folder(model_dir), sensor)
+        super().__init__(read_model_folder(os.fspath(model_dir)), sensor)
         self.statistics = statistics or self.folder.channel_statistics
         if self.statistics is None and guard != "off":
             if guard == "strict":
@@ -170,9 +170,10 @@ class Predictor(ModelUser):
         """
         single = isinstance(images, np.ndarray) and images.ndim < 4
         if single or isinstance(images, (str, os.PathLike)):
-            images = [images]
+            images = [cast("Image", images)]
+        given = cast("Iterable[Image]", images)  # a tuple is one of images
         missing = np.full(self.size, np.nan, dtype=np.float32)
-        found = [embedding for _, embedding in self._embed_all(images, as_modality(modality), bgr)]
+        found = [embedding for _, embedding in self._embed_all(given, as_modality(modality), bgr)]
         unusable = sum(embedding is None for embedding in found)
         if unusable:
             key, reason = self.skipped[-1]
@@ -218,8 +219,8 @@ class Predictor(ModelUser):
         while batch := list(islice(samples, self.batch_size)):
             usable = [sample for sample in batch if sample.error is None]
             self.suspects += guard.inspect([s.key for s in usable], [s.look for s in usable])
-            found = self.backend(np.stack([s.pixels for s in usable]), modality) if usable else ()
-            embeddings = iter(found)
+            pixels = [s.pixels for s in usable if s.pixels is not None]
+            embeddings = iter(self.backend(np.stack(pixels), modality) if usable else ())
             for sample in batch:
                 yield sample.key, next(embeddings) if sample.error is None else None
         guard.finish()
@@ -228,7 +229,7 @@ class Predictor(ModelUser):
         self, images: Iterable[Image], modality: Modality, bgr: bool | None
     ) -> Iterator[_Sample]:
         """Yield samples in order; while one batch runs, threads decode the next two."""
-        window = deque()
+        window: deque[Future[_Sample]] = deque()
         with ThreadPoolExecutor(self.workers) as pool:
             for number, image in enumerate(images):
                 window.append(pool.submit(self._decode, number, image, modality, bgr))
@@ -240,6 +241,7 @@ class Predictor(ModelUser):
     def _decode(self, number: int, image: Image, modality: Modality, bgr: bool | None) -> _Sample:
         size = self.folder.height, self.folder.width
         sensor = self.sensor.of(modality)
+        key: object
         if isinstance(image, tuple):
             key, image = image
         else:
@@ -248,7 +250,7 @@ class Predictor(ModelUser):
             if isinstance(image, np.ndarray):
                 pixels = from_array(image, bgr, *size, sensor)
             elif isinstance(image, (str, os.PathLike)):
-                pixels = read_image(image, *size, self.noted, sensor)
+                pixels = read_image(os.fspath(image), *size, self.noted, sensor)
             else:
                 raise InputError(
                     "paths or arrays as images",

@@ -59,7 +59,7 @@ def read_image(
 
 
 def from_array(
-    array: np.ndarray, bgr: bool, height: int, width: int, sensor: Sensor = PLAIN
+    array: np.ndarray, bgr: bool | None, height: int, width: int, sensor: Sensor = PLAIN
 ) -> np.ndarray:
     """Bring an image in memory to the model's size.
 

@@ -28,8 +28,10 @@ import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http.client import HTTPMessage
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, Any
+from urllib.request import Request
 
 import yaml
 
@@ -92,11 +94,11 @@ class ZooEntry:
 
 
 def load_pretrained(
-    name_or_dir: str | os.PathLike,
+    name_or_dir: str | os.PathLike[str],
     device: str = "cpu",
     *,
     index: Path | str = INDEX,
-    **options: object,
+    **options: Any,
 ) -> Predictor:
     """Return a predictor of a model in the zoo or in a folder.
 
@@ -114,14 +116,14 @@ def load_pretrained(
     return Predictor(find_model(name_or_dir, index), device, **options)
 
 
-def find_model(name_or_dir: str | os.PathLike, index: Path | str = INDEX) -> Path:
+def find_model(name_or_dir: str | os.PathLike[str], index: Path | str = INDEX) -> Path:
     """Return the folder of a model in the zoo, or the given folder.
 
     Raises:
         InputError: as ``load_pretrained``.
     """
     entries = read_zoo(index)
-    if name_or_dir in entries:
+    if isinstance(name_or_dir, str) and name_or_dir in entries:
         return fetch(entries[name_or_dir])
     if not Path(name_or_dir).is_dir():
         raise InputError(
@@ -164,6 +166,7 @@ def fetch(entry: ZooEntry) -> Path:
     if entry.packaged is not None:
         return INDEX.with_name(entry.packaged)
     if entry.address is None:
+        assert entry.folder is not None, "_KEYS"
         if not Path(entry.folder, DOCUMENT).is_file():
             raise InputError(
                 f"the model {entry.name} in {entry.folder}",
@@ -172,6 +175,7 @@ def fetch(entry: ZooEntry) -> Path:
             )
         return Path(entry.folder)
     cache = Path(os.environ.get("CMEMD_CACHE") or Path.home() / ".cache" / "cmemd")
+    assert entry.sha256 is not None, "_KEYS"
     folder = cache / entry.sha256
     if folder.is_dir():
         return folder
@@ -231,7 +235,8 @@ def _section(entry: ZooEntry) -> str:
 
 
 def _entry(name: object, facts: object, path: Path | str) -> ZooEntry:
-    keys = set(facts) if isinstance(facts, dict) else set()
+    facts = facts if isinstance(facts, dict) else {}
+    keys = set(facts)
     if not isinstance(name, str) or not PLAIN_NAME.fullmatch(name) or keys not in _KEYS:
         raise InputError(
             f"a plain name with {' or '.join(', '.join(sorted(k)) for k in _KEYS)} in {path}",
@@ -273,13 +278,17 @@ def _entry(name: object, facts: object, path: Path | str) -> ZooEntry:
 class _StayEncrypted(urllib.request.HTTPRedirectHandler):
     """Refuse a redirection to anything but https."""
 
-    def redirect_request(self, req, fp, code, msg, headers, newurl):  # noqa: D102  urllib's hook
+    def redirect_request(  # noqa: D102  urllib's hook
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
+    ) -> Request | None:
         if not newurl.startswith("https://"):
             raise urllib.error.URLError(f"redirected to {newurl}")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-def _download(entry: ZooEntry, archive: BinaryIO) -> None:
+def _download(entry: ZooEntry, archive: IO[bytes]) -> None:
+    assert entry.address is not None, "_KEYS"
+    assert entry.bytes is not None, "_KEYS"
     opener = urllib.request.build_opener(_StayEncrypted)
     digest, left = hashlib.sha256(), entry.bytes
     with _reachable(entry):
@@ -320,7 +329,7 @@ def _another(entry: ZooEntry, what: str) -> InputError:
     )
 
 
-def _unpack(archive: BinaryIO, folder: Path) -> None:
+def _unpack(archive: IO[bytes], folder: Path) -> None:
     """Unpack plain files; check all names and sizes before writing the first."""
     try:
         with zipfile.ZipFile(archive) as zipped:
@@ -352,7 +361,7 @@ def _is_link(member: zipfile.ZipInfo) -> bool:
     return stat.S_ISLNK(member.external_attr >> 16)
 
 
-def _copy(source: BinaryIO, file: BinaryIO, size: int) -> None:
+def _copy(source: IO[bytes], file: IO[bytes], size: int) -> None:
     shutil.copyfileobj(source, file, _CHUNK)
     if file.tell() != size:
         raise ValueError("a member whose size differs from its header")

@@ -77,8 +77,10 @@ def centre_distance(visible: Tensor, thermal: Tensor, distance: str = "sqeuclide
     Returns:
         (...), in at least float32.
     """
-    centres = (at_least_float32(x).mean(-2, keepdim=True) for x in (visible, thermal))
-    return ground_cost(*centres, distance).mean((-3, -2, -1))
+    of_visible, of_thermal = (
+        at_least_float32(x).mean(-2, keepdim=True) for x in (visible, thermal)
+    )
+    return ground_cost(of_visible, of_thermal, distance).mean((-3, -2, -1))
 
 
 def gaussian_kl(visible: Tensor, thermal: Tensor, floor: float = 0.1) -> Tensor:
@@ -108,8 +110,8 @@ def gaussian_kl(visible: Tensor, thermal: Tensor, floor: float = 0.1) -> Tensor:
     visible, thermal = at_least_float32(visible), at_least_float32(thermal)
     power = torch.cat((visible, thermal), -2).square().mean((-2, -1))[..., None]  # (..., P, 1)
     # Any positive floor keeps value and gradient 0 where all features are 0.
-    floor = floor * torch.where(power > 0, power, torch.ones_like(power))
-    var_v, var_t = (x.var(-2, correction=0) + floor for x in (visible, thermal))  # (..., P, D)
+    least = floor * torch.where(power > 0, power, torch.ones_like(power))
+    var_v, var_t = (x.var(-2, correction=0) + least for x in (visible, thermal))  # (..., P, D)
     shift = (visible.mean(-2) - thermal.mean(-2)).square()
     divergence = (var_v - var_t).square() / (var_v * var_t) + shift * (1 / var_v + 1 / var_t)
     return divergence.mean((-2, -1)) / 4

@@ -14,6 +14,8 @@ Every process holds whole identities, the same number of them and of images of e
 Shape legend: W processes, n rows of each, P identities of each.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, distributed
 from torch.autograd.function import FunctionCtx
@@ -38,7 +40,8 @@ def gather(x: Tensor) -> Tensor:
     """
     if world_size() == 1:
         return x
-    return _Gather.apply(x)
+    apply: Callable[[Tensor], Tensor] = _Gather.apply
+    return apply(x)
 
 
 class _Gather(torch.autograd.Function):

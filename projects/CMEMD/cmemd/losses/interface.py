@@ -55,4 +55,4 @@ class LossOutput:
         """Return what a loss module returned, as terms: a scalar is a single term."""
         if isinstance(result, Tensor):
             return cls({"": result})
-        return result if isinstance(result, cls) else cls(result)
+        return result if isinstance(result, LossOutput) else cls(result)

@@ -16,7 +16,7 @@ def at_least_float32(x: Tensor) -> Tensor:
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
 
 
-def without_autocast(device: str) -> AbstractContextManager:
+def without_autocast(device: str) -> AbstractContextManager[object]:
     """Return a context in which mixed precision is off.
 
     Args:

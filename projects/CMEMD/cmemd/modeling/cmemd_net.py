@@ -5,11 +5,12 @@ Shape legend: N images of H x W; D channels of the test feature.
 
 import inspect
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import cmemd.compat  # noqa: F401  before fastreid
 
 import torch
-from fastreid.config import configurable
+from fastreid.config import CfgNode, configurable
 from fastreid.modeling.backbones import build_backbone
 from fastreid.modeling.heads import build_heads
 from fastreid.utils.events import get_event_storage
@@ -50,7 +51,10 @@ class CMEMDNet(nn.Module):
         watched: name -> scalar of the last training batch, on the device, for a log line.
     """
 
-    @configurable
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    @configurable  # type: ignore[untyped-decorator]  # fast-reid has no types
     def __init__(
         self,
         *,
@@ -76,10 +80,10 @@ class CMEMDNet(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
         self._channels_last = channels_last
         if channels_last:
-            self.to(memory_format=torch.channels_last)
+            self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # lacks it
 
     @classmethod
-    def from_config(cls, cfg) -> dict[str, object]:
+    def from_config(cls, cfg: CfgNode) -> dict[str, object]:
         """Read ``cfg.MODEL``."""
         if cfg.MODEL.HEADS.NECK_FEAT not in ("before", "after"):
             raise InputError(
@@ -102,7 +106,7 @@ class CMEMDNet(nn.Module):
         """The device of the parameters; fast-reid's ``DefaultPredictor`` reads it."""
         return self.pixel_mean.device
 
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor] | Tensor:
+    def forward(self, batch: Mapping[str, Any]) -> dict[str, Tensor] | Tensor:
         """Return the losses or the embeddings of a batch.
 
         Args:
@@ -128,7 +132,7 @@ class CMEMDNet(nn.Module):
         memory = torch.channels_last if self._channels_last else torch.contiguous_format
         images = batch["images"].to(self.device).contiguous(memory_format=memory)
         images = (images - self.pixel_mean) / self.pixel_std
-        rows = batch.get("rows")
+        rows: IdentityRows | None = batch.get("rows")
         if rows is not None:
             rows = rows.to(self.device)
         maps = self.backbone(images, batch["modalities"], *self._routing(rows))
@@ -139,7 +143,7 @@ class CMEMDNet(nn.Module):
         self,
         maps: tuple[Tensor, Tensor | None],
         rows: IdentityRows | None,
-        batch: Mapping[str, Tensor],
+        batch: Mapping[str, Any],
     ) -> dict[str, Tensor] | Tensor:
         """Return what ``forward`` does, in float32."""
         outputs = self.heads(*(None if one is None else at_least_float32(one) for one in maps))
@@ -182,7 +186,8 @@ class CMEMDNet(nn.Module):
             watched |= output.watched
         self.watched = {name: value.detach() for name, value in watched.items()}
         if any(loss.warmup_iters for loss in self.losses.values()):
-            return self._weighted_now(terms)
+            now: dict[str, Tensor] = self._weighted_now(terms)
+            return now
         return self._weighted(terms, 0)
 
     def _weighted(
@@ -195,7 +200,8 @@ class CMEMDNet(nn.Module):
             for term, value in terms[name].items()
         }
 
-    @torch.compiler.disable  # a graph would hold the iteration as a constant
+    # Compiled, a graph would hold the iteration as a constant.
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # PyTorch's lacks types
     def _weighted_now(self, terms: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         return self._weighted(terms, get_event_storage().iter)
 
@@ -205,4 +211,5 @@ def modality_gap(features: Tensor, rows: IdentityRows) -> Tensor:
     """Return the distance of the modalities' centres, of L2-normalised features (N, D)."""
     features = functional.normalize(features.float(), dim=-1)
     centres = [features[own.flatten()].mean(0) for own in rows]
-    return (centres[0] - centres[1]).norm()
+    gap: Tensor = (centres[0] - centres[1]).norm()
+    return gap

@@ -5,12 +5,12 @@ Shape legend: N images, C channels of the backbone, S stripes, F features of one
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import cmemd.compat  # noqa: F401  before fastreid
 
 import torch
-from fastreid.config import configurable
+from fastreid.config import CfgNode, configurable
 from fastreid.layers import get_norm, pooling
 from torch import Tensor, nn
 from torch.nn import functional
@@ -136,7 +136,7 @@ class MultiGranularityHead(nn.Module):
         InputError: a value outside these.
     """
 
-    @configurable
+    @configurable  # type: ignore[untyped-decorator]  # fast-reid has no types
     def __init__(
         self,
         *,
@@ -184,7 +184,7 @@ class MultiGranularityHead(nn.Module):
         pool = getattr(pooling, pool_type)
         self.global_pool = pool()
         self.stripe_pool = pool(output_size=(stripes, 1)) if "local" in granularities else None
-        shared = {"in_dim": feat_dim, "num_classes": num_classes, "norm": norm}
+        shared: dict[str, Any] = {"in_dim": feat_dim, "num_classes": num_classes, "norm": norm}
         self.granularities = nn.ModuleDict(
             {"global": Granularity(features=1, embedding_dim=0, **shared)}
         )
@@ -193,7 +193,7 @@ class MultiGranularityHead(nn.Module):
                 self.granularities[name] = Granularity(
                     features=features, embedding_dim=embedding_dim, **shared
                 )
-        self.weigh = None
+        self.weigh: nn.Module | None = None
         if "local" in granularities:
             self.weigh = (
                 _ModelWeights(stripes)
@@ -204,7 +204,7 @@ class MultiGranularityHead(nn.Module):
         self.test_accumulated = test_accumulated
 
     @classmethod
-    def from_config(cls, cfg) -> dict[str, object]:
+    def from_config(cls, cfg: CfgNode) -> dict[str, object]:
         """Read ``cfg.MODEL.HEADS``."""
         heads = cfg.MODEL.HEADS
         if heads.CLS_LAYER != "Linear":
@@ -233,6 +233,7 @@ class MultiGranularityHead(nn.Module):
         """
         pooled = {"global": self.global_pool(global_map)[..., 0]}
         if "local" in self.granularities:
+            assert self.stripe_pool is not None
             pooled["local"] = self.stripe_pool(local_map)[..., 0]  # (N, C, S)
         if "accumulated" in self.granularities:
             power = getattr(self.stripe_pool, "p", 1.0)
@@ -243,10 +244,8 @@ class MultiGranularityHead(nn.Module):
 
     def classify(self, outputs: dict[str, GranularityOutput]) -> dict[str, Tensor]:
         """Return granularity -> logits (N, F, M)."""
-        return {
-            name: granularity.classify(outputs[name].neck)
-            for name, granularity in self.granularities.items()
-        }
+        kinds = cast("Mapping[str, Granularity]", self.granularities)
+        return {name: kind.classify(outputs[name].neck) for name, kind in kinds.items()}
 
     def holistic(self, features: Mapping[str, Tensor]) -> Tensor:
         """Return the holistic feature (N, S * D) of granularity -> features (N, F, D).
@@ -255,6 +254,7 @@ class MultiGranularityHead(nn.Module):
         """
         if "local" not in features:
             return functional.normalize(features["global"][:, 0], dim=-1)
+        assert self.weigh is not None
         return weighted_concatenation(features["local"], self.weigh(features["local"]))
 
     def embed(self, outputs: dict[str, GranularityOutput]) -> Tensor:

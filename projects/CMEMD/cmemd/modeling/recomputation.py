@@ -7,6 +7,7 @@ statistics are those of the plain stage.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,13 +42,15 @@ def recomputed(stage: nn.Module, x: Tensor) -> Tensor:
     The stage draws no random numbers. Its second run updates copies of its buffers: the running
     statistics of a batch norm would otherwise count a batch twice.
     """
-    options = {}
+    options: dict[str, Any] = {}
     if not torch.compiler.is_compiling():  # a compiled second run writes no buffers
         options["context_fn"] = partial(_contexts, stage)
     return checkpoint(stage, x, use_reentrant=False, preserve_rng_state=False, **options)
 
 
-def _contexts(stage: nn.Module) -> tuple[AbstractContextManager, AbstractContextManager]:
+def _contexts(
+    stage: nn.Module,
+) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
     """Return what surrounds the first and the second run of a stage."""
     return nullcontext(), _copied_buffers(stage)
 

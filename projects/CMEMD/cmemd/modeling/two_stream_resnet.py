@@ -8,6 +8,7 @@ import copy
 import cmemd.compat  # noqa: F401  before fastreid
 
 import torch
+from fastreid.config import CfgNode
 from fastreid.layers import get_norm
 from fastreid.modeling.backbones.resnet import BasicBlock, Bottleneck, ResNet
 from torch import Tensor, nn
@@ -45,7 +46,9 @@ class NarrowResNet(ResNet):
     def _scaled(self, channels: int) -> int:
         return max(8, round(channels * self.width))
 
-    def _make_layer(self, block: type[nn.Module], planes: int, *args: object, **kwargs: object):
+    def _make_layer(
+        self, block: type[nn.Module], planes: int, *args: object, **kwargs: object
+    ) -> nn.Sequential:
         if planes == 64:
             self.inplanes = self._scaled(64)  # the first stage follows the scaled stem
         return super()._make_layer(block, self._scaled(planes), *args, **kwargs)
@@ -114,7 +117,8 @@ class TwoStreamResNet(nn.Module):
             None if self.local_stream is None else self._run(self.local_stream, shallow),
         )
 
-    def _run(self, stages: nn.Sequential, x: Tensor) -> Tensor:
+    def _run(self, stages: nn.Module, x: Tensor) -> Tensor:
+        assert isinstance(stages, nn.Sequential)
         return run_stages(stages, x, recompute=self._recompute)
 
     def _rows(self, modalities: Tensor, images: int) -> list[Tensor]:
@@ -174,7 +178,7 @@ def _stage(resnet: ResNet, number: int) -> nn.Sequential:
     )
 
 
-def build_two_stream_resnet_backbone(cfg) -> TwoStreamResNet:
+def build_two_stream_resnet_backbone(cfg: CfgNode) -> TwoStreamResNet:
     """Build the backbone from ``cfg.MODEL.BACKBONE``; fast-reid's keys keep their meaning.
 
     The local stream exists only if ``cfg.MODEL.HEADS.GRANULARITIES`` has local features.

@@ -24,9 +24,9 @@ def compare_runs(runs: Sequence[Run]) -> list[Comparison]:
     Raises:
         InputError: no two runs were scored in the same way.
     """
-    finished = [run for run in runs if run.results is not None]
+    documents = {run.name: run.results for run in runs if run.results is not None}
     return compare_results(
-        {run.name: run.results for run in finished}, {run.name: run.per_query for run in finished}
+        documents, {run.name: run.per_query for run in runs if run.name in documents}
     )
 
 
@@ -55,7 +55,7 @@ def comparison_section(
             section.blocks += _tables(found)
     if len(cmc) > 1:
         ends = "; ".join(f"{name} Rank-1 {100 * of.mean(0)[0]:.1f} %" for name, of in cmc.items())
-        title = f"CMC: {first.main['protocol']}"
+        title = f"CMC: {first.entry['protocol']}"
         section.blocks.append(chart(draw_cmc(cmc, title), f"CMC of each run: {ends}."))
     losses = {run.name: run.scalars["total_loss"] for run in runs if "total_loss" in run.scalars}
     if len(losses) > 1:

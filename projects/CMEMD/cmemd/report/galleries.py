@@ -26,11 +26,11 @@ _RULES = {
 def galleries_section(run: Run, found: FirstTrial, seed: int) -> Section:
     """Return the first ranks of ten queries."""
     section = Section("galleries", "Ranked galleries")
-    samples = run.saved.samples
-    unit = "cosine similarity" if run.main["metric"] == "cosine" else "squared Euclidean distance"
-    query, gallery = found.protocol.query.modality, found.protocol.gallery.modality
+    samples = run.samples
+    unit = "cosine similarity" if run.entry["metric"] == "cosine" else "squared Euclidean distance"
+    asking, searched = found.protocol.query.modality, found.protocol.gallery.modality
     section.lead = (
-        f"{query.name.capitalize()} queries, {gallery.name.lower()} gallery of the first of "
+        f"{asking.name.capitalize()} queries, {searched.name.lower()} gallery of the first of "
         f"{found.protocol.trials} trials. Four rules choose the queries, none is picked by hand. "
         f"Under each image: rank, {unit}, identity and camera."
     )
@@ -82,7 +82,7 @@ def _strip(run: Run, samples: Samples, found: FirstTrial, query: int, title: str
     for column, number in _shown(found, query):
         image = found.rows.gallery[column]
         distance = found.distances[query, column]
-        score = 1 - distance if run.main["metric"] == "cosine" else distance
+        score = 1 - distance if run.entry["metric"] == "cosine" else distance
         if number is None:
             removed += 1
             tiles.append(_tile(run, samples, image, "removed", f"removed · {score:.3f}"))

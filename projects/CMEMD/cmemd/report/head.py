@@ -69,8 +69,10 @@ def headline(run: Run) -> list[Figure]:
         return []
     found = []
     for metric in ("rank1", "mAP"):
-        mean, std = run.main["mean"][metric], run.main["std"][metric]
-        notes = [f"± {std:.1f} over {run.main['trials']} trials"] if run.main["trials"] > 1 else []
+        mean, std = run.entry["mean"][metric], run.entry["std"][metric]
+        notes = (
+            [f"± {std:.1f} over {run.entry['trials']} trials"] if run.entry["trials"] > 1 else []
+        )
         if interval := _intervals(run, 0).get(metric):
             notes.append(f"95 % interval {interval[0]:.1f} to {interval[1]:.1f}")
         found.append(Figure(HEADINGS[metric], f"{mean:.1f} %", "\n".join(notes)))
@@ -88,13 +90,13 @@ def facts(run: Run) -> list[Fact]:
     else:
         selection, guard = run.facts.get("selection") or {}, run.facts.get("leak_guard") or {}
         state, value, note = _SELECTION.get(
-            selection.get("rule"), (_CARE, "unknown", "The results file does not say.")
+            selection.get("rule", ""), (_CARE, "unknown", "The results file does not say.")
         )
         if selection.get("epoch"):
             value += f", epoch {selection['epoch']}"
         found.append(Fact(state, "Checkpoint", value, note))
         state, value, note = _LEAK.get(
-            guard.get("outcome"), (_CARE, "unknown", "The results file does not say.")
+            guard.get("outcome", ""), (_CARE, "unknown", "The results file does not say.")
         )
         if guard.get("overlap"):
             value += f", {guard['overlap']} identities"

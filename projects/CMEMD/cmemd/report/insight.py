@@ -1,6 +1,5 @@
 """The network's sections: transport plans, stripe weights, activation maps."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,13 +66,14 @@ def _add_plans(run: Run, seen: "Seen", seed: int, section: Section) -> None:
         f"({seen.distance}); a stronger shade costs more."
     )
     views = _views(run)
-    sides = [_side(run, rows, views) for rows in (seen.visible, seen.thermal)]
+    visible_side, thermal_side = _side(run, seen.visible, views), _side(run, seen.thermal, views)
     rows = []
     for plan in seen.plans:
         spent, uniform = (plan.plan * plan.cost).sum(), plan.cost.mean()
         note = f"Transport costs {spent:.3f}, uniform weights {uniform:.3f}: "
         note += f"it saves {100 * plan.saving:.0f} %."
-        section.blocks.append(Matrix(plan.title, *sides, plan_cells(plan), note))
+        cells = plan_cells(plan)
+        section.blocks.append(Matrix(plan.title, visible_side, thermal_side, cells, note))
         line = [plan.title, f"{spent:.4f}", f"{uniform:.4f}", f"{100 * plan.saving:.1f} %"]
         if views:
             visible, thermal = (
@@ -109,8 +109,8 @@ def plan_cells(plan: "Plan") -> list[list[Cell]]:
     ]
 
 
-def _side(run: Run, rows: Sequence[int], views: dict[str, str]) -> list[Tile]:
-    samples = run.saved.samples
+def _side(run: Run, rows: np.ndarray, views: dict[str, str]) -> list[Tile]:
+    samples = run.samples
     tiles = []
     for row in rows:
         label, view = f"cam {samples.camids[row]}", _view(run, row, views)
@@ -125,13 +125,13 @@ def _views(run: Run) -> dict[str, str]:
     from cmemd.study.plan_mass import read_views  # loads PyTorch
 
     try:
-        return read_views(run.root) if run.standin else {}
+        return read_views(run.root) if run.standin and run.root is not None else {}
     except InputError:
         return {}
 
 
 def _view(run: Run, row: int, views: dict[str, str]) -> str:
-    parts = Path(str(run.saved.samples.paths[row])).parts
+    parts = Path(str(run.samples.paths[row])).parts
     ends = ("/".join(parts[start:]) for start in range(len(parts)))
     return next((views[end] for end in ends if end in views), "")
 
@@ -197,7 +197,7 @@ def _add_activations(run: Run, seen: "Seen", section: Section) -> None:
         "Bright places answer most: the norm over channels of each stream's last feature map, from "
         "its lowest to its highest value in the image. Images are shown as the network gets them."
     )
-    samples = run.saved.samples
+    samples = run.samples
     for found in seen.activations:
         modality = "thermal" if samples.modalities[found.row] else "visible"
         label = f"id {samples.pids[found.row]} · cam {samples.camids[found.row]}"

@@ -4,8 +4,9 @@ Shape legend: K = images of an identity and modality, N = images, F features of 
 channels, S stripes, h x w = size of a feature map.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import cmemd.compat  # noqa: F401  before fastreid
 
@@ -142,7 +143,7 @@ def look_into(run: Run, seed: int) -> Seen:
         for place in (person * per_person, person * per_person + per_person // 2)
     ]
     return Seen(
-        pid=int(run.saved.samples.pids[visible[0]]),
+        pid=int(run.samples.pids[visible[0]]),
         compared=len(chosen),
         visible=visible,
         thermal=thermal,
@@ -177,9 +178,9 @@ def _network(run: Run) -> tuple[CMEMDNet, CfgNode]:
     return network, inference_config(cfg)
 
 
-def _nested(flat: dict) -> dict:
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
     """Return keys such as MODEL.HEADS.NAME as a tree."""
-    tree: dict = {}
+    tree: dict[str, Any] = {}
     for key, value in flat.items():
         *folders, name = key.split(".")
         node = tree
@@ -191,26 +192,28 @@ def _nested(flat: dict) -> dict:
 
 def _people(run: Run, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield rows of K visible and K thermal images of identities, with one K for all."""
-    samples, rng = run.saved.samples, np.random.default_rng(seed)
+    samples, rng = run.samples, np.random.default_rng(seed)
     found = []
     for pid in rng.permutation(np.unique(samples.pids)):
         sides = []
         for modality in Modality:
             own = np.flatnonzero((samples.pids == pid) & (samples.modalities == modality))
-            own = [r for r in rng.permutation(own) if run.images.find(str(samples.paths[r]))]
-            sides.append(np.array(own[:_IMAGES], dtype=int))
+            there = [r for r in rng.permutation(own) if run.images.find(str(samples.paths[r]))]
+            sides.append(np.array(there[:_IMAGES], dtype=int))
         if min(map(len, sides)) >= 2:
             found.append(sides)
         if len(found) == _PEOPLE:
             break
     images = min((len(side) for sides in found for side in sides), default=0)
     for sides in found:
-        yield tuple(np.sort(side[:images]) for side in sides)
+        visible, thermal = (np.sort(side[:images]) for side in sides)
+        yield visible, thermal
 
 
 def _item(run: Run, row: int) -> ImageItem:
-    samples = run.saved.samples
+    samples = run.samples
     found = run.images.find(str(samples.paths[row]))
+    assert found is not None, "_people yields images that are at hand"
     return ImageItem(
         found.path,
         int(samples.pids[row]),

@@ -10,6 +10,7 @@ import numpy as np
 
 from cmemd.errors import InputError, printable
 from cmemd.evaluation.details import FirstTrial, cmc_curves, first_trial
+from cmemd.evaluation.tables import Comparison
 from cmemd.files import write_whole
 from cmemd.paths import check_output, check_place
 from cmemd.report.blocks import Missing, Section
@@ -103,14 +104,14 @@ def render(run: Run, sections: Sequence[Section]) -> str:
     )
 
 
-def _sections(runs: Sequence[Run], comparisons: list, seed: int) -> list[Section]:
+def _sections(runs: Sequence[Run], comparisons: list[Comparison], seed: int) -> list[Section]:
     run = runs[0]
     sections = [metrics_section(run)]
     trials, cmc = {}, {}
     for other in runs:
         trials[other.name] = _rankings(other)
         found = _cmc(other, trials[other.name])
-        if found is not None and other.main["protocol"] == (run.main or {}).get("protocol"):
+        if found is not None and other.entry["protocol"] == (run.main or {}).get("protocol"):
             cmc[other.name] = found
     if len(runs) > 1:
         sections.append(comparison_section(runs, comparisons, cmc))
@@ -143,7 +144,7 @@ def _rankings(run: Run) -> list[FirstTrial]:
 
     Features of another evaluation than the results' are not used, and noted.
     """
-    if run.saved is None:
+    if run.saved is None or run.results is None:
         return []
     found = []
     try:
@@ -153,16 +154,16 @@ def _rankings(run: Run) -> list[FirstTrial]:
         for entry in entries.values():
             found.append(
                 first_trial(
-                    run.saved.samples,
+                    run.samples,
                     protocol_of(entry),
                     entry["draw"],
                     run.permutations,
-                    run.main["metric"],
+                    run.entry["metric"],
                 )
             )
         rank1 = 100 * float(np.nanmean(found[0].scores.hits(1, found[0].protocol.cmc)))
-        stored = run.main["per_trial"]["rank1"][0]
-        if abs(rank1 - stored) > _TOLERANCE and run.main["reranking"] is None:
+        stored = run.entry["per_trial"]["rank1"][0]
+        if abs(rank1 - stored) > _TOLERANCE and run.entry["reranking"] is None:
             raise InputError(
                 f"features that give the results' Rank-1 of the first trial, {stored:.2f} %",
                 f"{rank1:.2f} %",
@@ -179,11 +180,11 @@ def _cmc(run: Run, trials: Sequence[FirstTrial]) -> np.ndarray | None:
     if not trials:
         return None
     return cmc_curves(
-        run.saved.samples,
+        run.samples,
         trials[0].protocol,
-        run.main["draw"],
+        run.entry["draw"],
         run.permutations,
-        run.main["metric"],
+        run.entry["metric"],
     )
 
 

@@ -31,9 +31,9 @@ def rates_section(run: Run, cmc: np.ndarray | None) -> Section:
         cmc: ``(T, R)`` of ``cmc_curves``; None draws the ranks of the results file alone.
     """
     section = Section("rates", "CMC, and who is found")
-    name = run.main["protocol"]
+    name = run.entry["protocol"]
     if cmc is None:
-        trials = run.main["per_trial"]
+        trials = run.entry["per_trial"]
         cmc = _interpolated(np.array([trials[f"rank{rank}"] for rank in CMC_RANKS]).T / 100)
         section.missing.append(
             Missing("The CMC between ranks 1, 5, 10 and 20", "no features", "TEST.SAVE_FEATURES")
@@ -86,7 +86,7 @@ def _add_groups(run: Run, section: Section) -> None:
     else:
         same = f"all queries are {heights[known][0]:.0f} px high" if known.any() else "no image"
         section.missing.append(Missing("Rank-1 by image height", same))
-    gaps = gap_by_identity(run.saved.samples)
+    gaps = gap_by_identity(run.samples)
     of_query = np.array([gaps.get(pid, np.nan) for pid in queries[:, 0].tolist()])
     known = ~np.isnan(of_query)
     if len(np.unique(of_query[known])) > 1:
@@ -154,7 +154,7 @@ def _rows_of(run: Run, queries: np.ndarray) -> np.ndarray | None:
     """Return each query's row in the features; None without features, or of other images."""
     if run.saved is None:
         return None
-    samples = run.saved.samples
+    samples = run.samples
     keys = zip(samples.pids.tolist(), samples.camids.tolist(), samples.frames.tolist(), strict=True)
     places = {key: row for row, key in enumerate(keys)}
     rows = [places.get(tuple(query)) for query in queries.tolist()]
@@ -165,7 +165,7 @@ def _image_facts(run: Run, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return height in pixels (0: not at hand) and hour (-1: unknown) of images."""
     heights, hours = np.zeros(len(rows)), np.full(len(rows), -1)
     for place, row in enumerate(rows[:_IMAGES].tolist()):
-        found = run.images.find(str(run.saved.samples.paths[row]))
+        found = run.images.find(str(run.samples.paths[row]))
         if found is not None:
             with contextlib.suppress(OSError, ValueError, InputError, SyntaxError):
                 heights[place], hours[place] = _header(Path(found.path))

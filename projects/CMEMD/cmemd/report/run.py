@@ -24,6 +24,7 @@ from cmemd.evaluation.protocols import (
     with_options,
 )
 from cmemd.evaluation.results import read_per_query, read_results
+from cmemd.evaluation.samples import Samples
 from cmemd.paths import check_input
 from cmemd.report.blocks import Missing
 from cmemd.report.pictures import Images
@@ -83,6 +84,18 @@ class Run:
     def main(self) -> Mapping[str, Any] | None:
         """The first score of the results, which the page looks at closely."""
         return self.results["scores"][0] if self.results else None
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        """The first score, of a run with results."""
+        assert self.main is not None, "the page asks for results first"
+        return self.main
+
+    @property
+    def samples(self) -> Samples:
+        """The saved features, of a run with them."""
+        assert self.saved is not None, "the page asks for features first"
+        return self.saved.samples
 
     @property
     def protocol(self) -> Protocol | None:
@@ -225,7 +238,7 @@ def _data_root(run: Run, images: Path | None) -> Path | None:
         return images
     if run.saved is None:
         return None
-    first = PurePosixPath(run.saved.samples.paths[0])
+    first = PurePosixPath(run.samples.paths[0])
     for folder in list(first.parents)[:5]:
         if Path(folder, _META).is_file() or Path(folder, "exp").is_dir():
             return Path(folder)
@@ -247,8 +260,7 @@ def _is_standin(root: Path | None) -> bool | None:
 
 
 def _read_permutations(run: Run) -> None:
-    entry = run.main
-    if run.saved is None or entry["draw"] != OFFICIAL:
+    if run.saved is None or run.entry["draw"] != OFFICIAL:
         return
     try:
         if run.root is None:

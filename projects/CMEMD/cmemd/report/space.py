@@ -22,7 +22,7 @@ _MARKS = {Modality.VISIBLE: "o", Modality.THERMAL: "^"}
 
 def space_section(run: Run, seed: int) -> Section:
     """Return histograms of distances, and a map of embeddings."""
-    samples, metric = run.saved.samples, run.main["metric"]
+    samples, metric = run.samples, run.entry["metric"]
     section = Section("space", "Embeddings")
     section.lead = (
         "Distances of pairs of test images. The further apart the filled and the outlined "
@@ -137,7 +137,8 @@ def draw_map(
         for modality, mark in _MARKS.items():
             place = points[own & (modalities == modality)]
             alpha, size = (0.3, 9) if not name else (0.85, 20) if by_identity else (0.6, 11)
-            axes.scatter(*place.T, s=size, marker=mark, color=colour, alpha=alpha, linewidths=0)
+            x, y = place.T
+            axes.scatter(x, y, s=size, marker=mark, color=colour, alpha=alpha, linewidths=0)
         if name:
             mark = _MARKS[Modality.THERMAL if name == "thermal" else Modality.VISIBLE]
             axes.plot([], [], mark, color=colour, label=name)
@@ -154,7 +155,7 @@ def open_set_section(run: Run, trials: list[FirstTrial]) -> Section:
         "threshold."
     )
     for found in trials:
-        scores = open_set_of(run.saved.samples, found)
+        scores = open_set_of(run.samples, found)
         name = found.protocol.name
         if scores is None:
             why = f"every query of {name} has its person in the gallery, or none has"

@@ -98,7 +98,7 @@ def _panels(
     scalars: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> dict[tuple[str, str], dict[str, tuple[np.ndarray, np.ndarray]]]:
     """Return (title, unit) -> name -> values: terms of one loss share a panel."""
-    panels: dict[tuple[str, str], dict] = {}
+    panels: dict[tuple[str, str], dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for name in sorted(scalars, key=_place):
         if name.startswith(_LOSS):
             loss, _, term = name.removeprefix(_LOSS).partition("_")

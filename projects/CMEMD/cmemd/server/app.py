@@ -441,4 +441,4 @@ def _is_shared(settings: Settings, path: str) -> bool:
 
 
 def _iso(moment: datetime | None) -> str | None:
-    return moment and moment.isoformat()
+    return None if moment is None else moment.isoformat()

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -25,6 +25,8 @@ from cmemd.server.snapshot import Snapshot
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
+    from cmemd.server.snapshot import Row
 
 __all__ = ["Marks", "Query", "labels"]
 
@@ -121,7 +123,7 @@ class Marks:
                 except (ValueError, KeyError, TypeError):
                     continue
 
-    def _take(self, entry: dict) -> None:
+    def _take(self, entry: dict[str, Any]) -> None:
         key = entry["sha256"], entry["modality"]
         vector = np.frombuffer(base64.b64decode(entry["vector"]), dtype="<f4")
         self._queries[key] = Query(*key, vector)
@@ -171,7 +173,7 @@ def labels(
 
 
 def _sources(
-    rows: Iterator, count: int, identities: dict[str, str | None], name: Callable[[str], str]
+    rows: "Iterator[Row]", count: int, identities: dict[str, str | None], name: Callable[[str], str]
 ) -> Iterator[Source]:
     for _ in range(count):
         row = next(rows)

@@ -11,7 +11,7 @@ import os
 import queue
 import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timedelta
@@ -147,8 +147,9 @@ class Resident:
         self._ids: dict[str, str] = {}
         self._recent: OrderedDict[str, Query] = OrderedDict()
         self._lock = Lock()
-        self._asks: queue.Queue[tuple[_Ask, Future] | None] = queue.Queue(_WAITING)
-        self._changes: queue.Queue[tuple[Callable, Future] | None] = queue.Queue(_WAITING)
+        self._asks: queue.Queue[tuple[_Ask, Future[Any]] | None] = queue.Queue(_WAITING)
+        self._changes: queue.Queue[tuple[Callable[[], Any], Future[Any]] | None]
+        self._changes = queue.Queue(_WAITING)
         self._forget_at = time.monotonic()
         self._show(self.snapshot)
 
@@ -280,7 +281,7 @@ class Resident:
         _tune_faiss()
         end = False
         while not end:
-            asked = []
+            asked: list[tuple[_Ask, Future[Any]]] = []
             while len(asked) < _TOGETHER and not end:
                 try:
                     ask = self._asks.get_nowait() if asked else self._asks.get()
@@ -297,7 +298,7 @@ class Resident:
                         if not future.done():
                             future.set_exception(error)
 
-    def _answer(self, asked: "Sequence[tuple[_Ask, Future]]") -> None:
+    def _answer(self, asked: "Sequence[tuple[_Ask, Future[Any]]]") -> None:
         self.metrics.together.observe(len(asked))
         with self.metrics.stages.labels("embed").time():
             vectors = self._embed([ask.image for ask, _ in asked])
@@ -404,13 +405,11 @@ class Resident:
 
     def _remove(self, paths: Sequence[str], conditions: dict[str, Any]) -> int:
         with self._open() as gallery:
+            filters = [row_filter(**conditions)]
             if paths:
-                removed = sum(
-                    gallery.remove(row_filter(paths=paths[start : start + _REMOVED], **conditions))
-                    for start in range(0, len(paths), _REMOVED)
-                )
-            else:
-                removed = gallery.remove(row_filter(**conditions))
+                starts = range(0, len(paths), _REMOVED)
+                filters = [row_filter(paths=paths[i : i + _REMOVED], **conditions) for i in starts]
+            removed = sum(gallery.remove(where) for where in filters if where is not None)
             self._show(read_snapshot(gallery, self.settings.memory))
             self._seen = self._signature()
         self._sweep()
@@ -428,6 +427,7 @@ class Resident:
         Raises:
             InputError: the gallery is in use or cannot be written; the rest comes later.
         """
+        assert self.settings.forget_after is not None, "called if it is set"
         before = now() - timedelta(days=self.settings.forget_after)
         self.audit.forget(before)
         self.marks.forget(before)
@@ -461,7 +461,7 @@ class Resident:
 
     def _show(self, snapshot: Snapshot) -> None:
         """Let searches use a snapshot."""
-        before = getattr(self, "_named", frozenset())
+        before: Set[str] = getattr(self, "_named", frozenset())
         for path in snapshot.paths - before:
             self._ids[self.id_of(path)] = path
         for path in before - snapshot.paths:
@@ -487,8 +487,8 @@ class Resident:
             read_threshold(of, self.predictor.digest, "thermal", "visible")
 
 
-def _put(to: queue.Queue, work: object) -> Future:
-    future: Future = Future()
+def _put(to: queue.Queue[Any], work: object) -> Future[Any]:
+    future: Future[Any] = Future()
     try:
         to.put_nowait((work, future))
     except queue.Full:

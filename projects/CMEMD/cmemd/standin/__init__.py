@@ -4,8 +4,15 @@ Importing this package is cheap: OpenCV is loaded with the first function that d
 """
 
 import pkgutil
+from typing import TYPE_CHECKING
 
 from cmemd.data.layouts import llcm, own, regdb, sysu
+
+if TYPE_CHECKING:  # type checkers do not follow __getattr__ below
+    from cmemd.standin.llcm import draw_llcm as draw_llcm
+    from cmemd.standin.own import draw_own as draw_own
+    from cmemd.standin.regdb import draw_regdb as draw_regdb
+    from cmemd.standin.sysu import draw_sysu as draw_sysu
 
 # Name of a layout -> what draws its stand-in.
 STANDINS = {

@@ -11,6 +11,7 @@ Shape legend: ``H``, ``W`` = rows and columns of pixels, ``C`` = 3 colours or 1 
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class Canvas:
     def barrel(
         self,
         cover: np.ndarray,
-        profile: list[tuple[float, float, float]],
+        profile: Sequence[tuple[float, float, float]],
         lateral: float = 0.0,
         forward: float = 0.0,
     ) -> None:

@@ -177,4 +177,5 @@ def _blurred(image: np.ndarray, sigma: float, height: int) -> np.ndarray:
 
 def _stored(image: np.ndarray, noise: float, rng: np.random.Generator) -> np.ndarray:
     grain = rng.standard_normal(image.shape, np.float32) * np.float32(noise)
-    return (np.clip(image + grain, 0, 1) * 255 + 0.5).astype(np.uint8)
+    pixels: np.ndarray = (np.clip(image + grain, 0, 1) * 255 + 0.5).astype(np.uint8)
+    return pixels

@@ -20,7 +20,7 @@ _LENSES = 100  # above all camera numbers
 
 
 def draw_llcm(
-    root: str | os.PathLike, *, ids: int, per_camera: int, size: tuple[int, int], seed: int
+    root: str | os.PathLike[str], *, ids: int, per_camera: int, size: tuple[int, int], seed: int
 ) -> None:
     """Draw a stand-in for LLCM; for arguments and errors see ``draw_standin``.
 

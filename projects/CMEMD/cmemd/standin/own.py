@@ -15,7 +15,7 @@ _CAMERAS = {Modality.VISIBLE: (1, 2), Modality.THERMAL: (3, 4)}
 
 
 def draw_own(
-    root: str | os.PathLike, *, ids: int, per_camera: int, size: tuple[int, int], seed: int
+    root: str | os.PathLike[str], *, ids: int, per_camera: int, size: tuple[int, int], seed: int
 ) -> None:
     """Draw a stand-in for one's own data; for arguments and errors see ``draw_standin``.
 

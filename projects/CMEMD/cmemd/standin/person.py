@@ -6,8 +6,10 @@ anything about the other modality.
 """
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypeVar
 
 import numpy as np
 
@@ -154,8 +156,11 @@ def draw_person(rng: np.random.Generator) -> Person:
     )
 
 
-def _pick(rng: np.random.Generator, options: tuple) -> object:
-    return options[rng.integers(len(options))]
+_Option = TypeVar("_Option")
+
+
+def _pick(rng: np.random.Generator, options: Sequence[_Option]) -> _Option:
+    return options[int(rng.integers(len(options)))]
 
 
 def _draw_build(rng: np.random.Generator) -> Build:

@@ -14,7 +14,7 @@ __all__ = ["draw_regdb"]
 
 
 def draw_regdb(
-    root: str | os.PathLike, *, ids: int, per_camera: int, size: tuple[int, int], seed: int
+    root: str | os.PathLike[str], *, ids: int, per_camera: int, size: tuple[int, int], seed: int
 ) -> None:
     """Draw a stand-in for RegDB; for arguments and errors see ``draw_standin``.
 

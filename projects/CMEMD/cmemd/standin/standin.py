@@ -74,7 +74,7 @@ class Recipe:
 
 def draw_standin(
     make_recipe: Callable[[int, int], Recipe],
-    root: str | os.PathLike,
+    root: str | os.PathLike[str],
     *,
     ids: int,
     per_camera: int,
@@ -100,7 +100,10 @@ def draw_standin(
     root = Path(root)
     _check_numbers(ids, per_camera, size, seed)
     recipe = make_recipe(ids, seed)
-    header = {"standin": recipe.layout.title, "drawn_by": f"cmemd {__version__}"}
+    header: dict[str, object] = {
+        "standin": recipe.layout.title,
+        "drawn_by": f"cmemd {__version__}",
+    }
     header |= {"ids": ids, "per_camera": per_camera, "size": list(size), "seed": seed}
     try:
         _check_unused(root)

@@ -20,7 +20,7 @@ _INDOOR_PAIR, _INDOOR_SHARE, _SHARE = (1, 2), 0.6, 0.97
 
 
 def draw_sysu(
-    root: str | os.PathLike, *, ids: int, per_camera: int, size: tuple[int, int], seed: int
+    root: str | os.PathLike[str], *, ids: int, per_camera: int, size: tuple[int, int], seed: int
 ) -> None:
     """Draw a stand-in for SYSU-MM01; for arguments and errors see ``draw_standin``.
 

@@ -6,6 +6,7 @@ Shape legend: ``S`` = seeds, ``Q`` = queries.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tabulate import tabulate
@@ -43,12 +44,12 @@ class Variant:
     name: str
     runs: tuple[Run, ...]
 
-    def found(self) -> dict[int, tuple[Mapping, Mapping | None]]:
+    def found(self) -> dict[int, tuple[Mapping[str, Any], Mapping[str, np.ndarray] | None]]:
         """Return seed -> results of each finished run, with each query's metrics.
 
         The queries' metrics are of the first protocol, or None where they were not saved.
         """
-        found = {}
+        found: dict[int, tuple[Mapping[str, Any], Mapping[str, np.ndarray] | None]] = {}
         for run in self.runs:
             document = run.results()
             if document is not None:
@@ -168,7 +169,7 @@ def study_table(variants: Sequence[Variant]) -> str:
     return tabulate(rows, headers=headers, disable_numparse=True)
 
 
-def _difference_cells(first: Mapping, second: Mapping) -> list[str]:
+def _difference_cells(first: Mapping[int, Any], second: Mapping[int, Any]) -> list[str]:
     seeds = sorted(first.keys() & second.keys())
     if not seeds or any(of[seed][1] is None for of in (first, second) for seed in seeds):
         return ["-"] * len(SHOWN)

@@ -86,6 +86,7 @@ def learn_map(clouds: Clouds, plan: str, steps: int = _STEPS) -> Tensor:
         moved = clouds.mapped(leaf)
         cost = ground_cost(moved.visible, moved.thermal)  # (P, K, K)
         (PLANS[plan](cost.detach()) * cost).sum((1, 2)).mean().backward()
+        assert leaf.grad is not None
         matrix = matrix - _RATE * leaf.grad
         matrix = matrix * (2**0.5 / matrix.norm())
     return matrix

@@ -80,6 +80,6 @@ def _draw_points(axes: Axes, points: Clouds) -> None:
         for pose in range(visible.shape[1]):
             pair = [visible[person, pose] - middle, thermal[person, pose] - middle]
             axes.plot(*zip(*pair, strict=True), color=colour, linewidth=0.8, zorder=1)
-            axes.scatter(*pair[0], color=colour, marker="o", s=26, zorder=2)
-            axes.scatter(*pair[1], color=colour, marker="^", s=30, zorder=2)
+            for (x, y), mark, size in zip(pair, "o^", (26, 30), strict=True):
+                axes.scatter(x, y, color=colour, marker=mark, s=size, zorder=2)
     axes.set(xlim=(-4, 4), ylim=(-9.5, 9.5), xticks=[], yticks=[])

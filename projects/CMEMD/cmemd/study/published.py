@@ -22,6 +22,7 @@ from tabulate import tabulate
 
 from cmemd.config import load_config
 from cmemd.config_file import find_config
+from cmemd.data.layouts import regdb, sysu
 from cmemd.engine.runs import Run
 from cmemd.engine.trials import TRIALS as SPLITS
 from cmemd.engine.trials import planned_trials
@@ -54,7 +55,10 @@ CARDS = tuple(
     )
 )
 # Training images of an epoch: of the identities that the field trains on.
-_EPOCH = {"sysu": 34_167, "regdb": 4_120}
+_EPOCH = {
+    sysu.LAYOUT.name: sum(sysu.TRAINING_IMAGES.values()),
+    regdb.LAYOUT.name: 2 * regdb.SPLIT_IMAGES,  # a split trains on as many as it tests on
+}
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Published:
 
     def command(self, root: Path) -> str:
         """Return the command that trains and tests it."""
-        splits = "--trials 1-10 " if self.table == "regdb" else ""
+        splits = "--trials 1-10 " if self.table == regdb.LAYOUT.name else ""
         return f"cmemd train --config-file {self.config} {splits}OUTPUT_DIR {root / self.folder}"
 
     def hours(self, card: str) -> float | None:
@@ -102,7 +106,7 @@ class Published:
         if card not in self.fastest:
             return None
         images = _EPOCH[self.table] * load_config(find_config(self.config)).SOLVER.MAX_EPOCH
-        trainings = len(SPLITS) if self.table == "regdb" else 1
+        trainings = len(SPLITS) if self.table == regdb.LAYOUT.name else 1
         return trainings * images / self.fastest[card] / 3600
 
 
@@ -175,7 +179,7 @@ def results_of(row: Published, root: Path) -> tuple[Mapping[str, Any] | None, st
     document = read_results(path)
     config, words = find_config(row.config), ["OUTPUT_DIR", str(folder)]
     runs: Sequence[Run] = [Run(row.method, load_config(config, words), ())]
-    if row.table == "regdb":
+    if row.table == regdb.LAYOUT.name:
         runs = planned_trials(config, words, list(SPLITS))
     try:
         unfinished = sum(run.results() is None for run in runs)

@@ -82,8 +82,9 @@ def chosen_weights(candidates: Sequence[Candidate]) -> dict[str, float]:
     """
     chosen = {}
     for name in dict.fromkeys(candidate.variant for candidate in candidates):
-        found = [(c.metrics(), c.weight) for c in candidates if c.variant == name]
-        if all(metrics for metrics, _ in found):
+        own = [candidate for candidate in candidates if candidate.variant == name]
+        found = [(metrics, c.weight) for c in own if (metrics := c.metrics())]
+        if len(found) == len(own):
             chosen[name] = max(found, key=lambda pair: (pair[0][_CHOSEN_BY], -pair[1]))[1]
     return chosen
 

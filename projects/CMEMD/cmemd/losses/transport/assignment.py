@@ -53,13 +53,13 @@ def assignment_plan(cost: Tensor) -> Tensor:
     spare = int(math.prod(_divisions(size)) > size)
     if spare:  # an entry of 0 at the end, for parts without rows
         table = functional.pad(table, (0, 0, 0, 1))
-    sums = []
+    sums: list[Tensor] = []
     for below, flat, ways in stages:
         if sums:
             table = sums[-1].amin(1)  # (T, B)
         parts = table.index_select(0, flat).view(len(below), -1, len(ways), batch)
         sums.append(parts.sum(0))  # (T, ways, B)
-    entry = None
+    entry: Tensor | None = None
     for (below, _, ways), total in zip(reversed(stages), reversed(sums), strict=True):
         if entry is None:  # of all rows and columns: the only one
             way = _first_least(total, ways)
@@ -68,6 +68,7 @@ def assignment_plan(cost: Tensor) -> Tensor:
             way = _first_least(total, ways).add(entry, alpha=len(ways))
         way = way.view(1, -1).expand(len(below), -1)
         entry = below.gather(1, way).view(-1, batch)  # a row for each block below
+    assert entry is not None, "there is at least one stage"
     plan = cost.new_zeros(batch, n * m + spare).scatter_(1, entry.t(), 1 / size, reduce="add")
     return plan[:, : n * m].reshape(batch, n, m)
 
@@ -86,7 +87,7 @@ def _divisions(size: int) -> tuple[int, ...]:
     return _DIVISIONS.get(size, (size,))
 
 
-@torch.compiler.assume_constant_result
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]  # PyTorch's lacks types
 def _stages(n: int, m: int, device: torch.device) -> list[Stage]:
     """Return the stages, a constant to ``torch.compile``, which would trace a plain cache."""
     return _build_stages(n, m, device)

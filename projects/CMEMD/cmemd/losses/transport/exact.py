@@ -6,6 +6,7 @@ Shape legend: B problems, n rows, m columns, L = lcm(n, m).
 import math
 from collections.abc import Callable
 from functools import cache
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,6 +14,9 @@ from torch import Tensor
 from cmemd.errors import MissingDependencyError
 from cmemd.losses.transport.assignment import LARGEST, assignment_plan
 from cmemd.losses.transport.problem import checked_cost, marginals
+
+if TYPE_CHECKING:
+    import numpy as np
 
 __all__ = ["exact_plan"]
 
@@ -86,7 +90,7 @@ def exact_plan(
 
 
 @cache
-def _lapx() -> Callable[..., tuple[list, list]] | None:
+def _lapx() -> "Callable[..., tuple[list[np.ndarray], list[np.ndarray]]] | None":
     """Return lapx's solver of a batch, or None where it is not installed."""
     try:  # on a GPU the usual sizes do not need it
         from lap import lapjvr_batch
@@ -117,8 +121,7 @@ def _share_plans(cost: Tensor) -> Tensor:
     if m != size:
         problems = problems.repeat(size // m, 2)
     # More threads were no faster up to 96 problems of 64 x 64.
-    _, columns = solve(problems, return_cost=False, n_threads=1)
-    columns = np.concatenate(columns)
+    columns = np.concatenate(solve(problems, return_cost=False, n_threads=1)[1])
     if m != size:
         columns //= size // m
     # Of each share of each problem's rows, in order: its row among all problems' rows.
@@ -143,11 +146,11 @@ def _simplex_plans(cost: Tensor, a: Tensor, b: Tensor) -> Tensor:
     problems = cost.double().cpu()
     problems = problems - problems.amin((1, 2), keepdim=True)
     largest = problems.amax((1, 2), keepdim=True)
-    problems = (problems / torch.where(largest > 0, largest, 1.0)).numpy()
-    a, b = (mass.double().cpu().numpy() for mass in (a, b))
-    total = a.sum(1, keepdims=True)
-    a, b = a / total, b / b.sum(1, keepdims=True)
-    plans = [ot.emd(*problem) for problem in zip(a, b, problems, strict=True)]
+    problems = problems / torch.where(largest > 0, largest, 1.0)
+    masses = [mass.double().cpu().numpy() for mass in (a, b)]
+    total = masses[0].sum(1, keepdims=True)
+    shares = (mass / mass.sum(1, keepdims=True) for mass in masses)
+    plans = [ot.emd(*problem) for problem in zip(*shares, problems.numpy(), strict=True)]
     return torch.from_numpy(total[:, :, None] * np.stack(plans)).to(cost)
 
 

@@ -109,10 +109,10 @@ def _marginal(
         )
     if mass is not None:
         return mass.detach().to(cost)
-    if mask.dtype != torch.bool:
-        raise InputError(f"a boolean {side} mask", mask.dtype, "use mask > 0")
+    if given.dtype != torch.bool:
+        raise InputError(f"a boolean {side} mask", given.dtype, "use mask > 0")
     # Dividing by 1 leaves an empty mask without mass, which `marginals` refuses.
-    return mask / mask.sum(1, keepdim=True).clamp(min=1).to(cost)
+    return given / given.sum(1, keepdim=True).clamp(min=1).to(cost)
 
 
 def _require(holds: Tensor, expected: str, got: str, remedy: str) -> None:
