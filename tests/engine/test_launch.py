@@ -1,5 +1,6 @@
 """``--num-gpus`` starts torchrun; one line and the status of the first process that ended."""
 
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 from tests.conftest import CONFIGS, REPOSITORY, TINY
 from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
@@ -119,3 +121,55 @@ def test_an_image_that_one_process_cannot_read_is_one_line(tmp_path):
             children = children_of(run)
             image.write_bytes(b"damaged")
             check_end(case, run, children, 2, f"error: expected an image in {image}, got")
+
+
+def run(data: Path, *words: str, **keys: object) -> None:
+    options = TINY | {name.replace("__", "."): str(value) for name, value in keys.items()}
+    pairs = [word for pair in options.items() for word in pair]
+    subprocess.run(
+        [sys.executable, "tools/train_net.py", *words, *pairs],
+        cwd=REPOSITORY,
+        env=os.environ | {"FASTREID_DATASETS": str(data)},
+        capture_output=True,
+        check=True,
+    )
+
+
+@pytest.mark.slow
+def test_two_processes_that_were_stopped_go_on_to_the_same_parameters(datasets, tmp_path):
+    keys = {"SOLVER__MAX_EPOCH": 4, "SEED": 5}
+    with training(datasets, tmp_path / "parts", **keys) as stopped:
+        stopped.send_signal(signal.SIGTERM)
+        assert stopped.wait() == 143
+    assert not (tmp_path / "parts/model_final.pth").exists()
+    more = {"TEST__EVAL_PERIOD": 9999, "SOLVER__CHECKPOINT_PERIOD": 9999}
+    models = []
+    for folder in ("parts", "whole"):
+        words = ["--resume", "--num-gpus", "2", "--config-file", str(CONFIGS / "demo.yml")]
+        run(datasets, *words, **keys, **more, OUTPUT_DIR=tmp_path / folder)
+        path = tmp_path / folder / "model_final.pth"
+        models.append(torch.load(path, weights_only=True)["model"])
+    assert all(torch.equal(models[0][name], models[1][name]) for name in models[1])
+
+
+@pytest.mark.slow
+def test_trials_of_two_processes_have_the_metrics_of_one(datasets, tmp_path):
+    """With frozen normalisation statistics, and before rounding has grown."""
+    means = []
+    for number in ("1", "2"):
+        words = ["--trials", "1-2", "--num-gpus", number, "--config-file"]
+        run(
+            datasets,
+            *[*words, str(CONFIGS / "regdb.yml")],
+            MODEL__BACKBONE__NORM="FrozenBN",
+            MODEL__BACKBONE__PRETRAIN=False,
+            MODEL__BACKBONE__FEAT_DIM=256,
+            MODEL__HEADS__NORM="FrozenBN",
+            MODEL__DEVICE="cpu",
+            SOLVER__IMS_PER_BATCH=32,
+            SEED=5,
+            OUTPUT_DIR=tmp_path / number,
+        )
+        scores = json.loads((tmp_path / number / "results.json").read_text())["scores"]
+        means.append([score["mean"] for score in scores])
+    assert means[0] == means[1]

@@ -88,6 +88,7 @@ def args(tmp_path, monkeypatch) -> Namespace:
         eval_only=False,
         num_gpus=1,
         num_machines=1,
+        machine_rank=0,
     )
 
 
@@ -186,6 +187,12 @@ def test_an_evaluation_on_the_way_is_not_the_end(args):
 def test_data_sets_without_ten_splits(args):
     args.config_file = str(CONFIGS / "sysu.yml")
     with pytest.raises(InputError, match="--trials with RegDB"):
+        plan_trials(args)
+
+
+def test_no_process_at_all_is_refused_before_any_training(args):
+    args.num_gpus = 0
+    with pytest.raises(InputError, match="expected --num-gpus and --num-machines of at least 1"):
         plan_trials(args)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from cmemd.evaluation import rank_counting
 from cmemd.evaluation.distances import DISTANCES, distance_matrix
-from cmemd.evaluation.products import Products, Side
-from cmemd.evaluation.rank_counting import query_blocks
+from cmemd.evaluation.products import Gallery, Products
+from cmemd.evaluation.rank_counting import Galleries, query_blocks
 from cmemd.evaluation.ranking import score_blocks, score_queries
 from cmemd.evaluation.threads import parts_of
 
@@ -18,14 +18,14 @@ QUERIES, IMAGES, DIMENSION = 30, 90, 40
 def products_of(queries, gallery, distance="euclidean"):
     features = np.concatenate([queries, gallery])
     rows = np.arange(len(features))
-    side = Side(features, rows[len(queries) :], distance)
+    side = Gallery(features, rows[len(queries) :], distance)
     return Products(features, rows[: len(queries)], side)
 
 
 def scored(queries, gallery, distance, query_pids, gallery_pids):
     products = products_of(queries, gallery, distance)
     members = np.ones((1, len(gallery)), bool)
-    return score_blocks(products.block, query_pids, gallery_pids, members).metrics
+    return score_blocks(products.block, query_pids, Galleries(gallery_pids, members)).metrics
 
 
 def labels(rng):
@@ -107,7 +107,14 @@ def test_no_error_exceeds_the_tolerance():
                 gallery = (scale * (shift + rng.normal(size=(50, 700)))).astype(np.float32)
                 products = products_of(queries, gallery, distance)
                 got, doubt = products.block(np.arange(6), np.array([], int))
-                error = np.abs(got - distance_matrix(queries, gallery, distance)).max(axis=1)
+                exact = distance_matrix(queries, gallery, distance)
+                if distance == "euclidean":  # in the unit of the values
+                    unit = 2 * products.gallery.largest * products.queries.scale[products.row]
+                    squares = np.square(queries.astype(np.float64)).sum(axis=1)
+                    exact = (exact - squares[:, None]) / unit[:, None]
+                else:
+                    exact -= 1
+                error = np.abs(got - exact).max(axis=1)
                 assert (error <= doubt.tolerance).all(), (seed, distance, scale, shift)
                 # A bound of use: far below that of the norms, D 2^-24 |x| |y|, twice.
                 if distance == "cosine":
@@ -140,7 +147,7 @@ def test_few_pairs_of_random_features_are_computed_again():
 
         return distances, doubt._replace(exact=exact, everything=None)
 
-    score_blocks(block, query_pids, gallery_pids, np.ones((1, 2000), bool))
+    score_blocks(block, query_pids, Galleries(gallery_pids, np.ones((1, 2000), bool)))
     assert 0 < sum(pairs) < 10 * len(queries)
 
 
@@ -153,6 +160,27 @@ def test_a_query_of_many_close_images_is_computed_as_a_whole(monkeypatch):
     monkeypatch.setattr(rank_counting, "_NEIGHBOURS", IMAGES)
     by_pairs = scored(queries, gallery, "euclidean", query_pids, gallery_pids)
     assert np.array_equal(by_pairs, expected, equal_nan=True)
+
+
+def test_queries_that_skip_a_section_have_the_values_of_the_others():
+    rng = np.random.default_rng(0)
+    features = rng.normal(size=(QUERIES + IMAGES, DIMENSION)) * rng.uniform(1, 9, (120, 1))
+    rows = rng.permutation(len(features))
+    queries, images = rows[:QUERIES], rows[QUERIES:]
+    sections, skips = rng.integers(0, 2, IMAGES), rng.random(QUERIES) < 0.5
+    for distance in DISTANCES:
+        gallery = Gallery(features, images, distance, sections)
+        searched = [(np.flatnonzero(skips), 1), (np.flatnonzero(~skips), 2)]
+        products = Products(features, queries, gallery, searched)
+        plain = Products(features, queries, Gallery(features, images, distance))
+        numbers, positives = np.arange(QUERIES), np.array([3, 8, 50])
+        values, expected = (of.block(numbers, positives)[0] for of in (products, plain))
+        kept = ~(skips[:, None] & (sections == 1))
+        assert np.allclose(values[kept], expected[kept], rtol=0, atol=1e-5), distance
+        exact = [
+            of.block(numbers, positives)[1].exact(numbers, numbers) for of in (products, plain)
+        ]
+        assert np.array_equal(*exact), distance
 
 
 def test_blocks_and_parts_cover_everything_once():

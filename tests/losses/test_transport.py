@@ -231,6 +231,28 @@ def test_each_problem_of_a_batch_is_solved_by_itself():
     assert torch.equal(exact_plan(cost), torch.cat([exact_plan(c[None]) for c in cost]))
 
 
+def test_a_problem_alone_gets_the_plan_that_it_gets_in_a_batch():
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        size = (3, *rng.integers(1, 10, 2)) if seed % 2 else (3, *[int(rng.integers(1, 20))] * 2)
+        ties, dtype = seed % 3, np.float32 if seed % 5 else np.float64
+        cost = rng.integers(0, 4, size) if ties else rng.random(size)
+        plans = exact_plan(torch.from_numpy(cost.astype(dtype)))
+        for one, plan in zip(cost.astype(dtype), plans, strict=True):
+            assert torch.equal(exact_plan(torch.from_numpy(one[None]))[0], plan), seed
+
+
+def test_a_bad_cost_is_refused_wherever_it_stands():
+    for dtype in (torch.float32, torch.float64):
+        largest = torch.finfo(dtype).max
+        for value in (math.nan, math.inf, -math.inf, largest, -largest / 32):
+            for place in range(12):
+                cost = torch.rand(2, 2, 3, dtype=dtype)
+                cost.view(-1)[place] = value
+                with pytest.raises(InputError, match="got NaN, infinity or a larger one: "):
+                    exact_plan(cost)
+
+
 @cases("shape", [(4, 4), (2, 3, 4, 4), (2, 0, 4), (2, 4, 0)])
 def test_another_shape_is_refused(shape):
     words = f"expected a cost (B, n, m) with n, m >= 1, got shape {shape}: "

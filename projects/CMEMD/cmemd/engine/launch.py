@@ -24,7 +24,7 @@ from cmemd.engine.children import is_orphan
 from cmemd.engine.ranks import LAUNCHED, run_rank, started_by_torchrun
 from cmemd.errors import EXIT_FAILED, InputError, Stopped, end_with
 
-__all__ = ["launch"]
+__all__ = ["check_processes", "launch"]
 
 
 def launch(main: Callable[[Namespace], object], args: Namespace) -> None:
@@ -42,12 +42,7 @@ def launch(main: Callable[[Namespace], object], args: Namespace) -> None:
         InputError: numbers of processes that contradict each other.
         Stopped: a signal came; the processes have ended.
     """
-    if min(args.num_gpus, args.num_machines) < 1 or not 0 <= args.machine_rank < args.num_machines:
-        raise InputError(
-            "--num-gpus and --num-machines of at least 1, and --machine-rank below --num-machines",
-            f"{args.num_gpus}, {args.num_machines} and {args.machine_rank}",
-            "leave them out for one process",
-        )
+    check_processes(args)
     several = args.num_gpus * args.num_machines > 1
     if started_by_torchrun():
         if several and LAUNCHED not in os.environ:
@@ -61,6 +56,20 @@ def launch(main: Callable[[Namespace], object], args: Namespace) -> None:
         _start_torchrun(args)
     else:
         main(args)
+
+
+def check_processes(args: Namespace) -> None:
+    """Raise unless the command line's numbers of processes and machines can be.
+
+    Raises:
+        InputError: one is below 1, or no machine has this machine's number.
+    """
+    if min(args.num_gpus, args.num_machines) < 1 or not 0 <= args.machine_rank < args.num_machines:
+        raise InputError(
+            "--num-gpus and --num-machines of at least 1, and --machine-rank below --num-machines",
+            f"{args.num_gpus}, {args.num_machines} and {args.machine_rank}",
+            "leave them out for one process",
+        )
 
 
 def _uses_cuda(args: Namespace) -> bool:

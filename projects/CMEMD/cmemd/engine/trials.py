@@ -19,6 +19,7 @@ from cmemd.config import load_config
 from cmemd.data.build import build_dataset
 from cmemd.data.layouts import regdb
 from cmemd.engine.children import stopping_children
+from cmemd.engine.launch import check_processes
 from cmemd.engine.runs import Run
 from cmemd.errors import EXIT_BAD_INPUT, InputError
 from cmemd.evaluation.results import write_results
@@ -130,8 +131,9 @@ def plan_trials(args: Namespace) -> list[TrialRun]:
     """Return the trials that were asked for, after checks of all their splits and folders.
 
     Raises:
-        InputError: an invalid trial number, a data set without several splits, a missing split, a
-            folder that holds a trial of another configuration, or options that do not go together.
+        InputError: an invalid number of a trial or of processes, a data set without several splits,
+            a missing split, a folder that holds a trial of another configuration, or options that
+            do not go together.
     """
     if args.eval_only or args.num_machines > 1 or "TORCHELASTIC_RUN_ID" in os.environ:
         raise InputError(
@@ -139,6 +141,7 @@ def plan_trials(args: Namespace) -> list[TrialRun]:
             "--eval-only, --num-machines or torchrun with it",
             "leave those out",
         )
+    check_processes(args)
     flags = ("--num-gpus", str(args.num_gpus))
     numbers = parse_trials(args.trials)
     trials = planned_trials(args.config_file, list(args.opts or []), numbers, flags)

@@ -18,6 +18,7 @@ __all__ = ["Doubt", "Galleries", "PositiveRanks", "positive_ranks", "query_block
 _QUERIES_AT_ONCE = 48
 # An 8-bit counter counts so many images; 64-bit words hold eight counters.
 _COUNTED_AT_ONCE = 255
+_SHORT = (1 << 32) - 1  # the low bits of a float32's key
 # Beyond these, computing all distances again is faster than computing pairs.
 _NEIGHBOURS, _SHARE = 64, 1 / 32
 
@@ -25,10 +26,11 @@ _NEIGHBOURS, _SHARE = 64, 1 / 32
 class Doubt(NamedTuple):
     """How exact the distances of a block of queries are, and how to get exact ones.
 
-    Those of positives are exact but for float64's rounding.
+    They may be any values that order as distances do.
 
     Attributes:
-        tolerance: ``(b,)`` bound of the errors of each query's distances, rounding included.
+        tolerance: ``(b,)`` how close to a positive's an image's value can be and yet stand on the
+            other side of it.
         exact: from numbers of queries in the block and columns, ``(n,)`` each, to ``(n,)`` exact
             distances.
         everything: returns all exact distances, ``(b, V)``.
@@ -62,16 +64,30 @@ def rank_order(distances: np.ndarray) -> np.ndarray:
     float64. For the 6775 images of SYSU-MM01 that is 12 digits, the precision of a distance's sums.
 
     Args:
-        distances: ``(Q, V)``; NaN ranks behind infinity.
+        distances: ``(Q, V)``; NaN ranks behind infinity. All bits of float32 count.
 
     Returns:
         ``(Q, V)`` column numbers.
     """
     # Sorting such numbers is stable, and several times faster than sorting indices by number.
     images = distances.shape[1]
-    keys = _keys(distances, np.arange(images), images)
+    columns = np.arange(images)
+    if distances.dtype == np.float32:
+        keys, low = _short_keys(distances, columns), _SHORT
+    else:
+        keys, low = _keys(distances, columns, images), _low_bits(images)
     keys.sort(axis=1)
-    keys &= _low_bits(images)
+    keys &= low
+    return keys
+
+
+def _short_keys(distances: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Do as ``_keys`` for float32, which leaves half of the bits to the column."""
+    bits = np.add(distances, np.float32(0)).view(np.int32)
+    bits ^= (bits >> 31) & np.int32(np.iinfo(np.int32).max)
+    keys = bits.astype(np.int64)
+    keys <<= 32
+    keys |= columns
     return keys
 
 
@@ -100,7 +116,7 @@ class Galleries:
     """
 
     def __init__(self, pids: np.ndarray, members: np.ndarray) -> None:
-        self.members = members
+        self.pids, self.members = pids, members
         by_identity = np.argsort(pids, kind="stable")
         self.of_identities = [
             _table(pids, by_identity[of_trial[by_identity]]) for of_trial in members
@@ -146,8 +162,7 @@ def positive_ranks(
         distances: ``(b, V)``, NaN for ignored images.
         positives: ``(P,)`` columns of their identity, at least one.
         galleries: the trials.
-        doubt: of distances that are not exact, which are then changed in place. The ranks are
-            those of exact ones.
+        doubt: of distances that are not exact; the ranks are those of exact ones.
     """
     order = rank_order(distances)  # (b, V)
     place = _places(order)  # (b, V): where each image stands
@@ -178,7 +193,7 @@ def _settle(
     Images on one side of a positive may stand in any order, so only these need exact distances.
 
     Args:
-        distances: ``(b, V)``, NaN for ignored images; exact ones replace those that are close.
+        distances: ``(b, V)``, NaN for ignored images.
         order: ``(b, V)`` columns from near to far, changed in place.
         place: ``(b, V)`` its inverse, changed in place.
         positives: ``(P,)`` columns.
@@ -223,8 +238,7 @@ def _settle(
     if len(runs) > _SHARE * order.size:
         return False
     row, columns = runs // size, order.ravel()[runs]
-    distances[row, columns] = doubt.exact(row, columns)
-    columns = columns[np.lexsort((_keys(distances[row, columns], columns, size), run))]
+    columns = columns[np.lexsort((_keys(doubt.exact(row, columns), columns, size), run))]
     order.ravel()[runs] = columns
     place[row, columns] = runs - row * size
     return True

@@ -17,7 +17,7 @@ Shape legend: ``Q`` = queries, ``b`` = queries of a block, all of one identity, 
 images of all trials, ``P`` = positives among them, ``T`` = trials.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -143,7 +143,7 @@ def score_queries(
             of_block[ignored[queries]] = np.nan
         return of_block, None
 
-    return score_blocks(block, query_pids, gallery_pids, members)
+    return score_blocks(block, query_pids, Galleries(gallery_pids, members), in_threads)
 
 
 def check_numbers(distances: np.ndarray) -> None:
@@ -159,30 +159,29 @@ def check_numbers(distances: np.ndarray) -> None:
 def score_blocks(
     block: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, Doubt | None]],
     query_pids: np.ndarray,
-    gallery_pids: np.ndarray,
-    members: np.ndarray,
+    galleries: Galleries,
+    run: Callable[[Callable[[np.ndarray], None], Iterable[np.ndarray]], Iterable[None]] = map,
 ) -> QueryScores:
     """Do as ``score_queries``, with distances that are made block by block.
 
     Args:
-        block: called in several threads with ``(b,)`` numbers of queries of one identity and
+        block: called with ``(b,)`` numbers of queries of one identity and
             ``(P,)`` columns of its images. Returns distances ``(b, V)``, NaN for ignored images,
             and how exact they are; None for exact ones.
         query_pids: ``(Q,)`` identities.
-        gallery_pids: ``(V,)`` identities.
-        members: ``(T, V)`` booleans, the gallery of each trial.
+        galleries: the gallery of each trial.
+        run: applies a function to each of some items; ``in_threads`` calls it in several threads.
     """
-    galleries = Galleries(gallery_pids, members)
-    metrics = np.full((4, len(members), len(query_pids)), np.nan)
+    metrics = np.full((4, len(galleries.members), len(query_pids)), np.nan)
 
     def score(queries: np.ndarray) -> None:
-        positives = np.flatnonzero(gallery_pids == query_pids[queries[0]])
+        positives = np.flatnonzero(galleries.pids == query_pids[queries[0]])
         if len(positives):
             distances, doubt = block(queries, positives)
             ranks = positive_ranks(distances, positives, galleries, doubt)
             metrics[:, :, queries] = _metrics(ranks)
 
-    for _ in in_threads(score, query_blocks(query_pids)):
+    for _ in run(score, query_blocks(query_pids)):
         pass
     return QueryScores(*metrics)
 

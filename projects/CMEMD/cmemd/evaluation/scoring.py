@@ -14,6 +14,7 @@ Shape legend: ``N`` = samples, ``D`` = feature dimension, ``Q`` = queries, ``V``
 of all trials, ``T`` = trials.
 """
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -24,9 +25,9 @@ from cmemd.data.layouts.permutations import RandPermCam
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import check_distance, distance_matrix, plain_distances
 from cmemd.evaluation.mixed import Centring, centre, own_modality_first
-from cmemd.evaluation.products import Products, Side
+from cmemd.evaluation.products import Gallery, Products
 from cmemd.evaluation.protocols import AUTO, Protocol, choose_sampling
-from cmemd.evaluation.rank_counting import Doubt
+from cmemd.evaluation.rank_counting import Doubt, Galleries
 from cmemd.evaluation.ranking import QueryScores, check_numbers, score_blocks, score_queries
 from cmemd.evaluation.rerank import k_reciprocal_distances
 from cmemd.evaluation.samples import Samples
@@ -39,6 +40,7 @@ from cmemd.evaluation.sampling import (
     sort_rows,
 )
 from cmemd.evaluation.searches import OpenSetScores, search_scores
+from cmemd.evaluation.threads import in_threads, parts_of
 
 __all__ = [
     "CMC_RANKS",
@@ -55,8 +57,9 @@ __all__ = [
 CMC_RANKS = (1, 5, 10, 20)
 METRICS = (*(f"rank{rank}" for rank in CMC_RANKS), "mAP", "mINP")
 
-# Products in memory at a time, 128 MB: all of SYSU-MM01's; larger sets go in parts.
-_PRODUCTS_AT_ONCE = 2**25
+_PRODUCTS_AT_ONCE = 2**25  # in memory, in all threads: 128 MiB
+_QUERIES_OF_A_PRODUCT = 1024  # more are no faster
+_QUERIES_OF_A_BLOCK = 64  # fewer at once take more time
 _QUERIES_AT_ONCE = 256  # where whole rows of distances are needed
 
 
@@ -312,50 +315,67 @@ def _rank(
     members = np.zeros((len(trials), len(gallery)), dtype=bool)  # (T, V)
     for row, trial in enumerate(trials):
         members[row, column[trial.gallery]] = True
-    metrics = np.full((4, len(trials), len(queries)), np.nan)
-    for own, kept in _by_cameras(samples, protocol, queries, gallery):
-        side = Side(samples.features, gallery[kept], distance)
-        at_once = max(1, _PRODUCTS_AT_ONCE // len(kept))
-        for start in range(0, len(own), at_once):
-            part = own[start : start + at_once]
-            scores = _score_part(samples, protocol, queries[part], side, members[:, kept])
-            metrics[:, :, part] = scores.metrics
+    skipping, skipped = _skipped(samples, protocol, queries, gallery)
+    side = Gallery(samples.features, gallery, distance, skipped.astype(int))
+    galleries = Galleries(samples.pids[gallery], members)
+
+    def score_part(part: slice) -> QueryScores:
+        rows, skips = queries[part], skipping[part]
+        searched = [(np.flatnonzero(skips), 1), (np.flatnonzero(~skips), len(side.ends))]
+        products = Products(samples.features, rows, side, searched)
+        return _score_part(samples, protocol, rows, gallery, products, galleries)
+
+    parts = parts_of(len(queries), _queries_of_a_thread(len(queries), len(gallery)))
+    scores = list(in_threads(score_part, parts))
+    metrics = np.concatenate([of_part.metrics for of_part in scores], axis=2)  # (4, T, Q)
     for row, trial in enumerate(trials):
         metrics[:, row, ~np.isin(queries, trial.queries)] = np.nan
     return list(metrics)
 
 
-def _by_cameras(
-    samples: Samples, protocol: Protocol, queries: np.ndarray, gallery: np.ndarray
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield numbers of queries, and of gallery images from cameras that are kept for them.
+def _queries_of_a_thread(queries: int, images: int) -> int:
+    """Return how many queries a thread takes at once: few enough that all threads have some."""
+    threads = len(os.sched_getaffinity(0))
+    most = max(1, min(_QUERIES_OF_A_PRODUCT, _PRODUCTS_AT_ONCE // threads // images))
+    rounds = -(-queries // (most * threads))
+    return min(most, max(_QUERIES_OF_A_BLOCK, -(-queries // (rounds * threads))))
 
-    Ignored images need no distance.
+
+def _skipped(
+    samples: Samples, protocol: Protocol, queries: np.ndarray, gallery: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return booleans of queries and of gallery images: these need no distance to those.
+
+    All pairs of them are ignored. The rest of the ignored pairs gets distances.
     """
-    cameras, rest = samples.camids[queries], np.ones(len(queries), dtype=bool)
-    ignored_cameras: dict[int, list[int]] = {}
+    none = np.zeros(len(queries), dtype=bool), np.zeros(len(gallery), dtype=bool)
+    if not protocol.ignored_pairs:
+        return none
+    ignored_cameras: dict[int, set[int]] = {}
     for camera, other in protocol.ignored_pairs:
-        ignored_cameras.setdefault(camera, []).append(other)
-    for camera, others in ignored_cameras.items():
-        own = np.flatnonzero(cameras == camera)
-        kept = np.flatnonzero(~np.isin(samples.camids[gallery], others))
-        rest[own] = False
-        if len(own) and len(kept):
-            yield own, kept
-    if rest.any():
-        yield np.flatnonzero(rest), np.arange(len(gallery))
+        ignored_cameras.setdefault(camera, set()).add(other)
+    first, *_ = ignored_cameras.values()
+    skipping = [camera for camera, others in ignored_cameras.items() if first <= others]
+    return (
+        np.isin(samples.camids[queries], skipping),
+        np.isin(samples.camids[gallery], list(first)),
+    )
 
 
 def _score_part(
-    samples: Samples, protocol: Protocol, rows: np.ndarray, gallery: Side, members: np.ndarray
+    samples: Samples,
+    protocol: Protocol,
+    rows: np.ndarray,
+    gallery: np.ndarray,
+    products: Products,
+    galleries: Galleries,
 ) -> QueryScores:
     """Score queries against a gallery in all trials."""
-    products = Products(samples.features, rows, gallery)
 
     def block(queries: np.ndarray, positives: np.ndarray) -> tuple[np.ndarray, Doubt]:
-        distances, doubt = products.block(queries, positives)
-        removed = ignored(samples, protocol, rows[queries], gallery.rows)
-        distances[removed] = np.nan
+        values, doubt = products.block(queries, positives)
+        removed = ignored(samples, protocol, rows[queries], gallery)
+        values[removed] = np.nan
 
         def everything() -> np.ndarray:
             exact = doubt.everything()
@@ -363,10 +383,10 @@ def _score_part(
             exact[removed] = np.nan
             return exact
 
-        return distances, doubt._replace(everything=everything)
+        return values, doubt._replace(everything=everything)
 
-    scores = score_blocks(block, samples.pids[rows], samples.pids[gallery.rows], members)
-    _worst(scores, products.queries.bad)
+    scores = score_blocks(block, samples.pids[rows], galleries)
+    _worst(scores, products.bad)
     return scores
 
 

@@ -6,17 +6,14 @@ Shape legend: B problems, n rows, m columns, L = lcm(n, m).
 import math
 from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from cmemd.errors import MissingDependencyError
 from cmemd.losses.transport.assignment import LARGEST, assignment_plan
-from cmemd.losses.transport.problem import checked_cost, marginals
-
-if TYPE_CHECKING:
-    import numpy as np
+from cmemd.losses.transport.problem import checked_cost, marginals, on_host
 
 __all__ = ["exact_plan"]
 
@@ -76,13 +73,12 @@ def exact_plan(
         MissingDependencyError: lapx or POT is needed and not installed.
     """
     cost = checked_cost(cost)
-    n, m = cost.shape[1:]
+    batch, n, m = cost.shape
     uniform = a is b is row_mask is column_mask is None
-    if cost.shape[0] == 0:
+    if batch == 0:
         return cost
     size = math.lcm(n, m)
-    on_host = cost.device.type == "cpu" and not torch.compiler.is_compiling()
-    if uniform and size <= LARGEST and not (on_host and _lapx()):
+    if uniform and size <= LARGEST and not (on_host(cost) and _lapx()):
         return assignment_plan(cost)
     if uniform and (size == max(n, m) or size <= _FEW_SHARES):
         return _share_plans(cost)
@@ -90,13 +86,13 @@ def exact_plan(
 
 
 @cache
-def _lapx() -> "Callable[..., tuple[list[np.ndarray], list[np.ndarray]]] | None":
-    """Return lapx's solver of a batch, or None where it is not installed."""
+def _lapx() -> tuple[Callable[..., tuple[Any, Any]], Callable[..., tuple[Any, Any]]] | None:
+    """Return lapx's solvers of one problem and of a batch, or None where it is not installed."""
     try:  # on a GPU the usual sizes do not need it
-        from lap import lapjvr_batch
+        from lap import lapjvr, lapjvr_batch
     except ImportError:
         return None
-    return lapjvr_batch
+    return lapjvr, lapjvr_batch
 
 
 def _share_plans(cost: Tensor) -> Tensor:
@@ -108,29 +104,34 @@ def _share_plans(cost: Tensor) -> Tensor:
     Returns:
         (B, n, m).
     """
-    solve = _lapx()
-    if solve is None:
+    solvers = _lapx()
+    if solvers is None:
         raise _missing("lapx", "lapx")
     import numpy as np  # which lapx needs too
 
     batch, n, m = cost.shape
     size = math.lcm(n, m)
-    problems = cost.cpu().numpy()
+    problems = cost.numpy() if cost.is_cpu else cost.cpu().numpy()
     if n != size:
         problems = problems.repeat(size // n, 1)
     if m != size:
         problems = problems.repeat(size // m, 2)
-    # More threads were no faster up to 96 problems of 64 x 64.
-    columns = np.concatenate(solve(problems, return_cost=False, n_threads=1)[1])
-    if m != size:
-        columns //= size // m
-    # Of each share of each problem's rows, in order: its row among all problems' rows.
-    rows = np.arange(batch * n)
-    if n != size:
-        rows = rows.repeat(size // n)
-    plan = np.zeros(cost.shape, problems.dtype)
-    np.add.at(plan.reshape(-1), rows * m + columns, 1 / size)
-    return torch.from_numpy(plan).to(cost.device)
+    one, many = solvers
+    if batch == 1:  # in float64, as the other solver computes; it starts faster
+        _, columns = one(problems[0].astype(np.float64), return_cost=False)
+    else:
+        # More threads were no faster up to 96 problems of 64 x 64.
+        columns = np.concatenate(many(problems, return_cost=False, n_threads=1)[1])
+    plan = np.zeros((batch, n, m), problems.dtype)
+    flat = plan.reshape(-1)
+    rows = np.arange(0, batch * n * m, m)  # their first places in the flat plan
+    if n == m:
+        flat[rows + columns] = 1 / n
+    else:
+        # Of each share of each problem's rows, in order: its row and its column.
+        np.add.at(flat, rows.repeat(size // n) + columns // (size // m), 1 / size)
+    plans = torch.from_numpy(plan)
+    return plans if cost.is_cpu else plans.to(cost.device)
 
 
 def _simplex_plans(cost: Tensor, a: Tensor, b: Tensor) -> Tensor:
