@@ -78,11 +78,16 @@ def measure(people: Path, rows: int, files: int) -> None:
     cfg = load_config("", ["DATASETS.OWN.LIST", str(people), *names])
     data = read_data(cfg)
     items = [*data.train.train, *data.test.query, *data.test.gallery]
+    steps: dict[str, Callable[[], object]] = {
+        "list read and split": lambda: read_data(cfg),
+        "digests": lambda: digests(data),
+        "split written": lambda: split_files(data),
+        "images looked at": lambda: check_items(items),
+    }
+    times = {step: least(work) for step, work in steps.items()}
     print(f"{rows:,} rows, {files:,} files")
-    print(f"  list read and split  {least(lambda: read_data(cfg)):6.2f} s")
-    print(f"  digests              {least(lambda: digests(data)):6.2f} s")
-    print(f"  split written        {least(lambda: split_files(data)):6.2f} s")
-    print(f"  images looked at     {least(lambda: check_items(items)):6.2f} s")
+    for step, seconds in {**times, "together": sum(times.values())}.items():
+        print(f"  {step:20} {seconds:6.2f} s")
 
 
 if __name__ == "__main__":

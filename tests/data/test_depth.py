@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cmemd.data import images
 from cmemd.data.image_files import Reason, Tally
 from cmemd.data.images import check_images, check_items, decode, open_image, read_pixels
 from cmemd.data.items import ImageItem
@@ -146,6 +147,29 @@ def test_flirs_radiometric_jpegs_are_explained(tmp_path):
     for tally in (None, Tally()):
         with pytest.raises(InputError, match=r"FLIR's counts.*16-bit TIFF or PNG"):
             read_pixels(path, tally, SENSOR)
+    with pytest.raises(InputError, match=r"FLIR's counts.*16-bit TIFF or PNG"):
+        check_images([path], sensor_of=lambda path: SENSOR)
+
+
+def test_a_start_converts_a_sample_and_reading_refuses_the_rest(tmp_path, monkeypatch):
+    """Counts of different channels: of the files past the sample, every second is converted."""
+    cv2 = pytest.importorskip("cv2")
+    monkeypatch.setattr(images, "_CONVERTED", 2)
+    monkeypatch.setattr(images, "_EVERY", 2)
+    pillow("PNG", np.uint16)(tmp_path / "good.png")
+    colour = np.random.default_rng(0).integers(0, 65536, (12, 8, 3)).astype(np.uint16)
+    (tmp_path / "bad.png").write_bytes(cv2.imencode(".png", colour)[1].tobytes())
+    for place, converted in enumerate((True, True, False, True, False, True)):
+        paths = [tmp_path / "good.png"] * place + [tmp_path / "bad.png"]
+        if converted:
+            with pytest.raises(InputError, match=r"or of equal ones, in .*bad\.png"):
+                check_images(paths, sensor_of=lambda path: SENSOR)
+        else:
+            check_images(paths, sensor_of=lambda path: SENSOR)
+        with pytest.raises(InputError, match=r"8 bits a channel in .*(good|bad)\.png"):
+            check_images(paths)  # without a range every file is refused by its header
+    with pytest.raises(InputError, match=r"or of equal ones, in .*bad\.png"):
+        read_pixels(tmp_path / "bad.png", None, SENSOR)
 
 
 def test_the_start_of_a_training_refuses_other_colours_and_tells_of_wide_images(tmp_path, caplog):

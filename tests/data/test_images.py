@@ -45,6 +45,26 @@ def test_other_files_are_named(tmp_path):
                 use(path)
 
 
+def test_a_file_cut_anywhere_is_named_in_every_format(tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (40, 20, 3), np.uint8)
+    for form in ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM"):
+        buffer = io.BytesIO()
+        Image.fromarray(noise).save(buffer, form)
+        whole = buffer.getvalue()
+        (tmp_path / "a.png").write_bytes(whole)
+        check_images([tmp_path / "a.png"])
+        for kept in range(20, len(whole) - 1, 97):
+            (tmp_path / "a.png").write_bytes(whole[:kept])
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow's
+                try:
+                    check_images([tmp_path / "a.png"])
+                    found = ""
+                except InputError as error:
+                    found = str(error)
+            assert "a.png" in found, (form, kept)
+
+
 def test_a_jpeg_whose_missing_end_was_filled_is_named(tmp_path):
     """It decodes without an error; the rest of the picture is wrong."""
     path = tmp_path / "filled.jpg"

@@ -27,7 +27,7 @@ import stat
 import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -85,7 +85,11 @@ _JPEG_START, _JPEG_SCAN, _JPEG_END = b"\xff\xd8\xff", b"\xff\xda", b"\xff\xd9"
 _USUAL = {("YCbCr", name) for name in ("444", "422", "420", "440")} | {("Gray", "Gray")}
 _PROGRESSIVE, _SCAN = 0xC2, 0xDA
 _NO_SEGMENT = frozenset((0x00, 0x01, 0xFF, *range(0xD0, 0xDA)))
+_SEVERAL = b"MPF\0"  # names the other pictures of a JPEG of several
 _PNG_START = b"\x89PNG\r\n\x1a\n"
+_PNG_EXIF = b"eXIf"
+_STRIPS = (273, 279)  # starts and lengths of a TIFF's parts
+_CONVERTED, _EVERY = 1000, 64  # images that a start converts as a sample [C]
 _APP1 = 0xE1  # the JPEG segment of EXIF and of FLIR
 _EXIF, _FLIR = b"Exif\0\0", b"FLIR\0"
 _ORIENTATION = 0x0112
@@ -150,15 +154,17 @@ def check_images(
 ) -> None:
     """Raise unless every file is a whole image of one frame and a known range; log oddities.
 
-    Fast enough for the start of a training: a JPEG's header and end are read, and it is not
-    decoded. So bytes that changed in the middle of a JPEG are not found; ``cmemd doctor`` finds
-    some of these, and with ``--sums`` all of them.
+    Fast enough for the start of a training: an image's header and end are read, and it is decoded
+    only if these leave a doubt. So bytes that changed in the middle are not found here, save in a
+    PNG, which has checksums. ``cmemd doctor`` finds some of these, and with ``--sums`` all of them.
+
+    Counts and colours that a sensor must convert are decoded as a sample: the first 1,000 images of
+    them, and every 64th after. Reading one refuses it in any case, see ``read_pixels``.
 
     Args:
         paths: of the files.
         on_size: takes each file, its width and its height as they are seen.
-        sensor_of: returns the sensor of a file. With a palette, its images are decoded here, so
-            that one in other colours is found.
+        sensor_of: returns the sensor of a file.
         tally: takes what is logged, beside what it holds.
 
     Raises:
@@ -166,32 +172,91 @@ def check_images(
             several frames, or is not of its sensor.
     """
     tally = Tally() if tally is None else tally
+    converted = 0
     for path in paths:
         with _naming(path):
             data, sensor = read_bytes(path), sensor_of(path)
-            image = open_image(data, path, sensor)
-            if image.format != "JPEG":
-                image.load()  # the orientation of a PNG may follow its pixels
+            image, seen = None, _whole_jpeg(data)
+            if seen is None:
+                image = open_image(data, path, sensor)
+                _check_whole(data, image, path)
+                seen = seen_size(data, image), peculiarities(data, image)
+            size, reasons = seen
             if on_size is not None:
-                on_size(path, *seen_size(data, image))
-            for reason in peculiarities(data, image):
+                on_size(path, *size)
+            for reason in reasons:
                 if reason is Reason.FRAMES:
                     raise InputError(
                         f"one frame in {path}", "several", "save the one that counts by itself"
                     )
                 tally.add(reason, path)
-            if image.format != "JPEG":
-                problem = damage(data, image.format)
-            elif has_jpeg_end(data):
-                problem = None
-            else:  # or a camera's own data follows, which looks like the start of another scan
-                problem = damage(data, "JPEG") and "a JPEG whose end is missing"
-            if problem:
-                raise InputError(f"an image in {path}", problem, _RESTORE)
-            if sensor.palette != PLAIN.palette or bits_of(data, image) > 8:
-                decode(data, image, path, sensor)
+            if _is_converted(data, image, sensor, reasons):
+                converted += 1
+                if converted <= _CONVERTED or converted % _EVERY == 0:
+                    decode(data, image or open_image(data, path, sensor), path, sensor)
     for line in tally.lines():
         _logger.warning(line)
+
+
+def _whole_jpeg(data: bytes) -> tuple[tuple[int, int], list[Reason]] | None:
+    """Return seen size and peculiarities of a usual JPEG that has its end; None of any other."""
+    if not data.startswith(_JPEG_START):
+        return None
+    scan = data.rfind(_JPEG_SCAN)
+    head = data[:scan]  # a search in all of the data would take longest
+    if scan < 0 or data.rfind(_JPEG_END, scan) < 0 or _SEVERAL in head:
+        return None
+    try:
+        height, width, colours, subsampling = simplejpeg.decode_jpeg_header(data)
+    except ValueError:
+        return None
+    if (colours, subsampling) not in _USUAL or not 0 < height * width <= max_pixels():
+        return None
+    turned_aside = _jpeg_orientation(head) in _ASIDE
+    return (height, width) if turned_aside else (width, height), _jpeg_peculiarities(head)
+
+
+def _check_whole(data: bytes, image: Image.Image, path: Path | str) -> None:
+    """Raise unless an opened image is whole by its checksums or its length, or else decodes."""
+    if image.format == "JPEG":
+        problem = None
+        if not has_jpeg_end(data):
+            # or a camera's own data follows, which looks like the start of another scan
+            problem = damage(data, "JPEG") and "a JPEG whose end is missing"
+    else:
+        problem = damage(data, image.format)
+        # The orientation of a PNG may follow its pixels.
+        if not problem and (_PNG_EXIF in data or not _has_its_length(data, image)):
+            image.load()
+    if problem:
+        raise InputError(f"an image in {path}", problem, _RESTORE)
+
+
+def _has_its_length(data: bytes, image: Image.Image) -> bool:
+    """Return whether a file of no JPEG surely is as long as its own header says."""
+    if image.format == "PNG":
+        return True  # ``damage`` reads to the end
+    if image.format in ("BMP", "WEBP"):
+        at, more = (2, 0) if image.format == "BMP" else (4, 8)
+        return 0 < struct.unpack_from("<I", data, at)[0] + more <= len(data)
+    if image.format == "TIFF":
+        starts, lengths = (image.tag_v2.get(tag, ()) for tag in _STRIPS)
+        return 0 < len(starts) == len(lengths) and all(
+            0 < length and start + length <= len(data)
+            for start, length in zip(starts, lengths, strict=True)
+        )
+    return False
+
+
+def _is_converted(
+    data: bytes, image: Image.Image | None, sensor: Sensor, reasons: Collection[Reason]
+) -> bool:
+    """Return whether a sensor converts an image, which may fail: counts, or false colours."""
+    if sensor == PLAIN:
+        return False
+    deep = image is not None and bits_of(data, image) > 8
+    counts = bool(sensor.range) and Reason.RADIOMETRIC in reasons
+    return deep or counts or sensor.palette != PLAIN.palette
 
 
 def read_rgb(
@@ -413,11 +478,17 @@ def peculiarities(data: bytes, image: Image.Image) -> list[Reason]:
     found = []
     if getattr(image, "is_animated", False):
         found.append(Reason.FRAMES)
+    if image.format in ("JPEG", "MPO"):
+        return found + _jpeg_peculiarities(data)
     if _tiff_orientation(image) in _TURNS or orientation_of(data, image) in _TURNS:
         found.append(Reason.ROTATED)
-    if _is_radiometric(data):
-        found.append(Reason.RADIOMETRIC)
     return found
+
+
+def _jpeg_peculiarities(data: bytes) -> list[Reason]:
+    """Return the same of a JPEG, which needs no opening; its frames aside."""
+    rotated = [Reason.ROTATED] * (_jpeg_orientation(data) in _TURNS)
+    return rotated + [Reason.RADIOMETRIC] * _is_radiometric(data)
 
 
 def seen_size(data: bytes, image: Image.Image) -> tuple[int, int]:
