@@ -28,8 +28,9 @@ from cmemd.standin.wraps import ANGLES, COLUMNS, HEIGHTS, emblem
 __all__ = ["Look", "Sides", "Sign", "draw_sides", "hour_of", "vary_shot"]
 
 _PANELS = 2  # of the upper body, and of the legs
-_HALF_WIDTH = 0.7  # radians, of a side's panels; a quarter has 0.785
-_LOGO = 0.6
+_ALL = len(VIEWS) * 2 * _PANELS
+_HALF_WIDTH = 0.78  # radians, of a side's panels; a quarter has 0.785
+_LOGO = 0.45
 # Tones of dark and of light panels: RGB, and warmth.
 _SHADES, _HEATS = ((0.03, 0.18), (0.78, 0.98)), ((0.08, 0.18), (0.86, 0.98))
 _SUN, _PACK_HEAT = 0.15, 0.15  # of the full range of warmth
@@ -64,6 +65,8 @@ class Sides:
         sun: angle that the sun warms most.
         tones: of each modality, of dark and of light panels, (2, C).
         hours: of each modality, the time of day at which each side is seen, (4,) in [0, 1].
+        onsets: the view variation above which a side has each panel of its top and of its legs,
+            (4, 2, panels): evenly spread in [0, 1).
     """
 
     signs: tuple[Sign, ...]
@@ -73,6 +76,7 @@ class Sides:
     sun: float
     tones: dict[Modality, np.ndarray]
     hours: dict[Modality, np.ndarray]
+    onsets: np.ndarray
 
 
 def draw_sides(rng: np.random.Generator) -> Sides:
@@ -88,6 +92,7 @@ def draw_sides(rng: np.random.Generator) -> Sides:
             Modality.THERMAL: np.array([rng.uniform(*of, 1) for of in _HEATS], np.float32),
         },
         hours={modality: rng.random(len(VIEWS)) for modality in Modality},
+        onsets=rng.permutation(_ALL).reshape(len(VIEWS), 2, _PANELS) / _ALL,
     )
 
 
@@ -109,7 +114,7 @@ def vary_shot(shot: Shot, amount: float, rng: np.random.Generator) -> Shot:
         turn=(side + (shot.turn - side) * (1 - _SQUARE * amount)) % 1,
         stride=shot.stride * (1 + 0.5 * amount * stride),
         lean=shot.lean + 0.04 * amount * lean,
-        reach=0.6 * amount * reach,
+        reach=0.4 * amount * reach,
     )
 
 
@@ -128,7 +133,9 @@ class Look:
     Attributes:
         sides: what differs.
         modality: whose tones are used.
-        amount: the view variation, in (0, 1]; effects are proportional to it.
+        amount: the view variation, in (0, 1]. It is the share of panels that are there, and
+            logos and bags are as large, and heat as strong, as it says. A panel is whole or not
+            there: of a faint or narrow one a network reads neither the panel nor what it covers.
     """
 
     sides: Sides
@@ -139,35 +146,39 @@ class Look:
         """Return a torso or a sleeve with signs and heat, (V, T, C)."""
         varied = cover.copy()
         for view, sign in enumerate(self.sides.signs):
-            self._lay(varied, view, sign.top)
+            self._lay(varied, view, sign.top, self.sides.onsets[view, 0])
             if sign.logo is not None:
-                at = emblem(sign.logo, _LOGO, back=False)
+                at = emblem(sign.logo, _LOGO * self.amount, back=False)
                 self._paint(varied, view, at, light=sign.top[0] < 0)
         if self.sides.pack:
             self._warm(varied, np.pi, _PACK_HEAT)
-        return self._part_way(cover, varied)
+        return self.heated(varied)
 
     def legs(self, cover: np.ndarray) -> np.ndarray:
         """Return a leg or a skirt with signs and heat, (V, T, C)."""
         varied = cover.copy()
         for view, sign in enumerate(self.sides.signs):
-            self._lay(varied, view, sign.legs)
-        return self._part_way(cover, varied)
+            self._lay(varied, view, sign.legs, self.sides.onsets[view, 1])
+        return self.heated(varied)
 
     def heated(self, cover: np.ndarray) -> np.ndarray:
-        """Return a part that all sides share with heat alone, (V, T, C)."""
-        return self._part_way(cover, cover.copy())
+        """Return a cover with the sun's heat, (V, T, C)."""
+        varied = cover.copy()
+        self._warm(varied, self.sides.sun, _SUN)
+        return np.minimum(varied, 1)
 
     def bag(self, view: str) -> np.ndarray:
         """Return a bag as light or dark as a side's uppermost panel, (1, 1, C)."""
         light = self.sides.signs[VIEWS.index(view)].top[0] > 0
         return self.sides.tones[self.modality][int(light)][None, None]
 
-    def _lay(self, cover: np.ndarray, view: int, panels: tuple[int, ...]) -> None:
-        """Lay a side's panels on its quarter, in place."""
+    def _lay(
+        self, cover: np.ndarray, view: int, panels: tuple[int, ...], onsets: np.ndarray
+    ) -> None:
+        """Lay those of a side's panels that the setting has on its quarter, in place."""
         row = (HEIGHTS * len(panels)).astype(int)
-        for number, panel in enumerate(panels):
-            if panel:
+        for number, (panel, onset) in enumerate(zip(panels, onsets, strict=True)):
+            if panel and self.amount > onset:
                 at = (np.abs(ANGLES) < _HALF_WIDTH) & (row == number)
                 self._paint(cover, view, at, light=panel > 0)
 
@@ -179,10 +190,5 @@ class Look:
     def _warm(self, cover: np.ndarray, angle: float, strength: float) -> None:
         """Warm a cover about an angle, in place; nothing in visible light."""
         if self.modality is Modality.THERMAL:
-            heat = strength * np.maximum(np.cos(ANGLES - angle), 0)
+            heat = self.amount * strength * np.maximum(np.cos(ANGLES - angle), 0)
             cover += heat[..., None].astype(cover.dtype)
-
-    def _part_way(self, cover: np.ndarray, varied: np.ndarray) -> np.ndarray:
-        """Return the cover moved towards the varied one, with the sun's heat."""
-        self._warm(varied, self.sides.sun, _SUN)
-        return cover + np.float32(self.amount) * (np.minimum(varied, 1) - cover)
