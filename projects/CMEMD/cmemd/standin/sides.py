@@ -4,14 +4,14 @@ At 0 a person's sides look as alike as their wraps say. At 1 each side has signs
 no other side shows: the panels of an open jacket in front, of its back and of its left and right, a
 logo, a pack on the back, a bag on one hip, hair over one shoulder. The sun warms one side, a pack
 warms the back, and each side is seen at its own time of day, and more squarely. The head, hats,
-carried things and outlines stay what all sides share.
+carried things and cuts of the clothes stay what all sides share.
 
 A panel is thin and light, and lets the body's warmth through, or it is padded and dark, and keeps
 it. So a sign looks alike in both modalities, unlike what ``person`` draws: a small network learns
 it in a few epochs, and finds a person by one side. Hours are drawn for each modality.
 
 All this comes from random streams of its own, so that a setting changes nothing else; and each
-setting has the same random numbers, so that only the size of the effects differs.
+setting has the same random numbers: it has more panels and larger effects than a lower one.
 
 Shape legend: ``V``, ``T`` = heights and angles of a wrap, ``C`` = 3 colours or 1 warmth.
 """
