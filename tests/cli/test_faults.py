@@ -523,6 +523,7 @@ BAD_ARGUMENTS = {
     "synth": (
         *("--ids 0", "--ids 10000", "--ids 5.5", "--per-camera -1", "--seed -1", "--size 0x0"),
         *("--size 1e3x1e3", "--size 99999x99999", "--size 40", "--layout market", "--root {mine}"),
+        *("--view-variation -0.1", "--view-variation 1.1", "--view-variation nan"),
     ),
     "list": (
         *("--root /nonexistent", "--root {mine}", "--pattern {{camera}}", "--pattern (("),
@@ -559,6 +560,7 @@ BAD_ARGUMENTS = {
             "--weights 1 1",
             "--script /nonexistent",
         ),
+        *("--detect 0", "--detect nan", "--deviation 0", "--deviation -1", "--deviation inf"),
         *(
             "--configs {mine}",
             "--configs {config} {config}",

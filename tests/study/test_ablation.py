@@ -14,7 +14,7 @@ from cmemd.engine.provenance import config_sha256
 from cmemd.engine.runs import run_all
 from cmemd.errors import InputError
 from cmemd.evaluation.scoring import METRICS
-from cmemd.study.ablation import in_turn, plan_study, study_table
+from cmemd.study.ablation import in_turn, measured_deviation, plan_study, power_table, study_table
 
 
 @pytest.fixture
@@ -87,8 +87,46 @@ def test_a_failed_run_stops_no_other_is_left_out_of_the_table_and_runs_again(
     assert started(output)[4:] == ["other/seed-1"]
 
 
+def test_power_before_and_after_by_hand(configs, script, tmp_path, capsys):
+    # Differences of mAP 12, 14 and 16: mean 14, deviation 2. By statsmodels, three pairs detect
+    # 3.264 deviations, and a difference of half a deviation takes 34 pairs.
+    output = tmp_path / "study"
+    variants = plan_study(configs, [0, 1, 2], output)
+    assert measured_deviation(variants) is None
+    prepare(variants, {"baseline": [10.0, 11.0, 12.0], "other": [22.0, 25.0, 28.0]})
+    words = ["ablate", "--configs", *map(str, configs), "--script", str(script)]
+    assert main([*words, "--deviation", "2", "--output", str(output)]) == 0
+    first, *lines = capsys.readouterr().out.splitlines()
+    assert "deviation of 2.00 points" in first
+    assert "a study of 3 seeds detects a true difference of 6.53 points" in first
+    assert first.endswith("; 1 takes 34 seeds")
+    assert measured_deviation(variants) == pytest.approx(2)
+    row = power_table(variants, 1.0).splitlines()[2]
+    assert row.split() == ["other", "3", "+14.00", "2.00", "6.53", "34"]
+    assert row in lines
+    assert row in (output / "power.txt").read_text()
+    assert power_table(variants, 2.0).splitlines()[2].split()[-1] == "10"
+    # What finished runs showed is what the same study expects the next time.
+    assert main([*words, "--detect", "2", "--output", str(output)]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "deviation of 2.00 points" in first
+    assert first.endswith("; 2 takes 10 seeds")
+
+
+def test_one_seed_detects_nothing(configs, script, tmp_path, capsys):
+    output = tmp_path / "study"
+    variants = plan_study(configs, [0], output)
+    prepare(variants, {"baseline": [10.0], "other": [22.0]})
+    words = ["ablate", "--configs", *map(str, configs), "--script", str(script), "--seeds", "0"]
+    assert main([*words, "--output", str(output)]) == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert "deviation of 2.50 points" in first
+    assert "a study of 1 seed detects no difference" in first
+    assert power_table(variants, 1.0).splitlines()[2].split() == ["other", "1"]
+
+
 def test_a_file_of_the_users_is_not_overwritten(configs, script, tmp_path, capsys):
-    for name in ("table.txt", "study.png"):
+    for name in ("table.txt", "power.txt", "study.png"):
         output = tmp_path / name.partition(".")[0]
         output.mkdir()
         (output / name).write_text("mine")

@@ -14,7 +14,12 @@ __all__ = ["HELP", "add_arguments", "run"]
 
 HELP = "train and test several configurations over several seeds, and compare them"
 
-_REPORTS = {"table.txt": b"Variant", "search.txt": b"Variant", "study.png": b"\x89PNG"}
+_REPORTS = {
+    "table.txt": b"Variant",
+    "power.txt": b"Comparison",
+    "search.txt": b"Variant",
+    "study.png": b"\x89PNG",
+}
 _QUICK = ("SOLVER.MAX_EPOCH", "1", "TEST.EVAL_PERIOD", "1")
 
 
@@ -45,6 +50,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "train without the validation identities, with a seed of their own; each variant then "
         "continues with the weight of its best validation mAP",
     )
+    parser.add_argument(
+        "--detect",
+        type=float,
+        default=1.0,
+        metavar="POINTS",
+        help="difference of mAP that the study should find; the number of seeds that this takes is "
+        "printed before and after (default: 1)",
+    )
+    parser.add_argument(
+        "--deviation",
+        type=float,
+        metavar="POINTS",
+        help="expected standard deviation between paired differences of mAP (default: the largest "
+        "among finished runs of --output, or else 2.5)",
+    )
     parser.add_argument("--jobs", type=int, default=1, help="number of runs at a time (default: 1)")
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="folder for runs, table and plot"
@@ -74,7 +94,13 @@ def run(args: argparse.Namespace) -> int:
     from cmemd.errors import InputError
     from cmemd.files import one_writer
     from cmemd.paths import check_output, check_place
-    from cmemd.study.ablation import check_seeds, plan_study
+    from cmemd.study.ablation import (
+        USUAL_DEVIATION,
+        check_seeds,
+        describe_power,
+        measured_deviation,
+        plan_study,
+    )
     from cmemd.study.weight_search import chosen_weights, plan_search
 
     if not args.script.is_file():
@@ -83,6 +109,12 @@ def run(args: argparse.Namespace) -> int:
             "no such file",
             "start this command in the checkout's folder, or name the script with --script",
         )
+    for name, least, most in (("detect", 0.1, 100.0), ("deviation", 0.01, 100.0)):
+        points = getattr(args, name)
+        if points is not None and not least <= points <= most:  # NaN too
+            raise InputError(
+                f"--{name} from {least:g} to {most:g} points", points, f"change --{name}"
+            )
     if args.jobs < 1:
         raise InputError("--jobs of at least 1", args.jobs, "leave it out for one at a time")
     for config in args.configs:
@@ -107,11 +139,13 @@ def run(args: argparse.Namespace) -> int:
         ready = [config for config in args.configs if config.stem not in unknown]
         return plan_study(ready, seeds, args.output, opts, weights) if ready else []
 
-    planned()  # raises for bad input before any work
+    variants = planned()  # raises for bad input before any work
     for name, mark in _REPORTS.items():
         check_place(args.output / name)
         check_output(args.output / name, mark)
     args.output.mkdir(parents=True, exist_ok=True)
+    deviation = args.deviation or measured_deviation(variants) or USUAL_DEVIATION
+    print(describe_power(deviation, len(seeds), args.detect) + "\n")
     with one_writer(args.output):
         return _run_and_compare(args, candidates, planned)
 
@@ -129,17 +163,19 @@ def _run_and_compare(
     variants = planned()
     failed += run_all(in_turn(variants), args.script, args.jobs)
     if variants and variants[0].name == args.configs[0].stem:  # differences need the baseline
-        _compare(variants, args.output)
+        _compare(variants, args.output, args.detect)
     for job in failed:
         print(f"failed: {job.name}, see {job.folder / 'output.txt'}")
     return 1 if failed else 0
 
 
-def _compare(variants: "list[Variant]", output: Path) -> None:
-    from cmemd.study.ablation import SHOWN, study_table
+def _compare(variants: "list[Variant]", output: Path, detect: float) -> None:
+    from cmemd.study.ablation import SHOWN, power_table, study_table
     from cmemd.study.figures import draw_rows
 
     _report(study_table(variants), output / "table.txt")
+    if len(variants) > 1:
+        _report(power_table(variants, detect), output / "power.txt")
     metrics = [variant.metrics() for variant in variants]
     panels = {
         f"{name} (%)": [values[:, place] for values in metrics] for place, name in enumerate(SHOWN)

@@ -27,6 +27,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--size", default="144x72", help="mean HxW in pixels (default: 144x72)")
     parser.add_argument("--seed", type=int, default=0, help="same seed, same bytes (default: 0)")
+    parser.add_argument(
+        "--view-variation",
+        type=float,
+        default=0.0,
+        metavar="V",
+        help="how much the four sides of a person differ, 0 to 1 (default: 0)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -46,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
         per_camera=args.per_camera,
         size=(height, width),
         seed=args.seed,
+        view_variation=args.view_variation,
     )
     print(f"drew {args.ids} people into {printable(args.root)}")
     return 0

@@ -239,7 +239,7 @@ def _has_its_length(data: bytes, image: Image.Image) -> bool:
     if image.format in ("BMP", "WEBP"):
         at, more = (2, 0) if image.format == "BMP" else (4, 8)
         return 0 < struct.unpack_from("<I", data, at)[0] + more <= len(data)
-    if image.format == "TIFF":
+    if isinstance(image, TiffImageFile):
         starts, lengths = (image.tag_v2.get(tag, ()) for tag in _STRIPS)
         return 0 < len(starts) == len(lengths) and all(
             0 < length and start + length <= len(data)

@@ -4,17 +4,20 @@ Carried things are part of an identity, like clothes, and are seen in both modal
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
 from cmemd.standin import wraps
 from cmemd.standin.canvas import Canvas
 from cmemd.standin.person import Part, Person
-from cmemd.standin.shot import Shot
+from cmemd.standin.shot import VIEWS, Shot
+from cmemd.standin.sides import Look
 
 __all__ = ["Figure"]
 
 _HEADROOM = 0.17  # body heights an umbrella needs above the crown
+_Hung = tuple[float, Callable[[int], None], int]  # depth, painter and side
 
 
 class Figure:
@@ -23,12 +26,14 @@ class Figure:
     Args:
         person: who is painted.
         tones: ``(len(Part), C)``, see ``Person.tones``.
+        look: how the person's sides differ; None: they are as alike as the wraps say.
     """
 
-    def __init__(self, person: Person, tones: np.ndarray) -> None:
-        self.person = person
+    def __init__(self, person: Person, tones: np.ndarray, look: Look | None = None) -> None:
+        self.person, self.look = person, look
         self.top = tones[wraps.wrap_top(person)]
-        self.sleeve = tones[wraps.wrap_sleeve(person)]
+        sleeve = wraps.wrap_sleeve(person)
+        self.sleeve = tones[sleeve]
         self.legs = {side: tones[wraps.wrap_leg(person, side)] for side in (-1, 1)}
         self.skirt = tones[wraps.wrap_skirt(person)]
         self.head = tones[wraps.wrap_head(person)]
@@ -36,6 +41,12 @@ class Figure:
         self.plain = {part: tones[part][None, None] for part in Part}
         self.hip = 1 - person.build.leg
         self.shoulder = person.build.head + 0.03
+        if look is not None:
+            self.top = look.top(self.top)
+            bare = (sleeve == Part.SKIN)[..., None]
+            self.sleeve = np.where(bare, look.heated(self.sleeve), look.top(self.sleeve))
+            self.legs = {side: look.legs(leg) for side, leg in self.legs.items()}
+            self.skirt, self.head = look.legs(self.skirt), look.heated(self.head)
 
     def paint(self, pixels: np.ndarray, shot: Shot) -> None:
         """Paint the person as seen in a shot onto ``pixels`` ``(H, W, C)``, in place."""
@@ -53,8 +64,12 @@ class _Painter:
     def paint(self) -> None:
         """Paint all parts."""
         person, canvas = self.person, self.canvas
-        hung = [(side * self.build.shoulder * canvas.sin, self._arm, side) for side in (-1, 1)]
+        hung: list[_Hung] = [
+            (side * self.build.shoulder * canvas.sin, self._arm, side) for side in (-1, 1)
+        ]
         hung += [(_carried_depth(person, canvas), self._carried, person.side)]
+        if self.figure.look is not None:
+            hung += self._one_sided(self.figure.look)
         hung.sort(key=lambda item: item[0])
         for _, paint, side in (item for item in hung if item[0] < -0.03):
             paint(side)
@@ -73,6 +88,30 @@ class _Painter:
 
     def _carried(self, side: int) -> None:
         _paint_carried(self.figure, self.canvas, self.joints(side)[2])
+
+    def _one_sided(self, look: Look) -> list[_Hung]:
+        """Return depth, painter and side of what hangs on one side only."""
+        sides, build, canvas = look.sides, self.build, self.canvas
+
+        def bag(side: int) -> None:
+            _hip_bag(self.figure, canvas, look.bag(VIEWS[side % 4]), side, 1.2 * look.amount)
+
+        def hair(side: int) -> None:
+            size = look.amount * build.head
+            start = canvas.point(0.3 * size * side, 0.04, 0.4 * build.head)
+            end = canvas.point(0.5 * build.shoulder * side, 0.1, self.figure.shoulder + 0.8 * size)
+            cover = self.figure.plain[Part.HAIR]
+            canvas.tube(cover, start, end, (0.18 * size, 0.1 * size))
+
+        def pack(side: int) -> None:
+            _on_back(self.figure, canvas, look.bag("back"), 1.1 * look.amount)
+
+        hung: list[_Hung] = [(sides.bag * (build.hip + 0.05) * canvas.sin, bag, sides.bag)]
+        if sides.pack and self.person.carried != "backpack":
+            hung += [(-build.shoulder * canvas.cos, pack, 1)]
+        if self.person.hair != "bald" and self.person.hat != "hood":
+            hung += [(0.1 * canvas.cos + 0.05 * sides.hair * canvas.sin, hair, sides.hair)]
+        return hung
 
     def _torso(self) -> None:
         build, top = self.build, self.person.top
@@ -190,7 +229,7 @@ class _Painter:
         if not busy and shot.pose == "phone":
             elbow = shoulder + [0.04 * side, 0.05, 0.15]
             return shoulder, elbow, elbow + [-0.05 * side, 0.06, -0.15]
-        swing = -side * 0.9 * shot.stride * math.sin(shot.phase)
+        swing = -side * 0.9 * shot.stride * math.sin(shot.phase) + shot.reach
         if busy and self.person.carried in ("handbag", "case"):
             swing *= 0.3
         elbow = shoulder + [0.022 * side, upper * math.sin(swing), upper * math.cos(swing)]
@@ -224,19 +263,26 @@ def _paint_carried(figure: Figure, canvas: Canvas, hand: np.ndarray) -> None:
 
 
 def _backpack(figure: Figure, canvas: Canvas, _: np.ndarray, size: float) -> None:
+    _on_back(figure, canvas, figure.bag, size)
+
+
+def _on_back(figure: Figure, canvas: Canvas, cover: np.ndarray, size: float) -> None:
     build = figure.person.build
     wide, deep = 0.1 * size, 0.065 * size
     top = figure.shoulder + 0.005
     low = top + 0.24 * size
     profile = [(top, 0.6 * wide, 0.5 * deep), (top + 0.04, wide, deep), (low, wide, deep)]
-    canvas.barrel(figure.bag, profile, forward=-build.depth * build.shoulder - 0.02)
+    canvas.barrel(cover, profile, forward=-build.depth * build.shoulder - 0.02)
 
 
 def _satchel(figure: Figure, canvas: Canvas, _: np.ndarray, size: float) -> None:
-    side, build = figure.person.side, figure.person.build
+    _hip_bag(figure, canvas, figure.bag, figure.person.side, size)
+
+
+def _hip_bag(figure: Figure, canvas: Canvas, cover: np.ndarray, side: int, size: float) -> None:
     y = figure.hip - 0.03
     profile = [(y, 0.035, 0.07 * size), (y + 0.11 * size, 0.04, 0.075 * size)]
-    canvas.barrel(figure.bag, profile, lateral=side * (build.hip + 0.03))
+    canvas.barrel(cover, profile, lateral=side * (figure.person.build.hip + 0.03))
 
 
 def _handbag(figure: Figure, canvas: Canvas, hand: np.ndarray, size: float) -> None:

@@ -21,6 +21,7 @@ def render(
     modality: Modality,
     size: tuple[int, int],
     rng: np.random.Generator,
+    hour: float = 0.0,
 ) -> np.ndarray:
     """Draw one image.
 
@@ -31,6 +32,7 @@ def render(
         modality: decides light, noise and channels.
         size: height and width in pixels.
         rng: for background, occlusion, light and noise.
+        hour: how late in the day, from 0 (noon) to 1 (dusk).
 
     Returns:
         (height, width, 3) uint8 in OpenCV's channel order; three equal channels if thermal.
@@ -44,6 +46,8 @@ def render(
     _paint_occluders(pixels, modality, rng)
     scene = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA)
     scene = scene.reshape(height, width, channels)
+    if hour:
+        scene = _at_dusk(scene, hour)
     return (_expose_visible if channels == 3 else _expose_thermal)(scene, rng)
 
 
@@ -135,6 +139,13 @@ def _foliage(wall: np.ndarray, paint: _Palette, rng: np.random.Generator) -> Non
         cv2.circle(
             wall, (round(x * width), round(y * height)), radius, tones[radius % 3], cv2.FILLED
         )
+
+
+def _at_dusk(scene: np.ndarray, hour: float) -> np.ndarray:
+    """Return the scene late in the day: dark and reddish, or of little thermal contrast."""
+    if scene.shape[2] == 3:
+        return scene * (1 - np.float32(hour) * np.array([0.1, 0.15, 0.25], np.float32))
+    return scene + np.float32(0.1 * hour) * (np.float32(0.55) - scene)
 
 
 def _expose_visible(scene: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -20,7 +20,13 @@ _LENSES = 100  # above all camera numbers
 
 
 def draw_llcm(
-    root: str | os.PathLike[str], *, ids: int, per_camera: int, size: tuple[int, int], seed: int
+    root: str | os.PathLike[str],
+    *,
+    ids: int,
+    per_camera: int,
+    size: tuple[int, int],
+    seed: int,
+    view_variation: float = 0.0,
 ) -> None:
     """Draw a stand-in for LLCM; for arguments and errors see ``draw_standin``.
 
@@ -31,7 +37,15 @@ def draw_llcm(
     the people are for training. Most people are absent from some cameras, and the third camera has
     no thermal images; every person is seen by two or more cameras in each modality.
     """
-    draw_standin(_recipe, root, ids=ids, per_camera=per_camera, size=size, seed=seed)
+    draw_standin(
+        _recipe,
+        root,
+        ids=ids,
+        per_camera=per_camera,
+        size=size,
+        seed=seed,
+        view_variation=view_variation,
+    )
 
 
 def _recipe(ids: int, seed: int) -> Recipe:

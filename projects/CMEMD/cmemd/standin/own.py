@@ -15,7 +15,13 @@ _CAMERAS = {Modality.VISIBLE: (1, 2), Modality.THERMAL: (3, 4)}
 
 
 def draw_own(
-    root: str | os.PathLike[str], *, ids: int, per_camera: int, size: tuple[int, int], seed: int
+    root: str | os.PathLike[str],
+    *,
+    ids: int,
+    per_camera: int,
+    size: tuple[int, int],
+    seed: int,
+    view_variation: float = 0.0,
 ) -> None:
     """Draw a stand-in for one's own data; for arguments and errors see ``draw_standin``.
 
@@ -23,7 +29,15 @@ def draw_own(
     channels), the list ``people.csv`` without splits, and ``meta.jsonl``. Every camera saw every
     person. Folders and list say the same.
     """
-    draw_standin(_recipe, root, ids=ids, per_camera=per_camera, size=size, seed=seed)
+    draw_standin(
+        _recipe,
+        root,
+        ids=ids,
+        per_camera=per_camera,
+        size=size,
+        seed=seed,
+        view_variation=view_variation,
+    )
 
 
 def _recipe(ids: int, seed: int) -> Recipe:

@@ -14,7 +14,13 @@ __all__ = ["draw_regdb"]
 
 
 def draw_regdb(
-    root: str | os.PathLike[str], *, ids: int, per_camera: int, size: tuple[int, int], seed: int
+    root: str | os.PathLike[str],
+    *,
+    ids: int,
+    per_camera: int,
+    size: tuple[int, int],
+    seed: int,
+    view_variation: float = 0.0,
 ) -> None:
     """Draw a stand-in for RegDB; for arguments and errors see ``draw_standin``.
 
@@ -23,7 +29,15 @@ def draw_regdb(
     the people for training, and ``meta.jsonl``. Every person is seen in both modalities, with
     ``per_camera`` images in each.
     """
-    draw_standin(_recipe, root, ids=ids, per_camera=per_camera, size=size, seed=seed)
+    draw_standin(
+        _recipe,
+        root,
+        ids=ids,
+        per_camera=per_camera,
+        size=size,
+        seed=seed,
+        view_variation=view_variation,
+    )
 
 
 def _recipe(ids: int, seed: int) -> Recipe:

@@ -24,6 +24,7 @@ class Shot:
         shift_x: offset to the right, in heights of the image.
         shift_y: share of the free height that is above the person.
         lean: lateral slope of the body.
+        reach: how far both arms swing forward besides their stride, in radians.
     """
 
     turn: float
@@ -34,6 +35,7 @@ class Shot:
     shift_x: float
     shift_y: float
     lean: float
+    reach: float = 0.0
 
     @property
     def view(self) -> str:

@@ -19,6 +19,7 @@ from cmemd.standin.figure import Figure
 from cmemd.standin.image import render
 from cmemd.standin.person import draw_person
 from cmemd.standin.shot import draw_shot
+from cmemd.standin.sides import Look, draw_sides, hour_of, vary_shot
 from cmemd.version import __version__
 
 __all__ = ["LISTS", "SEEN", "Drawn", "Recipe", "Sight", "draw_standin", "write_index"]
@@ -27,8 +28,8 @@ _SIZE_SPREAD = 0.2
 _SMALLEST, _LARGEST = (32, 16), (2048, 2048)
 _FEWEST, _MOST = 5, 9999  # file names have four digits
 # Streams of random numbers below the seed: a person's looks, the cameras that saw a person, each
-# image, and the lists.
-_PERSON, SEEN, _IMAGE, LISTS = range(4)
+# image, the lists, what differs between a person's sides, and what that changes in each image.
+_PERSON, SEEN, _IMAGE, LISTS, _SIDES, _VARIED = range(6)
 
 
 class Sight(NamedTuple):
@@ -80,6 +81,7 @@ def draw_standin(
     per_camera: int,
     size: tuple[int, int],
     seed: int,
+    view_variation: float = 0.0,
 ) -> None:
     """Draw images, lists and ``meta.jsonl``; the same arguments give the same bytes.
 
@@ -93,18 +95,21 @@ def draw_standin(
         per_camera: images of a person under a camera that saw the person, 1 to 9999.
         size: mean height and width in pixels; each image's differ by up to 20 %.
         seed: a non-negative integer.
+        view_variation: how much the four sides of a person differ, 0 to 1, see ``sides``.
 
     Raises:
         InputError: numbers outside these, a folder in use, or one that cannot be written.
     """
     root = Path(root)
-    _check_numbers(ids, per_camera, size, seed)
+    _check_numbers(ids, per_camera, size, seed, view_variation)
     recipe = make_recipe(ids, seed)
     header: dict[str, object] = {
         "standin": recipe.layout.title,
         "drawn_by": f"cmemd {__version__}",
     }
     header |= {"ids": ids, "per_camera": per_camera, "size": list(size), "seed": seed}
+    if view_variation:
+        header["view_variation"] = view_variation
     try:
         _check_unused(root)
         with whole_folder(root.absolute()) as unfinished:
@@ -113,7 +118,7 @@ def draw_standin(
                 meta.write(json.dumps(header) + "\n")
                 for pid in tqdm(range(1, ids + 1), desc="people", disable=None):
                     for image, line in _draw_images(
-                        unfinished, recipe, pid, per_camera, size, seed
+                        unfinished, recipe, pid, per_camera, size, seed, view_variation
                     ):
                         drawn.append(image)
                         meta.write(json.dumps(line) + "\n")
@@ -131,7 +136,9 @@ def write_index(file: Path, images: Iterable[Drawn]) -> None:
     file.write_text("".join(f"{image.path} {labels[image.pid]}\n" for image in images))
 
 
-def _check_numbers(ids: int, per_camera: int, size: tuple[int, int], seed: int) -> None:
+def _check_numbers(
+    ids: int, per_camera: int, size: tuple[int, int], seed: int, view_variation: float
+) -> None:
     if not (_FEWEST <= ids <= _MOST and 1 <= per_camera <= _MOST and seed >= 0):
         raise InputError(
             f"{_FEWEST} to {_MOST} --ids, 1 to {_MOST} --per-camera and a --seed of at least 0",
@@ -147,6 +154,9 @@ def _check_numbers(ids: int, per_camera: int, size: tuple[int, int], seed: int) 
             "choose a size between these",
         )
 
+    if not 0 <= view_variation <= 1:  # NaN too
+        raise InputError("a --view-variation from 0 to 1", view_variation, "leave it out for 0")
+
 
 def _check_unused(root: Path) -> None:
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
@@ -158,11 +168,25 @@ def _check_unused(root: Path) -> None:
 
 
 def _draw_images(
-    root: Path, recipe: Recipe, pid: int, per_camera: int, size: tuple[int, int], seed: int
+    root: Path,
+    recipe: Recipe,
+    pid: int,
+    per_camera: int,
+    size: tuple[int, int],
+    seed: int,
+    amount: float,
 ) -> Iterator[tuple[Drawn, dict[str, object]]]:
     """Write a person's images; yield each with its line of ``meta.jsonl``."""
     person = draw_person(np.random.default_rng([seed, _PERSON, pid]))
-    figures = {modality: Figure(person, person.tones(modality)) for modality in Modality}
+    sides = draw_sides(np.random.default_rng([seed, _SIDES, pid])) if amount else None
+    figures = {
+        modality: Figure(
+            person,
+            person.tones(modality),
+            Look(sides, modality, amount) if sides is not None else None,
+        )
+        for modality in Modality
+    }
     for sight in recipe.sights(pid):
         camera, modality, lens = sight
         for n in range(1, per_camera + 1):
@@ -172,6 +196,11 @@ def _draw_images(
                 max(least, round(mean * rng.uniform(1 - _SIZE_SPREAD, 1 + _SIZE_SPREAD)))
                 for mean, least in zip(size, _SMALLEST, strict=True)
             )
+            hour = 0.0
+            if sides:
+                varied = np.random.default_rng([seed, _VARIED, pid, lens, n])
+                shot = vary_shot(shot, amount, varied)
+                hour = hour_of(sides, shot, modality, amount, varied)
             image = render(
                 figures[modality],
                 shot,
@@ -179,6 +208,7 @@ def _draw_images(
                 modality=modality,
                 size=(height, width),
                 rng=rng,
+                hour=hour,
             )
             drawn = Drawn(recipe.path(pid, sight, n, shot.view), pid, camera, modality)
             path = root / drawn.path

@@ -20,7 +20,13 @@ _INDOOR_PAIR, _INDOOR_SHARE, _SHARE = (1, 2), 0.6, 0.97
 
 
 def draw_sysu(
-    root: str | os.PathLike[str], *, ids: int, per_camera: int, size: tuple[int, int], seed: int
+    root: str | os.PathLike[str],
+    *,
+    ids: int,
+    per_camera: int,
+    size: tuple[int, int],
+    seed: int,
+    view_variation: float = 0.0,
 ) -> None:
     """Draw a stand-in for SYSU-MM01; for arguments and errors see ``draw_standin``.
 
@@ -29,7 +35,15 @@ def draw_sysu(
     people 60 / 20 / 20 % are for training, validation and test. Some people are absent from some
     cameras; every person is seen in both modalities.
     """
-    draw_standin(_recipe, root, ids=ids, per_camera=per_camera, size=size, seed=seed)
+    draw_standin(
+        _recipe,
+        root,
+        ids=ids,
+        per_camera=per_camera,
+        size=size,
+        seed=seed,
+        view_variation=view_variation,
+    )
 
 
 def _recipe(ids: int, seed: int) -> Recipe:

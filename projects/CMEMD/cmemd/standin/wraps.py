@@ -10,7 +10,9 @@ import numpy as np
 from cmemd.standin.person import Part, Pattern, Person
 
 __all__ = [
+    "ANGLES",
     "COLUMNS",
+    "HEIGHTS",
     "ROWS",
     "emblem",
     "weave",
@@ -24,46 +26,46 @@ __all__ = [
 
 ROWS, COLUMNS = 64, 96
 
-_V = ((np.arange(ROWS) + 0.5) / ROWS)[:, None]
-_ANGLE = (np.arange(COLUMNS) / COLUMNS * 2 * np.pi + np.pi) % (2 * np.pi) - np.pi
-_ANGLE = _ANGLE[None, :]
+HEIGHTS = ((np.arange(ROWS) + 0.5) / ROWS)[:, None]
+ANGLES = (np.arange(COLUMNS) / COLUMNS * 2 * np.pi + np.pi) % (2 * np.pi) - np.pi
+ANGLES = ANGLES[None, :]
 
 
 def weave(pattern: Pattern) -> np.ndarray:
     """Return where a pattern shows its second tone, (ROWS, COLUMNS) bool."""
-    turns = _ANGLE / (2 * np.pi)
+    turns = ANGLES / (2 * np.pi)
     around = 2 * pattern.count + 1
     share, tilt = pattern.share, pattern.tilt
     width = 0.5 + share  # radians
-    hoops = (_V * pattern.count + pattern.shift) % 1 < share
+    hoops = (HEIGHTS * pattern.count + pattern.shift) % 1 < share
     bars = (turns * around + pattern.shift) % 1 < share
-    cell_v = (_V * pattern.count) % 1 - 0.5
+    cell_v = (HEIGHTS * pattern.count) % 1 - 0.5
     cell_t = (turns * around) % 1 - 0.5
     masks = {
-        "plain": np.zeros_like(_V, bool),
-        "odd_leg": np.zeros_like(_V, bool),
+        "plain": np.zeros_like(HEIGHTS, bool),
+        "odd_leg": np.zeros_like(HEIGHTS, bool),
         "hoops": hoops,
         "bars": bars,
         "checks": hoops ^ bars,
-        "yoke": _V < 0.15 + 0.5 * share,
-        "base": _V > 0.85 - 0.5 * share,
-        "band": np.abs(_V - 0.25 - 0.5 * pattern.shift) < 0.06 + 0.16 * share,
-        "sash": np.abs(_V - 0.5 - 0.42 * tilt * np.sin(_ANGLE)) < 0.07 + 0.14 * share,
-        "chevron": np.abs(_V - 0.15 - 0.5 * np.abs(np.cos(_ANGLE))) < 0.07 + 0.12 * share,
-        "panel": np.abs(np.sin(_ANGLE)) < 0.15 + 0.5 * share,
-        "sides": np.abs(np.cos(_ANGLE)) < 0.3 + 0.5 * share,
-        "halves": _ANGLE * tilt > 0,
+        "yoke": HEIGHTS < 0.15 + 0.5 * share,
+        "base": HEIGHTS > 0.85 - 0.5 * share,
+        "band": np.abs(HEIGHTS - 0.25 - 0.5 * pattern.shift) < 0.06 + 0.16 * share,
+        "sash": np.abs(HEIGHTS - 0.5 - 0.42 * tilt * np.sin(ANGLES)) < 0.07 + 0.14 * share,
+        "chevron": np.abs(HEIGHTS - 0.15 - 0.5 * np.abs(np.cos(ANGLES))) < 0.07 + 0.12 * share,
+        "panel": np.abs(np.sin(ANGLES)) < 0.15 + 0.5 * share,
+        "sides": np.abs(np.cos(ANGLES)) < 0.3 + 0.5 * share,
+        "halves": ANGLES * tilt > 0,
         "dots": cell_v**2 + cell_t**2 < 0.11 + 0.08 * share,
         "diamonds": np.abs(cell_v) + np.abs(cell_t) < 0.3 + 0.2 * share,
-        "open": np.abs(_ANGLE) < width,
+        "open": np.abs(ANGLES) < width,
     }
     return np.broadcast_to(masks[pattern.kind], (ROWS, COLUMNS))
 
 
 def emblem(shape: str, size: float, *, back: bool) -> np.ndarray:
     """Return where a large emblem on the chest or the back lies, (ROWS, COLUMNS) bool."""
-    angle = np.where(back, np.pi - np.abs(_ANGLE), _ANGLE)
-    a, b = angle / (0.62 * size), (_V - 0.42) / (0.2 * size)
+    angle = np.where(back, np.pi - np.abs(ANGLES), ANGLES)
+    a, b = angle / (0.62 * size), (HEIGHTS - 0.42) / (0.2 * size)
     wide, far = np.maximum(np.abs(a), np.abs(b)), a**2 + b**2
     return {
         "disc": far < 1,
@@ -85,12 +87,12 @@ def wrap_top(person: Person) -> np.ndarray:
         if shape is not None:
             wrap[emblem(shape, top.emblem_size, back=back)] = Part.EMBLEM
     if person.scarf:
-        wrap[(_V < 0.45) & (np.abs(_ANGLE - 0.25 * person.side) < 0.2)] = Part.SCARF
+        wrap[(HEIGHTS < 0.45) & (np.abs(ANGLES - 0.25 * person.side) < 0.2)] = Part.SCARF
     if person.carried == "backpack":
-        wrap[(_V < 0.6) & (np.abs(np.abs(_ANGLE) - 0.75) < 0.15)] = Part.BAG
+        wrap[(HEIGHTS < 0.6) & (np.abs(np.abs(ANGLES) - 0.75) < 0.15)] = Part.BAG
     if person.carried == "satchel":
-        slope = 0.48 * person.side * np.sin(_ANGLE)
-        wrap[np.abs(_V - 0.5 - slope) < 0.045] = Part.BAG
+        slope = 0.48 * person.side * np.sin(ANGLES)
+        wrap[np.abs(HEIGHTS - 0.5 - slope) < 0.045] = Part.BAG
     return wrap
 
 
@@ -101,10 +103,11 @@ def wrap_sleeve(person: Person) -> np.ndarray:
     if cuff == "contrast":
         wrap[:] = Part.TOP_SECOND
     elif cuff == "cuff":
-        wrap[np.broadcast_to(_V > 0.72 * sleeve, wrap.shape)] = Part.TOP_SECOND
+        wrap[np.broadcast_to(HEIGHTS > 0.72 * sleeve, wrap.shape)] = Part.TOP_SECOND
     elif cuff == "bands":
-        wrap[np.broadcast_to((_V / max(sleeve, 0.1) * 3) % 1 > 0.55, wrap.shape)] = Part.TOP_SECOND
-    wrap[np.broadcast_to(_V > sleeve, wrap.shape)] = Part.SKIN
+        banded = (HEIGHTS / max(sleeve, 0.1) * 3) % 1 > 0.55
+        wrap[np.broadcast_to(banded, wrap.shape)] = Part.TOP_SECOND
+    wrap[np.broadcast_to(HEIGHTS > sleeve, wrap.shape)] = Part.SKIN
     return wrap
 
 
@@ -116,8 +119,8 @@ def wrap_leg(person: Person, side: int) -> np.ndarray:
     if bottom.pattern.kind == "odd_leg" and side == bottom.pattern.tilt:
         wrap[:] = Part.BOTTOM_SECOND
     bare = 0.0 if bottom.kind == "skirt" else bottom.length
-    wrap[np.broadcast_to(_V > bare, wrap.shape)] = Part.SKIN
-    wrap[np.broadcast_to(_V > 1 - bottom.boots, wrap.shape)] = Part.SHOES
+    wrap[np.broadcast_to(HEIGHTS > bare, wrap.shape)] = Part.SKIN
+    wrap[np.broadcast_to(HEIGHTS > 1 - bottom.boots, wrap.shape)] = Part.SHOES
     return wrap
 
 
@@ -130,26 +133,26 @@ def wrap_skirt(person: Person) -> np.ndarray:
 
 def wrap_head(person: Person) -> np.ndarray:
     """Return the head from crown to chin: face in front, hair, hood or hat above and behind."""
-    away = np.abs(_ANGLE)
+    away = np.abs(ANGLES)
     wrap = _filled(Part.SKIN)
     if person.beard:
-        wrap[(_V > 0.72) & (away < 1.4)] = Part.HAIR
-    wrap[(np.abs(_V - 0.5) < 0.045) & (np.abs(away - 0.38) < 0.12)] = Part.HAIR  # eyes
+        wrap[(HEIGHTS > 0.72) & (away < 1.4)] = Part.HAIR
+    wrap[(np.abs(HEIGHTS - 0.5) < 0.045) & (np.abs(away - 0.38) < 0.12)] = Part.HAIR  # eyes
     if person.hair != "bald":
         fringe = {"curls": 0.36, "long": 0.3}.get(person.hair, 0.25)
-        wrap[(_V < fringe) | ((away > 1.5) & (_V < 0.78))] = Part.HAIR
+        wrap[(HEIGHTS < fringe) | ((away > 1.5) & (HEIGHTS < 0.78))] = Part.HAIR
     if person.hat == "hood":
-        wrap[(_V < 0.22) | (away > 0.8)] = Part.TOP
+        wrap[(HEIGHTS < 0.22) | (away > 0.8)] = Part.TOP
     elif person.hat != "none":
-        wrap[np.broadcast_to(_V < 0.36, wrap.shape)] = Part.HAT
+        wrap[np.broadcast_to(HEIGHTS < 0.36, wrap.shape)] = Part.HAT
     return wrap
 
 
 def wrap_bag() -> np.ndarray:
     """Return a bag of any kind, with a contrasting flap and pocket."""
     wrap = _filled(Part.BAG)
-    wrap[(_V > 0.5) & (_V < 0.85) & (np.abs(np.sin(_ANGLE)) < 0.65)] = Part.BAG_SECOND
-    wrap[np.broadcast_to(np.abs(_V - 0.22) < 0.06, wrap.shape)] = Part.BAG_SECOND
+    wrap[(HEIGHTS > 0.5) & (HEIGHTS < 0.85) & (np.abs(np.sin(ANGLES)) < 0.65)] = Part.BAG_SECOND
+    wrap[np.broadcast_to(np.abs(HEIGHTS - 0.22) < 0.06, wrap.shape)] = Part.BAG_SECOND
     return wrap
 
 

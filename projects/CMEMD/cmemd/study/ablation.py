@@ -19,20 +19,29 @@ from cmemd.evaluation.bootstrap import paired_difference
 from cmemd.evaluation.results import read_per_query
 from cmemd.evaluation.scoring import METRICS
 from cmemd.evaluation.tables import HEADINGS
+from cmemd.study.power import LEVEL, POWER, detectable_difference, seeds_needed
 
 __all__ = [
     "SHOWN",
+    "USUAL_DEVIATION",
     "WEIGHT",
     "Variant",
     "check_seeds",
+    "describe_power",
     "in_turn",
+    "measured_deviation",
     "plan_study",
+    "power_table",
     "study_table",
     "variant_names",
 ]
 
 SHOWN = ("rank1", "mAP", "mINP")
 WEIGHT = "MODEL.LOSSES.ALIGN.WEIGHT"
+# Of the differences of mAP between seeds, in points [C]: with five seeds of five epochs on stand-in
+# people, they were between 2.0 and 3.1 (docs/evidence.md).
+USUAL_DEVIATION = 2.5
+_JUDGED = "mAP"
 _SEEDS = 2**31 - 1  # the next one is the search's, and NumPy adds the rank below 2**32
 _SAVED = ("TEST.SAVE_FEATURES", "True")
 
@@ -167,6 +176,71 @@ def study_table(variants: Sequence[Variant]) -> str:
     labels = [HEADINGS[name] for name in SHOWN]
     headers = ["Variant", "Seeds", *labels, *(f"{label} - {baseline.name}" for label in labels)]
     return tabulate(rows, headers=headers, disable_numparse=True)
+
+
+def describe_power(deviation: float, seeds: int, detect: float) -> str:
+    """Return a line on what a study can see, before it is run.
+
+    Args:
+        deviation: expected standard deviation of the differences of mAP between seeds, in points.
+        seeds: number of paired seeds.
+        detect: the difference to be found, in points.
+    """
+    detectable = (
+        f"detects a true difference of {detectable_difference(deviation, seeds):.2f} points"
+        if seeds > 1
+        else "detects no difference, since one seed shows no spread"
+    )
+    needed = seeds_needed(detect, deviation)
+    return (
+        f"power: at a deviation of {deviation:.2f} points between paired differences of {_JUDGED}, "
+        f"a study of {seeds} seed{'s' * (seeds != 1)} {detectable} (paired t-test, level "
+        f"{100 * LEVEL:g} %, power {100 * POWER:g} %); {detect:g} takes {needed} seeds"
+    )
+
+
+def measured_deviation(variants: Sequence[Variant]) -> float | None:
+    """Return the largest deviation of the differences of mAP to the first variant, in points.
+
+    None if no variant has two finished seeds in common with the first.
+    """
+    spreads = [
+        float(differences.std(ddof=1))
+        for variant in variants[1:]
+        if len(differences := _paired_differences(variants[0], variant)) > 1
+    ]
+    return max(spreads, default=None)
+
+
+def power_table(variants: Sequence[Variant], detect: float) -> str:
+    """Return a row for each comparison with the first variant: what it could detect, in points.
+
+    Args:
+        variants: the first is the baseline.
+        detect: the difference whose number of seeds is asked for, in points.
+    """
+    rows = []
+    for variant in variants[1:]:
+        differences = _paired_differences(variants[0], variant)
+        row = [printable(variant.name), len(differences)]
+        if len(differences) > 1:
+            deviation = float(differences.std(ddof=1))
+            detectable = detectable_difference(deviation, len(differences))
+            row += [f"{differences.mean():+.2f}", f"{deviation:.2f}", f"{detectable:.2f}"]
+            row += [str(seeds_needed(detect, deviation))]
+        rows.append(row)
+    headers = ["Comparison", "Seeds", f"{_JUDGED} - {printable(variants[0].name)}"]
+    headers += ["Deviation of differences", "Detectable difference", f"Seeds for {detect:g}"]
+    return tabulate(rows, headers=headers, disable_numparse=True)
+
+
+def _paired_differences(first: Variant, second: Variant) -> np.ndarray:
+    """Return differences of mAP in points, one for each seed that both have finished."""
+    found = [
+        {seed: document["scores"][0]["mean"][_JUDGED] for seed, (document, _) in of.found().items()}
+        for of in (first, second)
+    ]
+    return np.array([found[1][seed] - found[0][seed] for seed in found[0] if seed in found[1]])
 
 
 def _difference_cells(first: Mapping[int, Any], second: Mapping[int, Any]) -> list[str]:

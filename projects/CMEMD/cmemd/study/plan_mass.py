@@ -10,6 +10,7 @@ in a subset, ``R`` = subsets of all identities.
 """
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +38,10 @@ class PlanMeasures:
         uniform_mass: the uniform plans' share, on the same subsets.
         modality_gap: distance between the modalities' centres.
         variance_ratio: variance within identities over that between them (CM-DL's, eps 0).
-        same_view_rank1: share of thermal images whose nearest visible image of the same view is of
-            their person.
-        other_view_rank1: the same among visible images of other views.
+        same_view_rank1: share of thermal images whose nearest visible image is of their person,
+            in a gallery of one image of each person, all of the query's own view. The people are
+            those with a visible image of every view; NaN if there are none.
+        other_view_rank1: the same in galleries of each other view, which have as many images.
     """
 
     same_view_mass: float
@@ -81,6 +83,8 @@ def measure_plans(
 ) -> PlanMeasures:
     """Measure the optimal plans, and Rank-1 by view, of features of a stand-in's images.
 
+    Rank-1 is the mean over as many galleries of each view as there are subsets.
+
     Args:
         samples: ``N`` images; their paths end as those of ``views`` do.
         views: of ``read_views``.
@@ -113,7 +117,7 @@ def measure_plans(
     same = view[visible][:, :, None] == view[thermal][:, None]  # (R, K, K)
     centres = [features[samples.modalities == modality].mean(0) for modality in Modality]
     batch = features[np.concatenate([visible[::subsets], thermal[::subsets]], axis=1)]  # (P, 2K, D)
-    same_rank1, other_rank1 = _first_matches(features.numpy(), samples, view)
+    same_rank1, other_rank1 = _first_matches(features.numpy(), samples, view, subsets, rng)
     return PlanMeasures(
         same_view_mass=float((plan * same).sum() / len(plan)),
         uniform_mass=float(same.mean()),
@@ -124,13 +128,36 @@ def measure_plans(
     )
 
 
-def _first_matches(features: np.ndarray, samples: Samples, view: np.ndarray) -> list[float]:
-    """Return Rank-1 of thermal images among visible images of the same view, and of others."""
+def _first_matches(
+    features: np.ndarray,
+    samples: Samples,
+    view: np.ndarray,
+    subsets: int,
+    rng: np.random.Generator,
+) -> tuple[float, float]:
+    """Return Rank-1 of thermal images in galleries of their own view, and of each other view.
+
+    A gallery has one visible image of each person, all of one view. So every gallery has as many
+    candidates, and as many right ones, and the two shares can be compared.
+    """
     visible, thermal = (np.flatnonzero(samples.modalities == modality) for modality in Modality)
-    scores = features[thermal] @ features[visible].T
-    same = view[thermal][:, None] == view[visible]
-    found = [np.where(of, scores, -np.inf).argmax(axis=1) for of in (same, ~same)]
-    return [float((samples.pids[visible][best] == samples.pids[thermal]).mean()) for best in found]
+    shown = np.unique(view)
+    images = {
+        pid: [visible[(samples.pids[visible] == pid) & (view[visible] == side)] for side in shown]
+        for pid in np.unique(samples.pids)
+    }
+    people = [pid for pid, of_side in images.items() if all(map(len, of_side))]
+    queries = thermal[np.isin(samples.pids[thermal], people)]
+    if not queries.size:
+        return math.nan, math.nan
+    own = view[queries] == shown[:, None]  # (sides, queries)
+    found = np.zeros(own.shape)
+    for _ in range(subsets):
+        for side in range(len(shown)):
+            gallery = np.array([rng.choice(images[pid][side]) for pid in people], dtype=np.intp)
+            best = gallery[(features[queries] @ features[gallery].T).argmax(axis=1)]
+            found[side] += samples.pids[best] == samples.pids[queries]
+    return float(found[own].mean() / subsets), float(found[~own].mean() / subsets)
 
 
 def _view_of(path: str, views: dict[str, str]) -> str:
