@@ -16,10 +16,22 @@ LADDER = {
     "baseline": ("../demo", {"MODEL.LOSSES.ALIGN.NAME", "MODEL.LOSSES.DL.WEIGHT"} | SHORTER),
     **{
         name: ("baseline", {"MODEL.LOSSES.ALIGN.NAME"})
-        for name in ("uniform", "cm_emd", "sinkhorn", "affinity", "centre", "kl", "mmd")
+        for name in (
+            "uniform",
+            "cm_emd",
+            "cm_emd_debiased",
+            "sinkhorn",
+            "affinity",
+            "centre",
+            "kl",
+            "mmd",
+        )
+    },
+    **{
+        f"{name}_cm_dl": (name, {"MODEL.LOSSES.DL.WEIGHT"})
+        for name in ("uniform", "cm_emd", "cm_emd_debiased", "centre", "mmd")
     },
     "centre_cluster": ("baseline", {"MODEL.LOSSES.CENTRE.WEIGHT"}),
-    "cm_emd_cm_dl": ("cm_emd", {"MODEL.LOSSES.DL.WEIGHT"}),
     "cm_emd_warmup": ("cm_emd", {"MODEL.LOSSES.ALIGN.WARMUP_ITERS"}),
     **{
         f"{name}_global": (name, {"MODEL.HEADS.GRANULARITIES"})

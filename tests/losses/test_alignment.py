@@ -16,7 +16,13 @@ from torch.testing import assert_close
 from cmemd.config import load_config
 from cmemd.data.grouping import IdentityRows
 from cmemd.errors import InputError
-from cmemd.losses.alignment import ALIGNMENTS, CloudAlignment, PairAlignment, build_alignment
+from cmemd.losses.alignment import (
+    ALIGNMENTS,
+    CloudAlignment,
+    DebiasedAlignment,
+    PairAlignment,
+    build_alignment,
+)
 from cmemd.losses.cm_emd import (
     GROUND_DISTANCES,
     cm_emd_loss,
@@ -30,6 +36,7 @@ from cmemd.losses.transport import exact_plan
 NAMES = [name for name in ALIGNMENTS if name != "none"]
 DEFAULTS = dict(load_config("").MODEL.LOSSES.ALIGN)
 BY_PLAN = ("cm_emd", "uniform", "sinkhorn", "affinity")
+CLOUDS = ("centre", "kl", "mmd")
 
 # ---- CM-EMD against plain loops
 
@@ -154,10 +161,10 @@ def one_batch(visible=4, thermal=4, identities=3, dtype=torch.float64):
 
 
 def test_the_names_are_these_and_none_has_no_loss():
-    assert set(NAMES) == {*BY_PLAN, "centre", "kl", "mmd"}
+    modules = dict.fromkeys(BY_PLAN, PairAlignment) | dict.fromkeys(CLOUDS, CloudAlignment)
+    modules["cm_emd_debiased"] = DebiasedAlignment
+    assert {name: type(named(name)) for name in NAMES} == modules
     assert named("none") is None
-    for name in NAMES:
-        assert type(named(name)) is (PairAlignment if name in BY_PLAN else CloudAlignment)
 
 
 @cases("name", NAMES)
@@ -166,11 +173,12 @@ def test_each_gives_a_term_for_each_granularity_and_watches_its_plan_if_it_has_o
     output = LossOutput.of(named(name)(features, rows))
     assert list(output.terms) == list(DIMS)
     assert all(loss.dim() == 0 and loss > 0 for loss in output.terms.values())
-    if name not in BY_PLAN:
+    if name in CLOUDS:
         assert output.watched == {}
         return
     assert output.plan.shape == output.cost.shape == (6, 3, 4, 4)
-    assert output.watched == {
+    assert ("within_ratio" in output.watched) == (name == "cm_emd_debiased")
+    assert {name: x for name, x in output.watched.items() if name != "within_ratio"} == {
         "plan_sharpness": plan_sharpness(output.plan),
         "plan_saving": plan_saving(output.cost, output.plan),
     }
@@ -285,7 +293,10 @@ def test_identical_features_cost_nothing_and_have_a_finite_gradient(
         # by the cosine distance zero vectors are orthogonal to all
         apart = distance == "cosine" and value == 0 and name not in ("kl", "mmd")
         cost = losses[value].item()
-        assert cost == pytest.approx(1.0 if apart else 0.0, abs=1e-6), value
+        expected = float(apart)
+        if apart and name == "cm_emd_debiased":  # zero vectors are orthogonal to each other too
+            expected -= 0.5 * sum(k > 1 for k in counts) / 2
+        assert cost == pytest.approx(expected, abs=1e-6), value
         assert leaf.grad.isfinite().all(), value
 
 
@@ -345,6 +356,7 @@ def test_options_reach_their_alignment():
         ("sinkhorn", "EPSILON", (0.05, 0.5)),
         ("affinity", "TEMPERATURE", (0.1, 1.0)),
         ("kl", "VARIANCE_FLOOR", (0.1, 1.0)),
+        ("cm_emd_debiased", "SHARE", (0.1, 0.9)),
         *((name, "DISTANCE", GROUND_DISTANCES[:2]) for name in NAMES if name != "kl"),
         *((name, "NORMALIZE", (True, False)) for name in NAMES),
     ):
@@ -357,6 +369,7 @@ BAD_OPTIONS = {
     "DISTANCE": (["manhattan"], {name for name in NAMES if name != "kl"}),
     "EPSILON": ([0.0, -1.0, math.nan], {"sinkhorn"}),
     "TEMPERATURE": ([0.0, -1.0, math.nan], {"affinity"}),
+    "SHARE": ([-0.1, 1.1, math.nan], {"cm_emd_debiased"}),
     "VARIANCE_FLOOR": ([0.0, -1.0, math.nan], {"kl"}),
 }
 

@@ -61,8 +61,9 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # ---- Losses ---------------------------------------------------------------------------
     # Pulls the modalities of each identity together, on every feature of every granularity.
     cfg.MODEL.LOSSES.ALIGN = CfgNode()
-    # "cm_emd", optimal transport [P]. In its place [C]: "none"; pairs weighted by another plan:
-    # "uniform", "sinkhorn", "affinity"; or whole clouds compared: "centre", "kl", "mmd".
+    # "cm_emd", optimal transport [P]. In its place [C]: "none"; "cm_emd_debiased", less a share of
+    # the transport within each modality; pairs weighted by another plan: "uniform", "sinkhorn",
+    # "affinity"; or whole clouds compared: "centre", "kl", "mmd".
     cfg.MODEL.LOSSES.ALIGN.NAME = "cm_emd"
     # lambda_align; the terms of all features are summed. 0 leaves the loss out [C].
     cfg.MODEL.LOSSES.ALIGN.WEIGHT = 0.1
@@ -76,6 +77,14 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.MODEL.LOSSES.ALIGN.EPSILON = 0.05
     # "affinity": temperature of the softmax, in units of the ground distance [C].
     cfg.MODEL.LOSSES.ALIGN.TEMPERATURE = 0.1
+    # "cm_emd_debiased": the share, 0 to 1, of the transport within each modality that is subtracted
+    # [C]. 0 is CM-EMD; near 1, and with a large WEIGHT, identities may spread over each other.
+    cfg.MODEL.LOSSES.ALIGN.SHARE = 0.5
+    # Whether the difference is at least 0, for each identity and feature [C].
+    cfg.MODEL.LOSSES.ALIGN.CLAMP = False
+    # Whether gradients flow through the transport within each modality, not only through that
+    # between them [C]. False needs CLAMP True, or else the gradient is CM-EMD's.
+    cfg.MODEL.LOSSES.ALIGN.WITHIN_GRADIENT = True
     # "kl": added to each variance, relative to the features' mean square [C].
     cfg.MODEL.LOSSES.ALIGN.VARIANCE_FLOOR = 0.1
     # CM-DL [P] on the holistic feature.

@@ -363,18 +363,26 @@ KEYS: dict[str, Row] = {
         for name in ("MARGIN", "GAMMA", "SCALE")
     },
     "MODEL.LOSSES.ALIGN.NAME": _ours(
-        _judged("out of cm_emd, none, uniform, sinkhorn, affinity, centre, kl, mmd", _NAME.holds),
+        _judged(
+            "out of cm_emd, cm_emd_debiased, none, uniform, sinkhorn, affinity, centre, kl, mmd",
+            _NAME.holds,
+        ),
         _ALIGNED,
     ),
     "MODEL.LOSSES.ALIGN.WEIGHT": _ours(_judged("of at least 0")),
     "MODEL.LOSSES.ALIGN.WARMUP_ITERS": _ours(_judged("of at least 0", _is_whole), _ALIGNED),
     "MODEL.LOSSES.ALIGN.DISTANCE": _ours(
         _judged("out of sqeuclidean, euclidean, cosine", _NAME.holds),
-        _aligned_by("cm_emd", "uniform", "sinkhorn", "affinity", "centre", "mmd"),
+        _aligned_by(
+            "cm_emd", "cm_emd_debiased", "uniform", "sinkhorn", "affinity", "centre", "mmd"
+        ),
     ),
     "MODEL.LOSSES.ALIGN.NORMALIZE": _ours(_FLAG),
     "MODEL.LOSSES.ALIGN.EPSILON": _ours(_judged("above 0"), _aligned_by("sinkhorn")),
     "MODEL.LOSSES.ALIGN.TEMPERATURE": _ours(_judged("above 0"), _aligned_by("affinity")),
+    "MODEL.LOSSES.ALIGN.SHARE": _ours(_judged("in [0, 1]"), _aligned_by("cm_emd_debiased")),
+    "MODEL.LOSSES.ALIGN.CLAMP": _ours(_FLAG),
+    "MODEL.LOSSES.ALIGN.WITHIN_GRADIENT": _ours(_FLAG),
     "MODEL.LOSSES.ALIGN.VARIANCE_FLOOR": _ours(_judged("above 0"), _aligned_by("kl")),
     "MODEL.LOSSES.DL.WEIGHT": _ours(_judged("of at least 0")),
     "MODEL.LOSSES.DL.EPS": _ours(_judged("above 0"), _DL),

@@ -5,7 +5,7 @@ F features of one granularity (1 global, S local, S - 1 accumulated).
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -29,14 +29,25 @@ from cmemd.losses.cm_emd import (
     plan_saving,
     plan_sharpness,
 )
+from cmemd.losses.debiased import debiased_transport, within_ratio
 from cmemd.losses.interface import LossOutput
 from cmemd.losses.precision import at_least_float32
-from cmemd.losses.transport import exact_plan, sinkhorn_plan
+from cmemd.losses.transport import exact_plan, plan_to_others, sinkhorn_plan
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
 
-__all__ = ["ALIGNMENTS", "CloudAlignment", "PairAlignment", "PairOutput", "build_alignment"]
+__all__ = [
+    "ALIGNMENTS",
+    "CloudAlignment",
+    "DebiasedAlignment",
+    "PairAlignment",
+    "PairOutput",
+    "build_alignment",
+]
+
+# Granularity -> (F, P, K_v, D) and (F, P, K_t, D).
+Clouds = Mapping[str, tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,19 +82,97 @@ class PairAlignment(nn.Module):
 
     def forward(self, features: Mapping[str, Tensor], rows: IdentityRows) -> PairOutput:
         """Return granularity -> scalar, summed over its features (N, F, D)."""
-        costs = [
-            ground_cost(*_clouds(feature, rows, self.normalize), self.distance)
-            for feature in features.values()
-        ]
+        return self.compare(_all_clouds(features, rows, self.normalize))
+
+    def compare(self, clouds: Clouds) -> PairOutput:
+        """Return what ``forward`` does, for features by identity and modality."""
+        costs = [ground_cost(*pair, self.distance) for pair in clouds.values()]
         cost = torch.cat(costs)  # (sum of F, P, K_v, K_t)
-        plan = self.plan(_solvable(cost.detach()).flatten(0, 1)).view_as(cost)
-        terms = cm_emd_loss(cost, plan).split([len(part) for part in costs])
+        plan = _plans(self.plan, cost)
         return PairOutput(
-            {name: term.sum() for name, term in zip(features, terms, strict=True)},
+            _by_granularity(clouds, cm_emd_loss(cost, plan)),
             {"plan_sharpness": plan_sharpness(plan), "plan_saving": plan_saving(cost, plan)},
             plan=plan,
             cost=cost,
         )
+
+
+class DebiasedAlignment(nn.Module):
+    """CM-EMD minus a share of the transport within each modality; see ``debiased_transport``.
+
+    All plans are constant in the backward pass.
+
+    Args:
+        between: the transport between the modalities.
+        share: of the transport within them, from 0 to 1.
+        clamp: whether the value of each identity and feature is at least 0.
+        within_gradient: whether gradients flow through the transport within the modalities. If not,
+            it is a constant: without a clamp the gradient is then that of ``between``, and with it
+            the pull ends where an identity's gap is no more than that share of its variation.
+
+    Raises:
+        InputError: a share out of range.
+    """
+
+    def __init__(
+        self,
+        between: PairAlignment,
+        share: float = 0.5,
+        clamp: bool = False,
+        within_gradient: bool = True,
+    ) -> None:
+        super().__init__()
+        if not 0 <= share <= 1:
+            raise InputError(
+                "MODEL.LOSSES.ALIGN.SHARE in [0, 1]",
+                share,
+                "use 0.5; 0 is CM-EMD, and 1 subtracts all transport within the modalities",
+            )
+        self.between = between
+        self.share = share
+        self.clamp = clamp
+        self.within_gradient = within_gradient
+
+    def forward(self, features: Mapping[str, Tensor], rows: IdentityRows) -> PairOutput:
+        """Return granularity -> scalar, summed over its features (N, F, D)."""
+        clouds = _all_clouds(features, rows, self.between.normalize)
+        output = self.between.compare(clouds)
+        costs = [  # visible: (sum of F, P, K_v, K_v), thermal: (sum of F, P, K_t, K_t)
+            torch.cat([ground_cost(x, x, self.between.distance) for x in side])
+            for side in zip(*clouds.values(), strict=True)
+        ]
+        transports = [
+            (plan * cost).sum((-2, -1))  # (sum of F, P)
+            for plan, cost in (
+                (output.plan, output.cost),
+                *zip(_plans_of_both(plan_to_others, *costs), costs, strict=True),
+            )
+        ]
+        if not self.within_gradient:
+            transports[1:] = [transport.detach() for transport in transports[1:]]
+        value = debiased_transport(*transports, self.share, self.clamp)
+        watched = output.watched | {"within_ratio": within_ratio(*transports)}
+        return replace(output, terms=_by_granularity(clouds, value), watched=watched)
+
+
+def _by_granularity(clouds: Clouds, values: Tensor) -> dict[str, Tensor]:
+    """Return granularity -> scalar, the sum over its features of values (sum of F,)."""
+    parts = values.split([len(visible) for visible, _ in clouds.values()])
+    return {name: part.sum() for name, part in zip(clouds, parts, strict=True)}
+
+
+def _plans(solve: Callable[[Tensor], Tensor], cost: Tensor) -> Tensor:
+    """Return the plans of costs (..., P, n, m), in one call."""
+    return solve(_solvable(cost.detach()).flatten(0, -3)).view_as(cost)
+
+
+def _plans_of_both(
+    solve: Callable[[Tensor], Tensor], first: Tensor, second: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the plans of two costs (..., P, n, m), in one call if their shapes agree."""
+    if first.shape != second.shape:
+        return _plans(solve, first), _plans(solve, second)
+    return tuple(_plans(solve, torch.stack((first, second))))
 
 
 def _solvable(cost: Tensor) -> Tensor:
@@ -112,9 +201,14 @@ class CloudAlignment(nn.Module):
     def forward(self, features: Mapping[str, Tensor], rows: IdentityRows) -> dict[str, Tensor]:
         """Return granularity -> scalar, summed over its features (N, F, D)."""
         return {
-            name: self.compare(*_clouds(feature, rows, self.normalize)).sum()
-            for name, feature in features.items()
+            name: self.compare(*pair).sum()
+            for name, pair in _all_clouds(features, rows, self.normalize).items()
         }
+
+
+def _all_clouds(features: Mapping[str, Tensor], rows: IdentityRows, normalize: bool) -> Clouds:
+    """Return features (N, F, D) of each granularity by identity and modality."""
+    return {name: _clouds(feature, rows, normalize) for name, feature in features.items()}
 
 
 def _clouds(feature: Tensor, rows: IdentityRows, normalize: bool) -> tuple[Tensor, Tensor]:
@@ -151,6 +245,9 @@ def _positive(options: "CfgNode", key: str) -> float:
 ALIGNMENTS: dict[str, Callable[["CfgNode"], nn.Module | None]] = {
     "none": lambda options: None,
     "cm_emd": lambda options: _pairs(options, exact_plan),
+    "cm_emd_debiased": lambda options: DebiasedAlignment(
+        _pairs(options, exact_plan), options.SHARE, options.CLAMP, options.WITHIN_GRADIENT
+    ),
     "uniform": lambda options: _pairs(options, uniform_plan),
     "sinkhorn": lambda options: _pairs(
         options, partial(sinkhorn_plan, epsilon=_positive(options, "EPSILON"))

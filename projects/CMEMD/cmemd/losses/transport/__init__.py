@@ -4,6 +4,7 @@ docs/transport.md lists which solver is used at which size, and how fast it is.
 """
 
 from cmemd.losses.transport.exact import exact_plan
+from cmemd.losses.transport.others import plan_to_others
 from cmemd.losses.transport.sinkhorn import sinkhorn_plan
 
-__all__ = ["exact_plan", "sinkhorn_plan"]
+__all__ = ["exact_plan", "plan_to_others", "sinkhorn_plan"]
