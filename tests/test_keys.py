@@ -91,6 +91,7 @@ def network(cfg: Any) -> object:
     """Names and shapes of a network, its losses on a batch, and its test features."""
     torch.manual_seed(0)
     model = build_model(cfg).train()
+    model.epoch_length = 1
     batch = {
         "images": 255 * torch.rand(8, 3, 32, 16),
         "modalities": torch.tensor([0, 0, 1, 1] * 2),
@@ -328,6 +329,15 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "MODEL.LOSSES.ALIGN.NORMALIZE": (False, network, {}),
     "MODEL.LOSSES.ALIGN.EPSILON": (1, network, {"MODEL.LOSSES.ALIGN.NAME": "sinkhorn"}),
     "MODEL.LOSSES.ALIGN.TEMPERATURE": (1, network, {"MODEL.LOSSES.ALIGN.NAME": "affinity"}),
+    "MODEL.LOSSES.ALIGN.START_EPOCH": (2, network, {}),
+    "MODEL.LOSSES.ALIGN.PLAN_FEATURE": ("all", network, {"MODEL.LOSSES.ALIGN.NAME": "affinity"}),
+    "MODEL.LOSSES.ALIGN.MASS": (0.5, network, {"MODEL.LOSSES.ALIGN.NAME": "partial"}),
+    "MODEL.LOSSES.ALIGN.MARGINAL_PENALTY": (
+        0.1,
+        network,
+        {"MODEL.LOSSES.ALIGN.NAME": "unbalanced"},
+    ),
+    "MODEL.LOSSES.ALIGN.NEIGHBOURS": (2, network, {"MODEL.LOSSES.ALIGN.NAME": "batch_nearest"}),
     "MODEL.LOSSES.ALIGN.SHARE": (1, network, DEBIASED),
     "MODEL.LOSSES.ALIGN.CLAMP": (True, alignment_gradient, DEBIASED),
     "MODEL.LOSSES.ALIGN.WITHIN_GRADIENT": (False, alignment_gradient, DEBIASED),
@@ -630,6 +640,18 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "MODEL.LOSSES.ALIGN.WEIGHT": ((-1, "nan", "inf"), {}),
     "MODEL.LOSSES.ALIGN.WARMUP_ITERS": ((-1,), {}),
     "MODEL.LOSSES.ALIGN.EPSILON": ((0, -1, "nan"), {"MODEL.LOSSES.ALIGN.NAME": "sinkhorn"}),
+    "MODEL.LOSSES.ALIGN.START_EPOCH": ((-1, 0.5), {}),
+    "MODEL.LOSSES.ALIGN.DISTANCE": (("kernel", "chebyshev"), {"MODEL.LOSSES.ALIGN.NAME": "mmd"}),
+    "MODEL.LOSSES.ALIGN.PLAN_FEATURE": (("local", ""), {}),
+    "MODEL.LOSSES.ALIGN.MASS": ((0, 1.1, "nan"), {"MODEL.LOSSES.ALIGN.NAME": "partial"}),
+    "MODEL.LOSSES.ALIGN.MARGINAL_PENALTY": (
+        (0, -1, "nan"),
+        {"MODEL.LOSSES.ALIGN.NAME": "unbalanced"},
+    ),
+    "MODEL.LOSSES.ALIGN.NEIGHBOURS": (
+        (0, 1.5),
+        {"MODEL.LOSSES.ALIGN.NAME": "batch_nearest"},
+    ),
     "MODEL.LOSSES.ALIGN.SHARE": ((-0.1, 1.1, "nan"), DEBIASED),
     "MODEL.LOSSES.DL.EPS": ((0, "nan"), {}),
     "MODEL.LOSSES.CENTRE.MARGIN": ((-1,), {"MODEL.LOSSES.CENTRE.WEIGHT": 1.0}),
