@@ -216,6 +216,52 @@ def test_of_one_distribution_within_is_what_between_is_and_a_gap_shows_beyond_it
     assert_close(gain.item(), 9.0, rtol=0.1, atol=0)
 
 
+@cases("counts", [(4, 4), (2, 3)])
+def test_in_the_squared_distance_every_uniform_plan_moves_the_centres_alike(counts):
+    features, rows = batch_of_features(*counts)
+    feature = features["global"]
+    centres = [feature[side].mean(1) for side in rows]  # (P, 1, D)
+    for name in ("uniform", "cm_emd", "sinkhorn", "centre", "cm_emd_debiased"):
+        leaf = feature.clone().requires_grad_()
+        loss = terms(named(name, NORMALIZE=False)({"x": leaf}, rows))["x"]
+        (gradient,) = torch.autograd.grad(loss, leaf)
+        for side, own, other in ((0, *centres), (1, *centres[::-1])):
+            expected = 2 * (own - other) / (3 * counts[side])
+            assert_close(gradient[rows[side]].mean(1), expected, msg=name)
+
+
+def test_cm_emd_contracts_an_identity_without_a_gap_and_the_centre_distance_and_mmd_do_not():
+    # The step's change of the variance within, relative to it. Uniform weights by hand: a step of
+    # 2 (c_t - v) / (P K) for each image takes 4 / (P K) of the variance.
+    visible, thermal = clouds(identities=40, visible=4, thermal=4, dim=16)
+    changes = {}
+    for name, options in (
+        ("uniform", {}),
+        ("cm_emd", {}),
+        ("cm_emd_debiased", {"SHARE": 0.5}),
+        ("cm_emd_debiased", {"SHARE": 1.0}),
+        ("centre", {}),
+        ("mmd", {}),
+    ):
+        leaf = torch.cat((visible, thermal), 1).flatten(0, 1)[:, None].requires_grad_()
+        rows = torch.arange(40 * 8).view(40, 8)
+        rows = IdentityRows(rows[:, :4], rows[:, 4:])
+        loss = terms(named(name, NORMALIZE=False, **options)({"x": leaf}, rows))["x"]
+        step = -torch.autograd.grad(loss, leaf)[0][:, 0]
+        around = torch.cat([x - x.mean(1, keepdim=True) for x in (visible, thermal)])
+        steps = torch.cat([step[side] for side in rows])
+        key = name, options.get("SHARE")
+        changes[key] = (2 * (around * steps).sum() / around.square().sum()).item()
+    uniform = changes.pop(("uniform", None))
+    assert_close(uniform, -4 / (40 * 4))
+    shares = {key: change / uniform for key, change in changes.items()}
+    assert 0.7 < shares["cm_emd", None] < 1
+    assert 0 < shares["cm_emd_debiased", 0.5] < shares["cm_emd", None] / 2
+    assert shares["cm_emd_debiased", 1.0] < 0  # it stretches
+    assert abs(shares["centre", None]) < 1e-12
+    assert abs(shares["mmd", None]) < 0.1
+
+
 @cases("share", [-0.1, 1.1, float("nan")])
 def test_a_share_out_of_range_is_refused(share):
     with pytest.raises(InputError, match=r"MODEL\.LOSSES\.ALIGN\.SHARE in \[0, 1\]"):
