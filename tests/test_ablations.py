@@ -1,12 +1,14 @@
 """Ablations: each yaml is its base and one block."""
 
 import pytest
+import torch
 import yaml
 from fastreid.config import CfgNode
 from fastreid.modeling import build_model
 from tests.conftest import CONFIGS
 
 from cmemd import load_config
+from cmemd.engine.checkpoint import load_weights, read_checkpoint
 
 FOLDER = CONFIGS / "ablations"
 # What all of them leave out of the demo's schedule.
@@ -16,11 +18,42 @@ LADDER = {
     "baseline": ("../demo", {"MODEL.LOSSES.ALIGN.NAME", "MODEL.LOSSES.DL.WEIGHT"} | SHORTER),
     **{
         name: ("baseline", {"MODEL.LOSSES.ALIGN.NAME"})
-        for name in ("uniform", "cm_emd", "sinkhorn", "affinity", "centre", "kl", "mmd")
+        for name in (
+            "uniform",
+            "cm_emd",
+            "cm_emd_debiased",
+            "sinkhorn",
+            "sinkhorn_divergence",
+            "partial",
+            "unbalanced",
+            "batch_transport",
+            "batch_nearest",
+            "affinity",
+            "centre",
+            "kl",
+            "mmd",
+        )
+    },
+    **{
+        f"{name}_cm_dl": (name, {"MODEL.LOSSES.DL.WEIGHT"})
+        for name in ("uniform", "cm_emd", "cm_emd_debiased", "centre", "mmd")
     },
     "centre_cluster": ("baseline", {"MODEL.LOSSES.CENTRE.WEIGHT"}),
-    "cm_emd_cm_dl": ("cm_emd", {"MODEL.LOSSES.DL.WEIGHT"}),
-    "cm_emd_warmup": ("cm_emd", {"MODEL.LOSSES.ALIGN.WARMUP_ITERS"}),
+    **{
+        name: (base, {f"MODEL.LOSSES.ALIGN.{key}"})
+        for name, base, key in (
+            ("cm_emd_warmup", "cm_emd", "WARMUP_ITERS"),
+            ("cm_emd_late", "cm_emd", "START_EPOCH"),
+            ("cm_emd_euclidean", "cm_emd", "DISTANCE"),
+            ("cm_emd_manhattan", "cm_emd", "DISTANCE"),
+            ("cm_emd_kernel", "cm_emd", "DISTANCE"),
+            ("cm_emd_one_plan", "cm_emd", "PLAN_FEATURE"),
+            ("cm_emd_one_plan_all", "cm_emd", "PLAN_FEATURE"),
+            ("cm_emd_debiased_kernel", "cm_emd_debiased", "DISTANCE"),
+            ("cm_emd_debiased_clamp", "cm_emd_debiased", "CLAMP"),
+            ("cm_emd_debiased_margin", "cm_emd_debiased_clamp", "WITHIN_GRADIENT"),
+        )
+    },
     **{
         f"{name}_global": (name, {"MODEL.HEADS.GRANULARITIES"})
         for name in ("baseline", "uniform", "cm_emd", "cm_emd_cm_dl")
@@ -62,6 +95,30 @@ def test_the_whole_ladder_ends_at_the_demo_but_for_its_schedule():
         flat(load_config(CONFIGS / "demo.yml")),
     )
     assert {key for key in last if last[key] != demo[key]} == {"OUTPUT_DIR"} | SHORTER
+
+
+@pytest.fixture(scope="module")
+def start_up(tmp_path_factory):
+    """A checkpoint of the baseline, trained on other people, as start-up weights."""
+    path = tmp_path_factory.mktemp("start-up") / "model_final.pth"
+    torch.manual_seed(1)
+    network = build_model(load_config(FOLDER / "baseline.yml", SMALL))
+    torch.save({"model": network.state_dict()}, path)
+    return read_checkpoint(path)
+
+
+@pytest.mark.parametrize("name", [name for name in LADDER if not name.endswith("_global")])
+def test_each_starts_from_the_baselines_weights_but_for_the_classifiers(name, start_up):
+    # no alignment has parameters; more people have other classifiers
+    options = [*SMALL[:-1], "4"]
+    network = build_model(load_config(FOLDER / f"{name}.yml", options))
+    before = {key: tensor.clone() for key, tensor in network.state_dict().items()}
+    load_weights(network, start_up, classifiers=False)
+    after = network.state_dict()
+    assert after.keys() == start_up.model.keys()
+    for key, tensor in after.items():
+        expected = before[key] if key.endswith("classifier") else start_up.model[key]
+        assert torch.equal(tensor, expected), key
 
 
 @pytest.mark.parametrize("name", LADDER)

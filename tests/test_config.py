@@ -230,7 +230,7 @@ def test_a_value_of_another_type_is_refused(key, word):
         ("MODEL.HEADS.LOCAL_WEIGHTS", "none", "LOCAL_WEIGHTS"),
         ("MODEL.HEADS.CLS_LAYER", "ArcSoftmax", "CLS_LAYER"),
         ("MODEL.HEADS.NECK_FEAT", "middle", "NECK_FEAT"),
-        ("MODEL.LOSSES.ALIGN.DISTANCE", "manhattan", "manhattan"),
+        ("MODEL.LOSSES.ALIGN.DISTANCE", "chebyshev", "chebyshev"),
         ("MODEL.LOSSES.ALIGN.WEIGHT", "-1.0", "ALIGN.WEIGHT of at least 0"),
     ],
 )

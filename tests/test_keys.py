@@ -25,6 +25,7 @@ import cmemd
 from cmemd.cli import main as command_line
 from cmemd.config import default_config
 from cmemd.data.build import build_dataset
+from cmemd.data.grouping import IdentityRows
 from cmemd.data.naming import licences_of, person_of, title_of
 from cmemd.data.palettes import colours
 from cmemd.data.random_state import Draws
@@ -40,6 +41,7 @@ from cmemd.engine.testing import build_evaluator, score_network
 from cmemd.engine.trainer import Trainer
 from cmemd.engine.update import build_update
 from cmemd.errors import InputError
+from cmemd.losses.alignment import build_alignment
 from cmemd.modeling.cmemd_net import CMEMDNet
 from cmemd.modeling.multi_granularity import MultiGranularityHead
 from cmemd.modeling.two_stream_resnet import build_two_stream_resnet_backbone
@@ -89,6 +91,7 @@ def network(cfg: Any) -> object:
     """Names and shapes of a network, its losses on a batch, and its test features."""
     torch.manual_seed(0)
     model = build_model(cfg).train()
+    model.epoch_length = 1
     batch = {
         "images": 255 * torch.rand(8, 3, 32, 16),
         "modalities": torch.tensor([0, 0, 1, 1] * 2),
@@ -101,6 +104,16 @@ def network(cfg: Any) -> object:
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     parts = type(model), type(model.backbone), type(model.heads)
     return parts, losses, embeddings.tolist(), shapes
+
+
+def alignment_gradient(cfg: Any) -> object:
+    """The gradient of the alignment loss on fixed features, some of which coincide."""
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(8, 1, 3, generator=generator)
+    features[6:] = features[4:6]
+    rows = IdentityRows(torch.tensor([[0, 1], [4, 5]]), torch.tensor([[2, 3], [6, 7]]))
+    output = build_alignment(cfg.MODEL.LOSSES.ALIGN)({"global": features.requires_grad_()}, rows)
+    return torch.autograd.grad(output.terms["global"], features)[0].tolist()
 
 
 def trained(cfg: Any) -> object:
@@ -269,6 +282,7 @@ OWN = {
 }
 OWN_MIXED = {**OWN, "TEST.PROTOCOLS": ("own-mixed",)}
 NO_WEIGHT = {"MODEL.LOSSES.ALIGN.WEIGHT": 1.0}
+DEBIASED = {"MODEL.LOSSES.ALIGN.NAME": "cm_emd_debiased"}
 
 
 def on(feature: str) -> dict[str, object]:
@@ -315,6 +329,18 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "MODEL.LOSSES.ALIGN.NORMALIZE": (False, network, {}),
     "MODEL.LOSSES.ALIGN.EPSILON": (1, network, {"MODEL.LOSSES.ALIGN.NAME": "sinkhorn"}),
     "MODEL.LOSSES.ALIGN.TEMPERATURE": (1, network, {"MODEL.LOSSES.ALIGN.NAME": "affinity"}),
+    "MODEL.LOSSES.ALIGN.START_EPOCH": (2, network, {}),
+    "MODEL.LOSSES.ALIGN.PLAN_FEATURE": ("all", network, {"MODEL.LOSSES.ALIGN.NAME": "affinity"}),
+    "MODEL.LOSSES.ALIGN.MASS": (0.5, network, {"MODEL.LOSSES.ALIGN.NAME": "partial"}),
+    "MODEL.LOSSES.ALIGN.MARGINAL_PENALTY": (
+        0.1,
+        network,
+        {"MODEL.LOSSES.ALIGN.NAME": "unbalanced"},
+    ),
+    "MODEL.LOSSES.ALIGN.NEIGHBOURS": (2, network, {"MODEL.LOSSES.ALIGN.NAME": "batch_nearest"}),
+    "MODEL.LOSSES.ALIGN.SHARE": (1, network, DEBIASED),
+    "MODEL.LOSSES.ALIGN.CLAMP": (True, alignment_gradient, DEBIASED),
+    "MODEL.LOSSES.ALIGN.WITHIN_GRADIENT": (False, alignment_gradient, DEBIASED),
     "MODEL.LOSSES.ALIGN.VARIANCE_FLOOR": (1, network, {"MODEL.LOSSES.ALIGN.NAME": "kl"}),
     "MODEL.LOSSES.DL.WEIGHT": (2, network, {}),
     "MODEL.LOSSES.DL.EPS": (1, network, {}),
@@ -614,6 +640,19 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "MODEL.LOSSES.ALIGN.WEIGHT": ((-1, "nan", "inf"), {}),
     "MODEL.LOSSES.ALIGN.WARMUP_ITERS": ((-1,), {}),
     "MODEL.LOSSES.ALIGN.EPSILON": ((0, -1, "nan"), {"MODEL.LOSSES.ALIGN.NAME": "sinkhorn"}),
+    "MODEL.LOSSES.ALIGN.START_EPOCH": ((-1, 0.5), {}),
+    "MODEL.LOSSES.ALIGN.DISTANCE": (("kernel", "chebyshev"), {"MODEL.LOSSES.ALIGN.NAME": "mmd"}),
+    "MODEL.LOSSES.ALIGN.PLAN_FEATURE": (("local", ""), {}),
+    "MODEL.LOSSES.ALIGN.MASS": ((0, 1.1, "nan"), {"MODEL.LOSSES.ALIGN.NAME": "partial"}),
+    "MODEL.LOSSES.ALIGN.MARGINAL_PENALTY": (
+        (0, -1, "nan"),
+        {"MODEL.LOSSES.ALIGN.NAME": "unbalanced"},
+    ),
+    "MODEL.LOSSES.ALIGN.NEIGHBOURS": (
+        (0, 1.5),
+        {"MODEL.LOSSES.ALIGN.NAME": "batch_nearest"},
+    ),
+    "MODEL.LOSSES.ALIGN.SHARE": ((-0.1, 1.1, "nan"), DEBIASED),
     "MODEL.LOSSES.DL.EPS": ((0, "nan"), {}),
     "MODEL.LOSSES.CENTRE.MARGIN": ((-1,), {"MODEL.LOSSES.CENTRE.WEIGHT": 1.0}),
     "MODEL.PIXEL_MEAN": (([1, 2], [1, 2, "x"], [1, 2, 1e999], []), {}),

@@ -229,4 +229,9 @@ def test_the_log_warns_of_what_cannot_be_meant(train_net, tmp_path):
     assert "Schedule: 1 epochs of" in log
     assert "SOLVER.STEPS 50 come after the end" in log
     assert "TEST.RANKED_GALLERY 99 is more than the" in log
-    assert "MODEL.LOSSES.ALIGN.WARMUP_ITERS 9999 is the whole training" in log
+    assert "MODEL.LOSSES.ALIGN.WARMUP_ITERS 9999 lasts to the end of the training, " in log
+    assert "START_EPOCH 0 lasts" not in log
+    keys = {"MODEL__LOSSES__ALIGN__START_EPOCH": 1, "MODEL__LOSSES__ALIGN__WARMUP_ITERS": 9999}
+    assert train_net(**keys, OUTPUT_DIR=tmp_path / "late")[0] == 0
+    log = (tmp_path / "late/log.txt").read_text()
+    assert "MODEL.LOSSES.ALIGN.START_EPOCH 1 lasts to the end of the training, " in log

@@ -89,6 +89,19 @@ def test_no_step_waits_for_the_device_between_log_lines(tmp_path):
         },
         {"MODEL__LOSSES__ALIGN__NAME": "kl"},
         {"MODEL__LOSSES__ALIGN__NAME": "mmd"},
+        {"MODEL__LOSSES__ALIGN__NAME": "cm_emd_debiased", "MODEL__LOSSES__ALIGN__CLAMP": True},
+        {
+            "MODEL__LOSSES__ALIGN__NAME": "sinkhorn_divergence",
+            "MODEL__LOSSES__ALIGN__DISTANCE": "kernel",
+            "MODEL__LOSSES__ALIGN__START_EPOCH": 1,
+        },
+        {
+            "MODEL__LOSSES__ALIGN__NAME": "partial",
+            "MODEL__LOSSES__ALIGN__MASS": 0.5,
+            "MODEL__LOSSES__ALIGN__PLAN_FEATURE": "all",
+        },
+        {"MODEL__LOSSES__ALIGN__NAME": "unbalanced"},
+        {"MODEL__LOSSES__ALIGN__NAME": "batch_nearest"},
     )
     for number, case in enumerate(cases):
         found = synchronisations(tmp_path / str(number), **case)

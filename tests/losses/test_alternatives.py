@@ -11,6 +11,7 @@ from cmemd.losses.alternatives import (
     centre_distance,
     gaussian_kl,
     kernel_mmd,
+    nearest_plan,
     uniform_plan,
 )
 from cmemd.losses.cm_emd import GROUND_DISTANCES, cm_emd_loss, ground_cost
@@ -63,6 +64,30 @@ def test_the_affinity_plan_goes_from_the_nearest_partner_to_the_uniform_plan():
 def test_huge_and_tiny_costs_have_finite_affinities():
     cost = torch.tensor([[[0.0, 1e30], [1e-30, 0.0]]])
     assert affinity_plan(cost, 1e-3).isfinite().all()
+
+
+def test_the_nearest_plan_by_hand():
+    # Nearest of the rows: column 0 and column 1; of the columns: row 0, row 1, row 0. A row's share
+    # is 1/2 * 1/2, a column's 1/2 * 1/3.
+    cost = torch.tensor([[[1.0, 2.0, 4.0], [3.0, 0.0, 5.0]]])
+    expected = torch.tensor([[[1 / 4 + 1 / 6, 0, 1 / 6], [0, 1 / 4 + 1 / 6, 0]]])
+    assert_close(nearest_plan(cost, 1), expected)
+
+
+@cases("neighbours", [1, 2, 3, 9])
+def test_the_nearest_plan_is_a_loop_over_the_images_of_both_sides(neighbours):
+    cost = random_costs(4, 5, 3)
+    expected = torch.zeros_like(cost)
+    for b in range(4):
+        for i in range(5):
+            for j in sorted(range(3), key=lambda j, b=b, i=i: cost[b, i, j])[:neighbours]:
+                expected[b, i, j] += 1 / (2 * 5 * min(neighbours, 3))
+        for j in range(3):
+            for i in sorted(range(5), key=lambda i, b=b, j=j: cost[b, i, j])[:neighbours]:
+                expected[b, i, j] += 1 / (2 * 3 * min(neighbours, 5))
+    assert_close(nearest_plan(cost, neighbours), expected)
+    if neighbours == 9:
+        assert_close(expected, uniform_plan(cost))
 
 
 # ---- centres

@@ -38,6 +38,7 @@ def test_the_table_holds_every_loss_with_its_options_and_weight():
         ALIGN_DISTANCE="cosine",
         ALIGN_NORMALIZE=False,
         ALIGN_WARMUP_ITERS=50,
+        ALIGN_START_EPOCH=2,
         DL_WEIGHT=0.5,
         DL_EPS=0.01,
         NAME=("CrossEntropyLoss", "TripletLoss"),
@@ -50,11 +51,11 @@ def test_the_table_holds_every_loss_with_its_options_and_weight():
         CENTRE_NORMALIZE=False,
     )
     assert {name: (type(loss.module), *loss[2:]) for name, loss in table.items()} == {
-        "id": (IdentityLoss, 2.0, 0),
-        "align": (PairAlignment, 0.25, 50),
-        "dl": (CMDLLoss, 0.5, 0),
-        "tri": (TripletLoss, 0.75, 0),
-        "centre": (CentreClusterLoss, 1.5, 0),
+        "id": (IdentityLoss, 2.0, 0, 0),
+        "align": (PairAlignment, 0.25, 50, 2),
+        "dl": (CMDLLoss, 0.5, 0, 0),
+        "tri": (TripletLoss, 0.75, 0, 0),
+        "centre": (CentreClusterLoss, 1.5, 0, 0),
     }
     modules = {name: loss.module for name, loss in table.items()}
     assert modules["id"].label_smoothing == 0.1
@@ -68,9 +69,9 @@ def test_the_table_holds_every_loss_with_its_options_and_weight():
 def test_the_default_is_the_papers_method():
     table = build_losses(load_config(""))
     assert {name: loss[2:] for name, loss in table.items()} == {
-        "id": (1.0, 0),
-        "align": (0.1, 0),
-        "dl": (0.1, 0),
+        "id": (1.0, 0, 0),
+        "align": (0.1, 0, 0),
+        "dl": (0.1, 0, 0),
     }
     assert table["align"].module.plan is exact_plan
 
@@ -88,6 +89,17 @@ def test_a_weight_is_constant_or_rises_linearly_from_0(warmup_iters, weights):
     loss = WeightedLoss(CMDLLoss(), ("holistic", "rows"), 3.0, warmup_iters)
     assert [loss.weight_at(iteration) for iteration in range(4)] == weights
     assert loss.weight_at(10**6) == 3.0
+    assert loss.is_constant == (warmup_iters == 0)
+
+
+@cases(
+    ("warmup_iters", "weights"),
+    [(0, [0.0] * 6 + [3.0] * 3), (2, [0.0] * 6 + [0.0, 1.5, 3.0])],
+)
+def test_a_weight_may_start_after_some_epochs(warmup_iters, weights):
+    loss = WeightedLoss(CMDLLoss(), ("holistic", "rows"), 3.0, warmup_iters, start_epoch=2)
+    assert [loss.weight_at(iteration, epoch_length=3) for iteration in range(9)] == weights
+    assert not loss.is_constant
 
 
 @cases(
@@ -120,9 +132,11 @@ def test_a_weight_that_is_not_at_least_0_is_refused(key, weight):
 # Option, a bad value, and what switches its loss on and off.
 BAD_OPTIONS = [
     ("ALIGN_NAME", "emd", {"ALIGN_WEIGHT": 1.0}, {"ALIGN_WEIGHT": 0.0}),
-    ("ALIGN_DISTANCE", "manhattan", {}, {"ALIGN_NAME": "kl"}),
+    ("ALIGN_DISTANCE", "chebyshev", {}, {"ALIGN_NAME": "kl"}),
     ("ALIGN_EPSILON", 0.0, {"ALIGN_NAME": "sinkhorn"}, {}),
     ("ALIGN_WARMUP_ITERS", -1, {}, {"ALIGN_WEIGHT": 0.0}),
+    ("ALIGN_START_EPOCH", -1, {}, {"ALIGN_WEIGHT": 0.0}),
+    ("ALIGN_SHARE", 2.0, {"ALIGN_NAME": "cm_emd_debiased"}, {}),
     ("DL_EPS", 0.0, {}, {"DL_WEIGHT": 0.0}),
     ("TRI_MARGIN", -1.0, {"NAME": WITH_TRIPLETS}, {}),
     ("TRI_MARGIN", -1.0, {"NAME": WITH_TRIPLETS}, {"NAME": WITH_TRIPLETS, "TRI_SCALE": 0.0}),

@@ -9,12 +9,16 @@ from tests.losses.generators import points_on_a_line, random_costs, seeded, shif
 from torch.testing import assert_close
 
 from cmemd.errors import InputError
+from cmemd.losses.alternatives import centre_distance, kernel_mmd
 from cmemd.losses.cm_emd import (
     GROUND_DISTANCES,
+    PAIR_DISTANCES,
+    cloud_scale,
     cm_emd_loss,
     ground_cost,
     plan_saving,
     plan_sharpness,
+    within_costs,
 )
 from cmemd.losses.transport import exact_plan
 
@@ -34,6 +38,8 @@ def pair_distance(v, t, distance):
     """Return the distance of two vectors, as a textbook writes it."""
     if distance == "cosine":
         return 1 - float(v @ t) / (math.sqrt(float(v @ v)) * math.sqrt(float(t @ t)))
+    if distance == "manhattan":
+        return sum(abs(float(x - y)) for x, y in zip(v, t, strict=True)) / math.sqrt(len(v))
     square = sum(float(x - y) ** 2 for x, y in zip(v, t, strict=True))
     return square if distance == "sqeuclidean" else math.sqrt(square)
 
@@ -59,9 +65,57 @@ def test_ground_cost_by_hand():
     assert ground_cost(visible, thermal, "sqeuclidean").tolist() == [[25.0, 0.0, 16.0]]
     assert ground_cost(visible, thermal, "euclidean").tolist() == [[5.0, 0.0, 4.0]]
     assert ground_cost(visible, thermal, "cosine").tolist() == [[1.0, 0.0, 2.0]]
+    manhattan = torch.tensor([[7.0, 0.0, 4.0]]) / 2**0.5  # (3 + 4, 0, 4) of two channels
+    assert_close(ground_cost(visible, thermal, "manhattan"), manhattan)
+    # Any two of the four images: 25, 0, 16; 25, 17; 16. The mean is 16.5.
+    assert_close(cloud_scale(visible, thermal), torch.tensor([[16.5]]))
+    kernels = [
+        sum(math.exp(-d / (b * 16.5)) for b in (0.25, 0.5, 1, 2, 4)) / 5 for d in (25, 0, 16)
+    ]
+    expected = torch.tensor([[2 - 2 * k for k in kernels]])
+    assert_close(ground_cost(visible, thermal, "kernel"), expected)
 
 
-@cases("distance", ["manhattan", "", None])
+def looped_within(points, distance):
+    return [[pair_distance(x, y, distance) for y in points] for x in points]
+
+
+@cases("distance", GROUND_DISTANCES)
+def test_costs_within_are_the_distances_of_a_modalitys_own_images(distance):
+    visible, thermal = clouds(1, 3, 4)
+    found = within_costs(visible, thermal, distance)
+    for points, cost in zip((visible[0], thermal[0]), found, strict=True):
+        assert_close(cost[0], torch.tensor(looped_within(points, distance), dtype=torch.float64))
+
+
+def test_the_kernels_distance_is_below_2_and_blind_to_scale_and_shift():
+    visible, thermal = clouds(3, 4, 5)
+    cost = ground_cost(visible, thermal, "kernel")
+    assert 0 < cost.min() < cost.max() < 2
+    assert_close(ground_cost(7 * visible + 3, 7 * thermal + 3, "kernel"), cost)
+    near = ground_cost(visible, visible + 1e-9, "kernel").diagonal(dim1=-2, dim2=-1)
+    assert near.max() < 1e-9
+
+
+def test_mmd_is_the_uniform_plan_less_that_within_each_modality_in_the_kernels_distance():
+    visible, thermal = clouds(3, 4, 5)
+    leaves = [x.requires_grad_() for x in (visible, thermal)]
+    between = ground_cost(*leaves, "kernel").mean((1, 2))
+    within = sum(cost.mean((1, 2)) for cost in within_costs(*leaves, "kernel"))
+    loss = (between - within / 2).mean()
+    expected = kernel_mmd(*leaves)
+    assert_close(loss, expected)
+    assert_close(torch.autograd.grad(loss, leaves), torch.autograd.grad(expected, leaves))
+
+
+def test_the_centre_distance_is_the_same_in_the_squared_distance():
+    visible, thermal = clouds(3, 4, 5)
+    within = sum(cost.mean((1, 2)) for cost in within_costs(visible, thermal))
+    loss = (ground_cost(visible, thermal).mean((1, 2)) - within / 2).mean()
+    assert_close(loss, centre_distance(visible, thermal))
+
+
+@cases("distance", ["chebyshev", "", None])
 def test_an_unknown_distance_is_refused(distance):
     visible, thermal = clouds()
     with pytest.raises(InputError, match="ground distance"):
@@ -166,7 +220,7 @@ def test_the_order_of_images_and_of_identities_does_not_matter(distance):
     assert_close(moved, loss_of(visible, thermal, distance))
 
 
-@cases("distance", GROUND_DISTANCES)
+@cases("distance", [distance for distance in PAIR_DISTANCES if distance != "manhattan"])
 def test_rotating_the_feature_space_does_not_matter(distance):
     visible, thermal = clouds(dim=5)
     rotation = torch.linalg.qr(clouds(1, 5, 5)[0][0]).Q

@@ -180,6 +180,20 @@ def test_the_alignments_weight_follows_the_iteration():
             assert_close(losses[iteration][name], expected)
 
 
+def test_the_alignment_may_start_after_some_epochs_of_a_length_that_the_trainer_sets():
+    network, batch = build(LOSSES__ALIGN__START_EPOCH=2).train(), batch_of()
+    with EventStorage(0), pytest.raises(InputError, match="iterations of an epoch"):
+        network(batch)
+    network.epoch_length = 7
+    losses = {}
+    for iteration in (13, 14):
+        with EventStorage(iteration):
+            losses[iteration] = network(batch)
+    for name, full in losses[14].items():
+        assert_close(losses[13][name], full * (0 if name in ALIGN_TERMS else 1))
+        assert full > 0
+
+
 def test_baseline_terms_see_the_global_feature():
     options = {"LOSSES__NAME": ("CrossEntropyLoss", "TripletLoss"), "LOSSES__CENTRE__WEIGHT": 2.0}
     network, batch = build(**options).train(), batch_of()

@@ -11,6 +11,7 @@ from cmemd.cli.main import main
 from cmemd.engine.provenance import config_sha256
 from cmemd.engine.runs import run_all
 from cmemd.errors import InputError
+from cmemd.losses.build import build_losses
 from cmemd.study.ablation import plan_study
 from cmemd.study.weight_search import chosen_weights, plan_search, search_table
 
@@ -39,6 +40,18 @@ def test_only_variants_with_an_alignment_are_searched_without_the_validation_ide
         assert cfg.MODEL.LOSSES.ALIGN.WEIGHT == candidate.weight
         assert cfg.DATASETS.SYSUMM01.TRAIN_WITH_VAL is False
         assert (cfg.SOLVER.SELECTION, cfg.SEED, cfg.SOLVER.MAX_EPOCH) == ("validation", 7, 2)
+
+
+def test_the_weight_of_every_alignment_is_searched_from_start_up_weights_too(tmp_path):
+    configs = sorted(FOLDER.glob("*.yml"))
+    opts = ["MODEL.WEIGHTS", str(tmp_path / "start-up.pth")]
+    candidates = plan_search(configs, [2.0], 7, tmp_path, opts)
+    unaligned = {"baseline", "baseline_global", "agw_global", "centre_cluster"}
+    assert {c.variant for c in candidates} == {path.stem for path in configs} - unaligned
+    for candidate in candidates:
+        cfg = candidate.run.cfg
+        assert cfg.MODEL.WEIGHTS == opts[1], candidate.variant
+        assert build_losses(cfg)["align"].weight == 2.0, candidate.variant
 
 
 def test_a_data_set_without_validation_identities_of_its_own_holds_a_share_out(tmp_path):

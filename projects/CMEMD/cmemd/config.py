@@ -61,21 +61,47 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # ---- Losses ---------------------------------------------------------------------------
     # Pulls the modalities of each identity together, on every feature of every granularity.
     cfg.MODEL.LOSSES.ALIGN = CfgNode()
-    # "cm_emd", optimal transport [P]. In its place [C]: "none"; pairs weighted by another plan:
-    # "uniform", "sinkhorn", "affinity"; or whole clouds compared: "centre", "kl", "mmd".
+    # "cm_emd", optimal transport [P]. In its place [C]: "none"; "cm_emd_debiased" and
+    # "sinkhorn_divergence", less the transport within each modality; pairs weighted by another
+    # plan: "uniform", "sinkhorn", "partial", "unbalanced", "affinity", or "batch_transport" and
+    # "batch_nearest" over all pairs of the batch; or whole clouds compared: "centre", "kl", "mmd".
     cfg.MODEL.LOSSES.ALIGN.NAME = "cm_emd"
     # lambda_align; the terms of all features are summed. 0 leaves the loss out [C].
     cfg.MODEL.LOSSES.ALIGN.WEIGHT = 0.1
-    # Iterations over which the weight rises from 0, linearly; 0: constant [C].
+    # Number of epochs at the start in which the weight is 0 [C].
+    cfg.MODEL.LOSSES.ALIGN.START_EPOCH = 0
+    # Iterations over which the weight then rises from 0, linearly; 0: constant [C].
     cfg.MODEL.LOSSES.ALIGN.WARMUP_ITERS = 0
-    # d, ground distance: "sqeuclidean", "euclidean" or "cosine" [C]. All but "kl" have one.
+    # d, ground distance: "sqeuclidean", "euclidean", "cosine", "manhattan" (over the root of the
+    # number of channels), or, for weighted pairs, "kernel", which levels off as MMD's does [C]. All
+    # but "kl" have one.
     cfg.MODEL.LOSSES.ALIGN.DISTANCE = "sqeuclidean"
     # Whether features are L2-normalised before distances are taken [C].
     cfg.MODEL.LOSSES.ALIGN.NORMALIZE = True
-    # "sinkhorn": entropic regularisation, in units of the ground distance [C].
+    # Of plans: each feature's "own" costs, or one plan for all features, made of the costs of the
+    # "global" feature or of "all", concatenated [C].
+    cfg.MODEL.LOSSES.ALIGN.PLAN_FEATURE = "own"
+    # "sinkhorn", "sinkhorn_divergence" and "unbalanced": entropic regularisation, in units of the
+    # ground distance [C].
     cfg.MODEL.LOSSES.ALIGN.EPSILON = 0.05
     # "affinity": temperature of the softmax, in units of the ground distance [C].
     cfg.MODEL.LOSSES.ALIGN.TEMPERATURE = 0.1
+    # "partial": the share of an identity's mass that is moved; the pairs that are farthest apart
+    # stay out [C].
+    cfg.MODEL.LOSSES.ALIGN.MASS = 0.75
+    # "unbalanced": what a missing share of an image's mass costs, in units of the ground distance
+    # [C].
+    cfg.MODEL.LOSSES.ALIGN.MARGINAL_PENALTY = 0.5
+    # "batch_nearest": number of images of the other modality that each image is drawn to [C].
+    cfg.MODEL.LOSSES.ALIGN.NEIGHBOURS = 1
+    # "cm_emd_debiased": the share, 0 to 1, of the transport within each modality that is subtracted
+    # [C]. 0 is CM-EMD; near 1, and with a large WEIGHT, identities may spread over each other.
+    cfg.MODEL.LOSSES.ALIGN.SHARE = 0.5
+    # Whether the difference is at least 0, for each identity and feature [C].
+    cfg.MODEL.LOSSES.ALIGN.CLAMP = False
+    # Whether gradients flow through the transport within each modality, not only through that
+    # between them [C]. False needs CLAMP True, or else the gradient is CM-EMD's.
+    cfg.MODEL.LOSSES.ALIGN.WITHIN_GRADIENT = True
     # "kl": added to each variance, relative to the features' mean square [C].
     cfg.MODEL.LOSSES.ALIGN.VARIANCE_FLOOR = 0.1
     # CM-DL [P] on the holistic feature.

@@ -128,7 +128,7 @@ class DivergenceWarning(hooks.HookBase):
 class WatchedPrinter(EventWriter):
     """Print the scalars that fast-reid's printer leaves out, since it looks for "loss"."""
 
-    _NAMES = ("modality_gap", "plan_sharpness", "plan_saving", "cls_accuracy")
+    _NAMES = ("modality_gap", "plan_sharpness", "plan_saving", "within_ratio", "cls_accuracy")
 
     def write(self) -> None:
         """Print one line."""

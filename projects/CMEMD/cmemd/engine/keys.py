@@ -21,6 +21,8 @@ from cmemd.engine.trackers import is_tracker
 from cmemd.errors import InputError
 from cmemd.evaluation.distances import DISTANCES
 from cmemd.evaluation.protocols import SAMPLINGS
+from cmemd.losses.alignment import ALIGNMENTS, PLAN_FEATURES
+from cmemd.losses.cm_emd import PAIR_DISTANCES
 
 __all__ = [
     "KEYS",
@@ -267,6 +269,7 @@ _VIT = "for fast-reid's vision transformers, which have no streams for modalitie
 _MARGINS = "for fast-reid's margin-based classifiers; the head has linear ones"
 _KD = "for fast-reid's Distiller, a meta-architecture without modalities"
 _AQE = "evaluation has no query expansion"
+_WITHOUT_PLAN = ("none", "uniform", "centre", "kl", "mmd")  # uniform weights have no costs
 _NO_LOSS = "no such loss here; MODEL.LOSSES.NAME refuses it"
 
 # Key -> row. The order is that of the configuration.
@@ -363,18 +366,32 @@ KEYS: dict[str, Row] = {
         for name in ("MARGIN", "GAMMA", "SCALE")
     },
     "MODEL.LOSSES.ALIGN.NAME": _ours(
-        _judged("out of cm_emd, none, uniform, sinkhorn, affinity, centre, kl, mmd", _NAME.holds),
-        _ALIGNED,
+        _judged(f"out of {', '.join(ALIGNMENTS)}", _NAME.holds), _ALIGNED
     ),
     "MODEL.LOSSES.ALIGN.WEIGHT": _ours(_judged("of at least 0")),
+    "MODEL.LOSSES.ALIGN.START_EPOCH": _ours(_judged("of at least 0", _is_whole), _ALIGNED),
     "MODEL.LOSSES.ALIGN.WARMUP_ITERS": _ours(_judged("of at least 0", _is_whole), _ALIGNED),
     "MODEL.LOSSES.ALIGN.DISTANCE": _ours(
-        _judged("out of sqeuclidean, euclidean, cosine", _NAME.holds),
-        _aligned_by("cm_emd", "uniform", "sinkhorn", "affinity", "centre", "mmd"),
+        _judged(f"out of {', '.join(PAIR_DISTANCES)}", _NAME.holds),
+        _aligned_by(*(name for name in ALIGNMENTS if name not in ("none", "kl"))),
     ),
     "MODEL.LOSSES.ALIGN.NORMALIZE": _ours(_FLAG),
-    "MODEL.LOSSES.ALIGN.EPSILON": _ours(_judged("above 0"), _aligned_by("sinkhorn")),
+    "MODEL.LOSSES.ALIGN.PLAN_FEATURE": _ours(
+        _judged(f"out of {', '.join(PLAN_FEATURES)}", _NAME.holds),
+        _aligned_by(*(name for name in ALIGNMENTS if name not in _WITHOUT_PLAN)),
+    ),
+    "MODEL.LOSSES.ALIGN.EPSILON": _ours(
+        _judged("above 0"), _aligned_by("sinkhorn", "sinkhorn_divergence", "unbalanced")
+    ),
     "MODEL.LOSSES.ALIGN.TEMPERATURE": _ours(_judged("above 0"), _aligned_by("affinity")),
+    "MODEL.LOSSES.ALIGN.MASS": _ours(_judged("above 0, at most 1"), _aligned_by("partial")),
+    "MODEL.LOSSES.ALIGN.MARGINAL_PENALTY": _ours(_judged("above 0"), _aligned_by("unbalanced")),
+    "MODEL.LOSSES.ALIGN.NEIGHBOURS": _ours(
+        _judged("of at least 1", _is_whole), _aligned_by("batch_nearest")
+    ),
+    "MODEL.LOSSES.ALIGN.SHARE": _ours(_judged("in [0, 1]"), _aligned_by("cm_emd_debiased")),
+    "MODEL.LOSSES.ALIGN.CLAMP": _ours(_FLAG),
+    "MODEL.LOSSES.ALIGN.WITHIN_GRADIENT": _ours(_FLAG),
     "MODEL.LOSSES.ALIGN.VARIANCE_FLOOR": _ours(_judged("above 0"), _aligned_by("kl")),
     "MODEL.LOSSES.DL.WEIGHT": _ours(_judged("of at least 0")),
     "MODEL.LOSSES.DL.EPS": _ours(_judged("above 0"), _DL),

@@ -35,7 +35,7 @@ from cmemd.data.transform import build_sensor, build_transform
 from cmemd.engine.caching import plan_cache
 from cmemd.engine.checkpoint import check_weights
 from cmemd.engine.compilation import check_compilation
-from cmemd.engine.keys import KEYS, OUR_BACKBONE, check_keys, flat_values
+from cmemd.engine.keys import KEYS, OUR_BACKBONE, check_keys, flat_values, get_value
 from cmemd.engine.precision import check_precision
 from cmemd.engine.provenance import Weights, training_record
 from cmemd.engine.rehearsal import outline, rehearse
@@ -433,13 +433,16 @@ def _check_training(cfg: CfgNode, items: Sequence[ImageItem], problems: Problems
 
 def _long_starts(cfg: CfgNode, schedule: Schedule) -> Iterator[str]:
     """Yield warnings of what ends after the training."""
-    lengths = {
-        "SOLVER.FREEZE_ITERS": cfg.SOLVER.FREEZE_ITERS if cfg.MODEL.FREEZE_LAYERS else 0,
-        "MODEL.LOSSES.ALIGN.WARMUP_ITERS": cfg.MODEL.LOSSES.ALIGN.WARMUP_ITERS,
+    align, last = cfg.MODEL.LOSSES.ALIGN, schedule.iterations
+    start = align.START_EPOCH * schedule.epoch_length
+    long = {
+        "SOLVER.FREEZE_ITERS": cfg.MODEL.FREEZE_LAYERS and cfg.SOLVER.FREEZE_ITERS >= last,
+        "MODEL.LOSSES.ALIGN.START_EPOCH": start >= last,
+        "MODEL.LOSSES.ALIGN.WARMUP_ITERS": start < last <= start + align.WARMUP_ITERS,
     }
-    for key, length in lengths.items():
-        if length >= schedule.iterations:
-            yield f"{key} {length} is the whole training, {schedule.iterations} iterations"
+    for key, is_long in long.items():
+        if is_long:
+            yield f"{key} {get_value(cfg, key)} lasts to the end of the training, {last} iterations"
 
 
 def _small_picture(cfg: CfgNode, tested: Sequence[ImageItem]) -> str | None:

@@ -75,6 +75,7 @@ def rehearse(cfg: CfgNode, *, training: bool, pretrained: bool) -> int:
     bare.freeze()
     synchronised = "syncBN" in (cfg.MODEL.BACKBONE.NORM, cfg.MODEL.HEADS.NORM)
     network = build_model(bare)  # raises for a file of weights
+    network.epoch_length = 1
     try:
         with torch.no_grad(), EventStorage(0):
             embeddings = network.eval()(_noise(cfg, training=False))

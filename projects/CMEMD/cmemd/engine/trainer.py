@@ -118,7 +118,9 @@ class Trainer(DefaultTrainer):
         data_loader = self.build_train_loader(cfg)
         dataset = cast("VisibleThermalDataset", data_loader.dataset)
         self.cfg = cfg = self.auto_scale_hyperparams(cfg, dataset.num_classes)
+        self.iters_per_epoch = len(dataset) // cfg.SOLVER.IMS_PER_BATCH
         network = self.build_model(cfg)
+        network.epoch_length = self.iters_per_epoch  # for losses that start after some epochs
         optimizer, frozen, freeze_iters = self.build_optimizer(cfg, network)
         update = build_update(cfg, network, optimizer)
         self._averages = update.averages
@@ -132,7 +134,6 @@ class Trainer(DefaultTrainer):
             parts=cfg.SOLVER.ACCUMULATE,
             backend=cfg.MODEL.COMPILE,
         )
-        self.iters_per_epoch = len(dataset) // cfg.SOLVER.IMS_PER_BATCH
         self.scheduler = self.build_lr_scheduler(cfg, optimizer, self.iters_per_epoch)
         self.start_epoch = 0
         self.max_epoch = cfg.SOLVER.MAX_EPOCH

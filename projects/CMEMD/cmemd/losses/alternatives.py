@@ -9,7 +9,7 @@ Shape legend: P identities, K_v visible and K_t thermal images of each, D channe
 import torch
 from torch import Tensor
 
-from cmemd.losses.cm_emd import ground_cost
+from cmemd.losses.cm_emd import ground_cost, mean_kernel, mean_of_pairs
 from cmemd.losses.precision import at_least_float32
 
 __all__ = [
@@ -17,10 +17,9 @@ __all__ = [
     "centre_distance",
     "gaussian_kl",
     "kernel_mmd",
+    "nearest_plan",
     "uniform_plan",
 ]
-
-_BANDWIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)
 
 
 def uniform_plan(cost: Tensor) -> Tensor:
@@ -56,6 +55,33 @@ def affinity_plan(cost: Tensor, temperature: float) -> Tensor:
         (..., K_v, K_t), each row with sum 1/K_v.
     """
     return (-cost / temperature).softmax(-1) / cost.shape[-2]
+
+
+def nearest_plan(cost: Tensor, neighbours: int) -> Tensor:
+    r"""Return weights of each image's nearest images of the other modality.
+
+        pi_ij = 1/2 [ 1{j is near i} / (k_i n) + 1{i is near j} / (k_j m) ]
+
+    where the nearest of i are the k columns of least cost, all if there are fewer; of equal costs
+    ``topk`` chooses. At k = 1 the loss is half of the Chamfer distance; with all pairs it is the
+    uniform plan's. Unlike a transport plan, it may leave all to a few images that are near many.
+
+    The formula is chosen, not from the paper.
+
+    Args:
+        cost: (..., n, m).
+        neighbours: k, at least 1.
+
+    Returns:
+        (..., n, m), with sum 1.
+    """
+    plan = torch.zeros_like(cost)
+    for axis in (-1, -2):
+        number = min(neighbours, cost.shape[axis])
+        near = cost.topk(number, axis, largest=False).indices
+        share = 1 / (2 * number * cost.shape[-3 - axis])
+        plan = plan.scatter_add(axis, near, torch.full_like(near, share, dtype=cost.dtype))
+    return plan
 
 
 def centre_distance(visible: Tensor, thermal: Tensor, distance: str = "sqeuclidean") -> Tensor:
@@ -143,10 +169,7 @@ def kernel_mmd(visible: Tensor, thermal: Tensor, distance: str = "sqeuclidean") 
     counts = visible.shape[-2], thermal.shape[-2]
     images = torch.cat((visible, thermal), -2)
     cost = ground_cost(images, images, distance)  # (..., P, K, K)
-    size = sum(counts)
-    scale = cost.detach().sum((-2, -1), keepdim=True) / (size * (size - 1))
-    scale = torch.where(scale > 0, scale, torch.ones_like(scale))
-    kernel = sum((-cost / (factor * scale)).exp() for factor in _BANDWIDTHS) / len(_BANDWIDTHS)
+    kernel = mean_kernel(cost, mean_of_pairs(cost.detach()))
     signs = torch.cat(
         [cost.new_full((n,), sign / n) for n, sign in zip(counts, (1, -1), strict=True)]
     )

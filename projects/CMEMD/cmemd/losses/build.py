@@ -63,16 +63,33 @@ class WeightedLoss(NamedTuple):
     reads: tuple[str, ...]  # fields of ``LossInputs``
     weight: float
     warmup_iters: int = 0
+    start_epoch: int = 0
 
     def __call__(self, inputs: LossInputs) -> LossOutput:
         """Return the unweighted terms of a batch."""
         return LossOutput.of(self.module(*(getattr(inputs, name) for name in self.reads)))
 
-    def weight_at(self, iteration: int) -> float:
-        """Return the factor at an iteration, from 0: it rises linearly from 0 to ``weight``."""
-        if iteration >= self.warmup_iters:
+    @property
+    def is_constant(self) -> bool:
+        """Whether the factor is the same at all iterations."""
+        return not (self.warmup_iters or self.start_epoch)
+
+    def weight_at(self, iteration: int, epoch_length: int = 1) -> float:
+        """Return the factor at an iteration, from 0.
+
+        It is 0 in the first ``start_epoch`` epochs, and then rises linearly from 0 to ``weight``.
+        It depends on the iteration alone, so that a resumed run has the same.
+
+        Args:
+            iteration: number of the iteration.
+            epoch_length: iterations of an epoch; it matters only with a ``start_epoch``.
+        """
+        done = iteration - self.start_epoch * epoch_length
+        if done < 0:
+            return 0.0
+        if done >= self.warmup_iters:
             return self.weight
-        return self.weight * iteration / self.warmup_iters
+        return self.weight * done / self.warmup_iters
 
 
 def build_losses(cfg: "CfgNode") -> dict[str, WeightedLoss]:
@@ -94,16 +111,17 @@ def build_losses(cfg: "CfgNode") -> dict[str, WeightedLoss]:
         if weights[name] == 0 and name != "id":
             continue
         options = losses[row.node]
-        warmup = options.get("WARMUP_ITERS", 0)
-        if warmup < 0:
-            raise InputError(
-                f"MODEL.LOSSES.{row.node}.WARMUP_ITERS of at least 0",
-                warmup,
-                "give 0 for a constant weight",
-            )
+        times = {key: options.get(key, 0) for key in ("WARMUP_ITERS", "START_EPOCH")}
+        for key, time in times.items():
+            if time < 0:
+                raise InputError(
+                    f"MODEL.LOSSES.{row.node}.{key} of at least 0",
+                    time,
+                    "give 0 for a constant weight",
+                )
         module = row.build(options)
         if module is not None:
-            built[name] = WeightedLoss(module, row.reads, weights[name], warmup)
+            built[name] = WeightedLoss(module, row.reads, weights[name], *times.values())
     return built
 
 

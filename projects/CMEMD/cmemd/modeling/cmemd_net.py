@@ -49,6 +49,8 @@ class CMEMDNet(nn.Module):
 
     Attributes:
         watched: name -> scalar of the last training batch, on the device, for a log line.
+        epoch_length: iterations of an epoch, which the trainer sets; a loss that starts after some
+            epochs needs it.
     """
 
     pixel_mean: Tensor
@@ -73,6 +75,7 @@ class CMEMDNet(nn.Module):
         self.losses = losses
         self.align_neck = align_neck
         self.watched: dict[str, Tensor] = {}
+        self.epoch_length: int | None = None
         self._backbone_takes_rows = "rows" in inspect.signature(backbone.forward).parameters
         if heads.weigh is not None and not any("holistic" in x.reads for x in losses.values()):
             heads.weigh.requires_grad_(False)  # the holistic feature alone trains local weights
@@ -185,20 +188,31 @@ class CMEMDNet(nn.Module):
             terms[name] = output.terms
             watched |= output.watched
         self.watched = {name: value.detach() for name, value in watched.items()}
-        if any(loss.warmup_iters for loss in self.losses.values()):
-            now: dict[str, Tensor] = self._weighted_now(terms)
-            return now
-        return self._weighted(terms, 0)
+        if all(loss.is_constant for loss in self.losses.values()):
+            return self._weighted(terms, 0)
+        now: dict[str, Tensor] = self._weighted_now(terms)
+        return now
 
     def _weighted(
         self, terms: Mapping[str, Mapping[str, Tensor]], iteration: int
     ) -> dict[str, Tensor]:
         """Return each loss's terms times its weight at an iteration, under their full names."""
         return {
-            f"loss_{name}_{term}" if term else f"loss_{name}": loss.weight_at(iteration) * value
-            for name, loss in self.losses.items()
+            f"loss_{name}_{term}" if term else f"loss_{name}": weight * value
+            for name, weight in self._weights(iteration).items()
             for term, value in terms[name].items()
         }
+
+    def _weights(self, iteration: int) -> dict[str, float]:
+        """Return each loss's weight at an iteration."""
+        if self.epoch_length is None and any(loss.start_epoch for loss in self.losses.values()):
+            raise InputError(
+                "the number of iterations of an epoch, for MODEL.LOSSES.ALIGN.START_EPOCH",
+                "none",
+                "train with cmemd.Trainer, or set the network's epoch_length",
+            )
+        length = self.epoch_length or 1
+        return {name: loss.weight_at(iteration, length) for name, loss in self.losses.items()}
 
     # Compiled, a graph would hold the iteration as a constant.
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # PyTorch's lacks types

@@ -276,6 +276,11 @@ def _normalised(values: np.ndarray) -> np.ndarray:
 
 
 def _words(distance: str, normalise: bool) -> str:
-    words = {"sqeuclidean": "squared Euclidean distance", "euclidean": "Euclidean distance"}
+    words = {
+        "sqeuclidean": "squared Euclidean distance",
+        "euclidean": "Euclidean distance",
+        "manhattan": "Manhattan distance",
+        "kernel": "squared distance under MMD's kernel",
+    }
     of = "L2-normalised features" if normalise else "features"
     return f"{words.get(distance, 'cosine distance')} of {of}"

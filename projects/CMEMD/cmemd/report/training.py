@@ -31,6 +31,7 @@ _WATCHED = {
     "modality_gap": ("Modality gap", "Distance of the modalities' centres"),
     "plan_saving": ("Plan saving", "Share of the uniform plan's cost"),
     "plan_sharpness": ("Plan sharpness", "0 uniform, 1 a matching"),
+    "within_ratio": ("Variation within", "Transport within / between the modalities"),
     "time": ("Time of an iteration", "Seconds"),
 }
 
