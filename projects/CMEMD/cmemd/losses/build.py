@@ -14,6 +14,7 @@ from cmemd.losses.centre_cluster import CentreClusterLoss
 from cmemd.losses.cm_dl import CMDLLoss
 from cmemd.losses.identity import IdentityLoss
 from cmemd.losses.interface import LossInputs, LossOutput
+from cmemd.losses.soft_labels import SoftLabelLoss
 from cmemd.losses.triplet import TripletLoss
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ LOSSES: dict[str, LossRow] = {
         lambda options: CentreClusterLoss(options.MARGIN, options.NORMALIZE),
         ("global_feature", "rows"),
     ),
+    "soft": LossRow("SOFT_LABELS", "WEIGHT", lambda options: SoftLabelLoss(), ("logits", "pairs")),
 }
 
 # fast-reid switches its own losses on by a list of names instead of a weight.
