@@ -45,13 +45,13 @@ LOSSES: dict[str, LossRow] = {
         lambda options: TripletLoss(options.MARGIN, options.NORM_FEAT, options.HARD_MINING),
         ("global_feature", "targets"),
     ),
+    "soft": LossRow("SOFT_LABELS", "WEIGHT", lambda options: SoftLabelLoss(), ("logits", "pairs")),
     "centre": LossRow(
         "CENTRE",
         "WEIGHT",
         lambda options: CentreClusterLoss(options.MARGIN, options.NORMALIZE),
         ("global_feature", "rows"),
     ),
-    "soft": LossRow("SOFT_LABELS", "WEIGHT", lambda options: SoftLabelLoss(), ("logits", "pairs")),
 }
 
 # fast-reid switches its own losses on by a list of names instead of a weight.
