@@ -348,6 +348,8 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "MODEL.LOSSES.CENTRE.MARGIN": (9, network, CENTRES),
     "MODEL.LOSSES.CENTRE.NORMALIZE": (False, network, CENTRES),
     "MODEL.LOSSES.SOFT_LABELS.WEIGHT": (1, network, VIEWS),
+    "MODEL.LOSSES.WRT.WEIGHT": (2, network, {}),
+    "MODEL.LOSSES.WRT.SQUARED": (True, network, {"MODEL.LOSSES.WRT.WEIGHT": 1.0}),
     "MODEL.PIXEL_MEAN": ([0, 0, 0], network, {}),
     "MODEL.PIXEL_STD": ([9, 9, 9], network, {}),
     "INPUT.SIZE_TRAIN": ([40, 20], pictures, {}),

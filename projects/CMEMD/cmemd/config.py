@@ -97,6 +97,13 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.MODEL.LOSSES.SOFT_LABELS = CfgNode()
     # Its factor; 0 leaves the loss out, 1 is its authors'. Above 0, VISIBLE_VIEWS must be 2 [C].
     cfg.MODEL.LOSSES.SOFT_LABELS.WEIGHT = 0.0
+    # Weighted regularised triplet loss on the global feature (AGW, arXiv 2001.04193).
+    cfg.MODEL.LOSSES.WRT = CfgNode()
+    # Its factor; 0 leaves the loss out [C].
+    cfg.MODEL.LOSSES.WRT.WEIGHT = 0.0
+    # Whether the gap between positives and negatives is squared, its sign kept, as in the code of
+    # CAJ (ICCV 2021) [C].
+    cfg.MODEL.LOSSES.WRT.SQUARED = False
 
     # ---- Data -----------------------------------------------------------------------------
     # K_v, K_t: visible and thermal images of each identity in a batch. The number of identities is

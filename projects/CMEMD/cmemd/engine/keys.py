@@ -395,6 +395,8 @@ KEYS: dict[str, Row] = {
     "MODEL.LOSSES.CENTRE.MARGIN": _ours(_judged("of at least 0"), _CENTRES),
     "MODEL.LOSSES.CENTRE.NORMALIZE": _ours(_FLAG),
     "MODEL.LOSSES.SOFT_LABELS.WEIGHT": _ours(_judged("of at least 0")),
+    "MODEL.LOSSES.WRT.WEIGHT": _ours(_judged("of at least 0")),
+    "MODEL.LOSSES.WRT.SQUARED": _ours(_FLAG),
     "MODEL.WEIGHTS": _other(
         Rule("a checkpoint, or empty", _TEXT.holds),
         "one of another architecture, damaged, or trained on identities under test is refused",

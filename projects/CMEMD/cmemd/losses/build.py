@@ -15,7 +15,7 @@ from cmemd.losses.cm_dl import CMDLLoss
 from cmemd.losses.identity import IdentityLoss
 from cmemd.losses.interface import LossInputs, LossOutput
 from cmemd.losses.soft_labels import SoftLabelLoss
-from cmemd.losses.triplet import TripletLoss
+from cmemd.losses.triplet import TripletLoss, WeightedTripletLoss
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -51,6 +51,12 @@ LOSSES: dict[str, LossRow] = {
         "WEIGHT",
         lambda options: CentreClusterLoss(options.MARGIN, options.NORMALIZE),
         ("global_feature", "rows"),
+    ),
+    "wrt": LossRow(
+        "WRT",
+        "WEIGHT",
+        lambda options: WeightedTripletLoss(options.SQUARED),
+        ("global_feature", "targets"),
     ),
 }
 
