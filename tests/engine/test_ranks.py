@@ -132,6 +132,9 @@ VIEWS = {
     "INPUT__CHANNEL_EXCHANGE__ENABLED": True,
     "INPUT__CHANNEL_EXCHANGE__IMAGES": "second",
     "MODEL__LOSSES__SOFT_LABELS__WEIGHT": 1.0,
+    # Adam would turn the rounding of gradients near 0 into whole steps.
+    "SOLVER__OPT": "SGD",
+    "SOLVER__BASE_LR": 0.01,
 }
 
 

@@ -22,11 +22,12 @@ def losses_with(**options):
     cfg = load_config(DEMO).clone()
     cfg.defrost()
     for option, value in options.items():
-        loss, _, key = option.partition("_")
-        if key:
+        nodes = [name for name in cfg.MODEL.LOSSES if option.startswith(f"{name}_")]
+        if nodes:
+            loss, key = nodes[0], option.removeprefix(f"{nodes[0]}_")
             cfg.MODEL.LOSSES[loss][key] = value
         else:
-            cfg.MODEL.LOSSES[loss] = value
+            cfg.MODEL.LOSSES[option] = value
     return build_losses(cfg)
 
 

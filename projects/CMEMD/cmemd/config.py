@@ -97,6 +97,12 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.MODEL.LOSSES.SOFT_LABELS = CfgNode()
     # Its factor; 0 leaves the loss out, 1 is its authors'. Above 0, VISIBLE_VIEWS must be 2 [C].
     cfg.MODEL.LOSSES.SOFT_LABELS.WEIGHT = 0.0
+    # Soft ranks between the modalities on the global feature, of MCJA [C].
+    cfg.MODEL.LOSSES.RANK = CfgNode()
+    # Its factor; 0 leaves the loss out, 1 is its authors' [C].
+    cfg.MODEL.LOSSES.RANK.WEIGHT = 0.0
+    # Of the regularisation: the authors' 0.5. As it falls, near distances get farther ranks [C].
+    cfg.MODEL.LOSSES.RANK.STRENGTH = 0.5
     # Weighted regularised triplet loss on the global feature (AGW, arXiv 2001.04193).
     cfg.MODEL.LOSSES.WRT = CfgNode()
     # Its factor; 0 leaves the loss out [C].

@@ -395,6 +395,8 @@ KEYS: dict[str, Row] = {
     "MODEL.LOSSES.CENTRE.MARGIN": _ours(_judged("of at least 0"), _CENTRES),
     "MODEL.LOSSES.CENTRE.NORMALIZE": _ours(_FLAG),
     "MODEL.LOSSES.SOFT_LABELS.WEIGHT": _ours(_judged("of at least 0")),
+    "MODEL.LOSSES.RANK.WEIGHT": _ours(_judged("of at least 0")),
+    "MODEL.LOSSES.RANK.STRENGTH": _ours(_judged("above 0"), _above_0("MODEL.LOSSES.RANK.WEIGHT")),
     "MODEL.LOSSES.WRT.WEIGHT": _ours(_judged("of at least 0")),
     "MODEL.LOSSES.WRT.SQUARED": _ours(_FLAG),
     "MODEL.WEIGHTS": _other(

@@ -15,6 +15,7 @@ from cmemd.losses.cm_dl import CMDLLoss
 from cmemd.losses.identity import IdentityLoss
 from cmemd.losses.interface import LossInputs, LossOutput
 from cmemd.losses.soft_labels import SoftLabelLoss
+from cmemd.losses.soft_rank import SoftRankLoss
 from cmemd.losses.triplet import TripletLoss, WeightedTripletLoss
 
 if TYPE_CHECKING:
@@ -46,6 +47,12 @@ LOSSES: dict[str, LossRow] = {
         ("global_feature", "targets"),
     ),
     "soft": LossRow("SOFT_LABELS", "WEIGHT", lambda options: SoftLabelLoss(), ("logits", "pairs")),
+    "rank": LossRow(
+        "RANK",
+        "WEIGHT",
+        lambda options: SoftRankLoss(options.STRENGTH),
+        ("global_feature", "targets", "rows"),
+    ),
     "centre": LossRow(
         "CENTRE",
         "WEIGHT",
