@@ -29,7 +29,7 @@ from cmemd.data.grouping import IdentityRows
 from cmemd.data.naming import licences_of, person_of, title_of
 from cmemd.data.palettes import colours
 from cmemd.data.random_state import Draws
-from cmemd.data.transform import build_sensor, build_transform
+from cmemd.data.transform import build_sensor, build_transform, build_views
 from cmemd.engine.compilation import compiled
 from cmemd.engine.keys import KEYS, OPTIMIZERS, Condition, Status, check_keys, flat_values
 from cmemd.engine.optimizer import build_optimizer
@@ -96,6 +96,7 @@ def network(cfg: Any) -> object:
         "images": 255 * torch.rand(8, 3, 32, 16),
         "modalities": torch.tensor([0, 0, 1, 1] * 2),
         "targets": torch.tensor([0] * 4 + [1] * 4),
+        "pairs": torch.tensor([[0, 1], [4, 5]]),
     }
     with EventStorage(1):
         losses = {name: loss.item() for name, loss in model(batch).items()}
@@ -184,9 +185,10 @@ def rates(cfg: Any) -> object:
 
 
 def pictures(cfg: Any) -> object:
-    """Sums of an image after the transforms, a few times with one seed."""
+    """Sums of an image after the transforms of all views, a few times with one seed."""
     noise = np.random.default_rng(0).integers(0, 256, (48, 24, 3), np.uint8)
-    seen = [build_transform(cfg, training=True)(noise, Draws(0, place)) for place in range(12)]
+    transforms = [transform for group in build_views(cfg).values() for transform in group]
+    seen = [transform(noise, Draws(0, place)) for transform in transforms for place in range(12)]
     seen.append(build_transform(cfg, training=False)(noise))
     return [(x.shape, int(x.sum(dtype=np.int64)), x[0].tolist()) for x in seen]
 
@@ -216,6 +218,11 @@ def first_batch(cfg: Any) -> object:
     """The images of a training's first batch, and the loader's workers."""
     loader = Trainer.build_train_loader(cfg)
     return next(iter(loader.batch_sampler)), loader.num_workers, loader.prefetch_factor
+
+
+def batch_rows(cfg: Any) -> object:
+    """The rows of a training's first batch."""
+    return next(iter(Trainer.build_train_loader(cfg)))["targets"].tolist()
 
 
 def cached(cfg: Any) -> object:
@@ -289,6 +296,25 @@ def on(feature: str) -> dict[str, object]:
     return {f"INPUT.{feature}.ENABLED": True, f"INPUT.{feature}.PROB": 0.5}
 
 
+VIEWS = {"DATALOADER.VISIBLE_VIEWS": 2}
+RECIPES = (
+    "GREY",
+    "LINEAR_GREY",
+    "CHANNEL_CUTMIX",
+    "SPECTRUM_JITTER",
+    "LINEAR_ERASING",
+    "CHANNEL_ERASING",
+    "CHANNEL_EXCHANGE",
+    "CHANNEL_STEP",
+)
+
+
+def every(name: str, enabled: bool = True) -> dict[str, object]:
+    """An augmentation of a recipe on all images."""
+    keys = {**VIEWS, f"INPUT.{name}.ENABLED": enabled, f"INPUT.{name}.IMAGES": "all"}
+    return keys if name == "CHANNEL_STEP" else {**keys, f"INPUT.{name}.PROB": 1.0}
+
+
 # Key -> another value, where its effect is seen, and the keys that switch its feature on.
 EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]] = {
     "MODEL.META_ARCHITECTURE": ("OwnNet", network, {}),
@@ -347,6 +373,11 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "MODEL.LOSSES.CENTRE.WEIGHT": (2, network, {"MODEL.LOSSES.CENTRE.MARGIN": 5.0}),
     "MODEL.LOSSES.CENTRE.MARGIN": (9, network, CENTRES),
     "MODEL.LOSSES.CENTRE.NORMALIZE": (False, network, CENTRES),
+    "MODEL.LOSSES.SOFT_LABELS.WEIGHT": (1, network, VIEWS),
+    "MODEL.LOSSES.RANK.WEIGHT": (2, network, {}),
+    "MODEL.LOSSES.RANK.STRENGTH": (2, network, {"MODEL.LOSSES.RANK.WEIGHT": 1.0}),
+    "MODEL.LOSSES.WRT.WEIGHT": (2, network, {}),
+    "MODEL.LOSSES.WRT.SQUARED": (True, network, {"MODEL.LOSSES.WRT.WEIGHT": 1.0}),
     "MODEL.PIXEL_MEAN": ([0, 0, 0], network, {}),
     "MODEL.PIXEL_STD": ([9, 9, 9], network, {}),
     "INPUT.SIZE_TRAIN": ([40, 20], pictures, {}),
@@ -378,6 +409,20 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "INPUT.REA.ENABLED": (True, pictures, {}),
     "INPUT.REA.PROB": (1, pictures, on("REA")),
     "INPUT.REA.VALUE": ([0, 0, 0], pictures, on("REA")),
+    **{f"INPUT.{name}.ENABLED": (True, pictures, every(name, enabled=False)) for name in RECIPES},
+    **{f"INPUT.{name}.IMAGES": ("second", pictures, every(name)) for name in RECIPES},
+    **{
+        f"INPUT.{name}.PROB": (0.3, pictures, every(name))
+        for name in RECIPES
+        if name != "CHANNEL_STEP"
+    },
+    **{
+        f"INPUT.{name}.BETA": (2, pictures, every(name))
+        for name in ("LINEAR_GREY", "LINEAR_ERASING")
+    },
+    "INPUT.CHANNEL_ERASING.VALUE": ((0, 0, 0), pictures, every("CHANNEL_ERASING")),
+    "INPUT.CHANNEL_STEP.LUMA": (1, pictures, every("CHANNEL_STEP")),
+    "INPUT.ONE_OF": (("GREY", "FLIP"), pictures, every("GREY")),
     "DATASETS.NAMES": (("RegDB",), first_batch, {}),
     "DATASETS.TESTS": (("RegDB",), listed, {}),
     "DATASETS.SYSUMM01.TRAIN_WITH_VAL": (False, listed, {}),
@@ -393,6 +438,8 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "DATALOADER.NUM_WORKERS": (1, first_batch, {}),
     "DATALOADER.PREFETCH": (3, first_batch, {"DATALOADER.NUM_WORKERS": 1}),
     "DATALOADER.CACHE": ("cache", cached, {}),
+    "DATALOADER.SAMPLER_TRAIN": ("CameraDiverseSampler", first_batch, {}),
+    "DATALOADER.VISIBLE_VIEWS": (2, batch_rows, {}),
     "DATALOADER.NUM_VISIBLE": (3, first_batch, {"DATALOADER.NUM_THERMAL": 1}),
     "DATALOADER.NUM_THERMAL": (3, first_batch, {"DATALOADER.NUM_VISIBLE": 1}),
     "SOLVER.OPT": ("SGD", trained, {}),
@@ -475,7 +522,6 @@ REFUSED_ALONE: dict[str, tuple[object, str]] = {
     "DATASETS.LLCM.FOLDER": ("nothing", "no such folder"),
     "DATASETS.OWN.FOLDER": ("nothing", "no such folder"),
     "DATASETS.OWN.LIST": (("nothing.csv",), "a list of images at nothing.csv"),
-    "DATALOADER.SAMPLER_TRAIN": ("TrainingSampler", "CrossModalitySampler"),
     "TEST.PRECISE_BN.DATASET": ("RegDB", "as in DATASETS.NAMES"),
 }
 CONTEXTS = {
@@ -670,6 +716,18 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "INPUT.CJ.HUE": ((0.6,), on("CJ")),
     "INPUT.REA.PROB": ((1.5,), on("REA")),
     "INPUT.REA.VALUE": (([1], [1, 2, 3, 4], [0, 0, 256], [-1, 0, 0]), on("REA")),
+    "INPUT.GREY.IMAGES": (("third", "", "second"), {"INPUT.GREY.ENABLED": True}),
+    "INPUT.LINEAR_GREY.PROB": ((1.5, -1, "nan"), {"INPUT.LINEAR_GREY.ENABLED": True}),
+    "INPUT.LINEAR_GREY.BETA": ((0, -1, "nan", "inf"), {"INPUT.LINEAR_GREY.ENABLED": True}),
+    "INPUT.CHANNEL_ERASING.VALUE": (
+        ([1], [0, 0, 256], [-1, 0, 0]),
+        {"INPUT.CHANNEL_ERASING.ENABLED": True},
+    ),
+    "INPUT.CHANNEL_STEP.LUMA": ((1.5, -1, "nan"), {"INPUT.CHANNEL_STEP.ENABLED": True}),
+    "INPUT.ONE_OF": ((("GREY",), ("FLIP", "FLIP"), ("NOSE",), (1,), ("AUTOAUG",)), {}),
+    "DATALOADER.VISIBLE_VIEWS": ((0, 3, -1), {}),
+    "MODEL.LOSSES.SOFT_LABELS.WEIGHT": ((1, -1, "nan"), {}),
+    "MODEL.LOSSES.RANK.STRENGTH": ((0, -1, "nan"), {"MODEL.LOSSES.RANK.WEIGHT": 1.0}),
     "INPUT.AUTOAUG.PROB": ((-1, 0), on("AUTOAUG")),
     "INPUT.AUGMIX.PROB": ((2,), on("AUGMIX")),
     "DATASETS.NAMES": (([1],), {}),

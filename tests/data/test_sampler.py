@@ -6,7 +6,7 @@ import pytest
 from cmemd.data.items import ImageItem
 from cmemd.data.layouts import sysu
 from cmemd.data.modality import Modality
-from cmemd.data.sampler import CrossModalitySampler
+from cmemd.data.sampler import CameraDiverseSampler, CrossModalitySampler
 from cmemd.errors import InputError
 
 
@@ -109,3 +109,82 @@ def test_too_few_identities():
 def test_identities_that_do_not_divide_by_the_processes():
     with pytest.raises(InputError, match="P, that 3 processes divide, got 4: change"):
         sampler(world_size=3)
+
+
+# ---- the sampler that spreads over cameras
+
+
+def diverse(people, identities, visible, thermal, seed=0, **ranks) -> CameraDiverseSampler:
+    return CameraDiverseSampler(
+        people, identities=identities, num_visible=visible, num_thermal=thermal, seed=seed, **ranks
+    )
+
+
+# Three visible cameras with many, few and very few images; one thermal camera.
+UNEVEN = items({pid: {1: 20, 2: 5, 4: 1, 3: 9} for pid in range(3)})
+
+
+def test_an_identitys_images_are_spread_evenly_over_its_cameras():
+    """By a plain rule: give one to each camera that has any left, again and again."""
+    for count in (1, 2, 3, 4, 5, 8, 12, 26):
+        low = Counter()
+        for batch in batches(diverse(UNEVEN, 3, count, 1), 3 * (count + 1), 40):
+            for k in range(0, len(batch), count + 1):
+                seen = Counter(UNEVEN[i].camid for i in batch[k : k + count])
+                assert len(set(batch[k : k + count])) == count  # no image twice
+                sizes, least = {1: 20, 2: 5, 4: 1}, {1: 0, 2: 0, 4: 0}
+                left = count
+                while left >= len(able := [c for c in sizes if sizes[c] > least[c]]) and able:
+                    for camera in able:
+                        least[camera] += 1
+                    left -= len(able)
+                assert sum(least.values()) + left == count
+                for camera, number in least.items():
+                    assert number <= seen[camera] <= number + (left > 0), (count, seen)
+                    low[camera] += seen[camera] - number
+        able = [c for c in (1, 2, 4) if {1: 20, 2: 5, 4: 1}[c] > least[c]]
+        # The remainder goes to the cameras that can give it, in turns: equal but for one round.
+        extra = [low[camera] for camera in able] if left else []
+        assert not extra or max(extra) - min(extra) <= 3, (count, low)
+
+
+def test_a_person_of_one_cameras_flood_is_seen_by_all_cameras_alike():
+    """The plain sampler shows camera 1 as often as it has images; this one a third of the time."""
+    share = {}
+    for name, build in (("plain", CrossModalitySampler), ("diverse", CameraDiverseSampler)):
+        source = build(UNEVEN, identities=3, num_visible=2, num_thermal=1, seed=0)
+        drawn = [UNEVEN[i].camid for batch in batches(source, 9, 300) for i in batch]
+        visible = [camera for camera in drawn if camera != 3]
+        share[name] = Counter(visible)[1] / len(visible)
+    assert abs(share["plain"] - 20 / 26) < 0.05
+    assert abs(share["diverse"] - 1 / 3) < 0.01
+
+
+def test_too_few_images_repeat_evenly_and_a_cameras_images_are_all_used():
+    few = items({0: {1: 2, 2: 1, 3: 4}, 1: {1: 3, 3: 4}})
+    for batch in batches(diverse(few, 2, 6, 2), 16, 30):
+        for k in (0, 8):
+            pid = few[batch[k]].pid
+            seen = Counter(few[i].path for i in batch[k : k + 6])
+            assert set(seen.values()) == {2}, (pid, seen)
+    drawn = [i for batch in batches(diverse(UNEVEN, 3, 2, 1), 9, 40) for i in batch]
+    assert set(drawn) == set(range(len(UNEVEN)))
+    # 40 batches draw 40 x 2 / 3 images of camera 1: all 20 once before any comes again.
+    first = [i for i in drawn if UNEVEN[i].camid == 1 and UNEVEN[i].pid == 0][:20]
+    assert len(set(first)) == 20
+
+
+def test_spreading_keeps_the_rules_of_batches_seeds_and_ranks():
+    whole = batches(diverse(PEOPLE, 4, 3, 2), 20, 12)
+    assert whole == batches(diverse(PEOPLE, 4, 3, 2), 20, 12)
+    assert whole != batches(diverse(PEOPLE, 4, 3, 2, seed=1), 20, 12)
+    for world_size in (2, 4):
+        parts = [
+            batches(
+                diverse(PEOPLE, 4, 3, 2, rank=rank, world_size=world_size), 20 // world_size, 12
+            )
+            for rank in range(world_size)
+        ]
+        assert [sum((part[k] for part in parts), []) for k in range(12)] == whole, world_size
+    pids = [PEOPLE[i].pid for batch in whole for i in batch[::5]]
+    assert all(set(pids[k : k + 10]) == set(range(10)) for k in range(0, 40, 10))

@@ -6,18 +6,23 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+import torch
+from fastreid.modeling import build_model
+from fastreid.utils.events import EventStorage
 from tests.cases import cases
 from tests.conftest import CONFIGS, TINY
 from tests.trees import copy_tree
+from torch.autograd.graph import saved_tensors_hooks
 
 import cmemd
 from cmemd.engine import room
 from cmemd.engine.preflight import Problems
-from cmemd.engine.rehearsal import outline
+from cmemd.engine.rehearsal import kept_bytes, outline, rehearse
 from cmemd.engine.room import checkpoint_bytes, kept_checkpoints
 from cmemd.errors import InputError
 from cmemd.evaluation.protocols import get_protocol
 from cmemd.evaluation.sampling import check_scorable, sample_trials
+from cmemd.files import shown_bytes
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -131,6 +136,63 @@ def test_what_memory_cannot_hold_is_refused(train_net, tmp_path, monkeypatch):
     assert "of free memory to re-rank the" in error
     monkeypatch.setattr("cmemd.engine.room.available_memory", lambda: None)  # not Linux
     assert train_net(TEST__RERANK__ENABLED=True)[0] == 0
+
+
+def test_a_step_that_memory_cannot_hold_is_refused_with_the_estimate(
+    train_net, tmp_path, monkeypatch
+):
+    """40 images are 10 identities x (2 + 2); second views are 20 more. On a CPU, and on CUDA."""
+    views = {"DATALOADER__VISIBLE_VIEWS": 2, "INPUT__CHANNEL_EXCHANGE__ENABLED": True}
+    network = outline(tiny(), classes=20)
+    weights = 4 * 4 * sum(p.numel() for p in network.parameters())  # Adam: 2 numbers each
+    _, kept = rehearse(tiny(), training=True, pretrained=False)
+    free = weights + 50 * kept
+    monkeypatch.setattr("cmemd.engine.room.available_memory", lambda: free)
+    error = refused(train_net, tmp_path, **views)
+    need = weights + 60 * rehearse(tiny(**views), training=True, pretrained=False).kept
+    expected = (
+        f"at least {shown_bytes(need)} of free memory on cpu for a training step of 60 images"
+    )
+    assert f"{expected} a process with 2 views of each visible image, got" in error
+    assert (
+        f"got {shown_bytes(free)}: lower SOLVER.IMS_PER_BATCH or DATALOADER.VISIBLE_VIEWS" in error
+    )
+    assert train_net(**views, SOLVER__ACCUMULATE=2)[0] == 0
+    assert train_net(OUTPUT_DIR=tmp_path / "one view")[0] == 0
+    cfg = tiny(MODEL__DEVICE="cuda", **views)
+    asked = []
+    monkeypatch.setattr(
+        torch.cuda, "mem_get_info", lambda device: asked.append(device) or (free, 9)
+    )
+    with pytest.raises(InputError, match="on cuda for a training step of 60 images a process with"):
+        room.check_step_memory(cfg, network, kept, processes=1)
+    room.check_step_memory(cfg, network, kept, processes=2)  # each has a card of its own
+    room.check_step_memory(
+        tiny(MODEL__DEVICE="cuda", SOLVER__AMP__ENABLED=True, **views), network, kept, processes=1
+    )
+    assert asked == [torch.device("cuda")] * 3
+
+
+def test_the_estimate_of_an_image_is_what_autograd_keeps_of_a_batch():
+    """Counted again with every kept tensor alive, on 16 images of the tiny network."""
+    cfg = tiny(MODEL__HEADS__NUM_CLASSES=5)
+    network = build_model(cfg).train()
+    batch = {
+        "images": 255 * torch.rand(16, 3, 32, 16),
+        "targets": torch.arange(4).repeat_interleave(4),
+        "modalities": torch.tensor([0, 0, 1, 1] * 4),
+    }
+    own = {p.untyped_storage().data_ptr() for p in (*network.parameters(), *network.buffers())}
+    alive = []
+    with EventStorage(0), saved_tensors_hooks(lambda x: alive.append(x) or x, lambda x: x):
+        network(batch)
+    kept = {x.untyped_storage().data_ptr(): x.untyped_storage().nbytes() for x in alive}
+    expected = sum(size for place, size in kept.items() if place not in own)
+    with EventStorage(0), kept_bytes(network) as counted:
+        network(batch)
+    assert sum(counted.values()) == pytest.approx(expected, rel=0.01)
+    estimate = 16 * rehearse(cfg, training=True, pretrained=False).kept
+    assert estimate == pytest.approx(expected, rel=0.05)
 
 
 def test_batches_that_shared_memory_cannot_hold_are_refused(train_net, tmp_path, monkeypatch):

@@ -20,7 +20,15 @@ from tests.engine import victim
 from cmemd.engine.trainer import Trainer
 from cmemd.standin import draw_sysu
 
-AUGMENTED = {"INPUT__REA__ENABLED": True, "INPUT__CJ__ENABLED": True}
+AUGMENTED = {
+    "INPUT__REA__ENABLED": True,
+    "INPUT__CJ__ENABLED": True,
+    "INPUT__LINEAR_ERASING__ENABLED": True,
+    "DATALOADER__VISIBLE_VIEWS": 2,
+    "INPUT__CHANNEL_EXCHANGE__ENABLED": True,
+    "INPUT__CHANNEL_EXCHANGE__IMAGES": "second",
+    "MODEL__LOSSES__SOFT_LABELS__WEIGHT": 1.0,
+}
 KEYS = AUGMENTED | {
     "SOLVER__MAX_EPOCH": 3,
     "SOLVER__CHECKPOINT_PERIOD": 2,

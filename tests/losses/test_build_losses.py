@@ -12,7 +12,7 @@ from cmemd.losses.centre_cluster import CentreClusterLoss
 from cmemd.losses.cm_dl import CMDLLoss
 from cmemd.losses.identity import IdentityLoss
 from cmemd.losses.transport import exact_plan
-from cmemd.losses.triplet import TripletLoss
+from cmemd.losses.triplet import TripletLoss, WeightedTripletLoss
 
 DEMO = Path(__file__).parents[2] / "projects/CMEMD/configs/demo.yml"
 
@@ -22,11 +22,12 @@ def losses_with(**options):
     cfg = load_config(DEMO).clone()
     cfg.defrost()
     for option, value in options.items():
-        loss, _, key = option.partition("_")
-        if key:
+        nodes = [name for name in cfg.MODEL.LOSSES if option.startswith(f"{name}_")]
+        if nodes:
+            loss, key = nodes[0], option.removeprefix(f"{nodes[0]}_")
             cfg.MODEL.LOSSES[loss][key] = value
         else:
-            cfg.MODEL.LOSSES[loss] = value
+            cfg.MODEL.LOSSES[option] = value
     return build_losses(cfg)
 
 
@@ -49,6 +50,8 @@ def test_the_table_holds_every_loss_with_its_options_and_weight():
         CENTRE_WEIGHT=1.5,
         CENTRE_MARGIN=0.2,
         CENTRE_NORMALIZE=False,
+        WRT_WEIGHT=1.25,
+        WRT_SQUARED=True,
     )
     assert {name: (type(loss.module), *loss[2:]) for name, loss in table.items()} == {
         "id": (IdentityLoss, 2.0, 0, 0),
@@ -56,6 +59,7 @@ def test_the_table_holds_every_loss_with_its_options_and_weight():
         "dl": (CMDLLoss, 0.5, 0, 0),
         "tri": (TripletLoss, 0.75, 0, 0),
         "centre": (CentreClusterLoss, 1.5, 0, 0),
+        "wrt": (WeightedTripletLoss, 1.25, 0, 0),
     }
     modules = {name: loss.module for name, loss in table.items()}
     assert modules["id"].label_smoothing == 0.1
@@ -64,6 +68,7 @@ def test_the_table_holds_every_loss_with_its_options_and_weight():
     assert modules["dl"].eps == 0.01
     assert (tri.margin, tri.normalize, tri.hard) == (0.0, True, True)
     assert (centre.margin, centre.normalize) == (0.2, False)
+    assert modules["wrt"].squared
 
 
 def test_the_default_is_the_papers_method():

@@ -44,7 +44,17 @@ class Pixels(nn.Module):
 def network(alignment):
     """Build the method with both baseline terms, without BatchNorm: its statistics are local."""
     options = ["ALIGN.NAME", alignment, "NAME", "('CrossEntropyLoss','TripletLoss')"]
-    options += ["CENTRE.WEIGHT", "1.0", "CENTRE.MARGIN", "1.5", "DL.WEIGHT", "1.0"]
+    options += [
+        "CENTRE.WEIGHT",
+        "1.0",
+        "CENTRE.MARGIN",
+        "1.5",
+        "DL.WEIGHT",
+        "1.0",
+        "RANK.WEIGHT",
+        "1.0",
+    ]
+    options += ["WRT.WEIGHT", "1.0", "WRT.SQUARED", "True"]
     options = [f"MODEL.LOSSES.{w}" if i % 2 == 0 else w for i, w in enumerate(options)]
     torch.manual_seed(0)
     heads = MultiGranularityHead(
@@ -188,14 +198,20 @@ def test_values_and_ddps_gradients_are_those_of_one_process_on_the_whole_batch(
 ):
     expected, gradients = losses_and_gradients(network(alignment), batch_of())
     kinds = {name.split("_")[1] for name in expected}
-    assert kinds == {"id", "dl", "tri", "centre", "align"} - (
+    assert kinds == {"id", "dl", "tri", "rank", "centre", "wrt", "align"} - (
         {"align"} if alignment == "none" else set()
     )
     assert all(loss > 1e-3 for loss in expected.values())
     parts = [of_rank[alignment] for of_rank in found[world]]
     means = {name: sum(losses[name] for losses, _ in parts) / world for name in expected}
     assert_close(means, expected, rtol=1e-9, atol=1e-12)
-    for name in ("loss_dl", "loss_tri", "loss_centre"):  # gathered: the same everywhere
+    for name in (
+        "loss_dl",
+        "loss_tri",
+        "loss_rank",
+        "loss_centre",
+        "loss_wrt",
+    ):  # gathered: the same everywhere
         assert_close([losses[name] for losses, _ in parts], [expected[name]] * world)
     assert all(gradient.norm() > 1e-6 for gradient in gradients.values())
     for _, of_rank in parts:

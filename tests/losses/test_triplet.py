@@ -14,9 +14,11 @@ from torch.testing import assert_close
 from cmemd.errors import InputError
 from cmemd.losses.triplet import (
     TripletLoss,
+    WeightedTripletLoss,
     cosine_distance,
     euclidean_distance,
     triplet_loss,
+    weighted_triplet_loss,
 )
 
 TARGETS = torch.tensor([3, 1, 1, 3, 2, 2, 3, 1])
@@ -171,3 +173,91 @@ def test_the_module_keeps_its_options():
 def test_a_negative_margin_is_refused(margin):
     with pytest.raises(InputError, match=r"expected MODEL\.LOSSES\.TRI\.MARGIN of at least 0"):
         TripletLoss(margin)
+
+
+# ---- the weighted regularised triplet loss
+
+
+def looped_gaps(features, targets):
+    """Return each anchor's gap in plain loops."""
+    gaps = []
+    for a in range(len(features)):
+        near = {True: [], False: []}
+        for b in range(len(features)):
+            square = (features[a] - features[b]).square().sum()
+            near[bool(targets[a] == targets[b])].append(square.clamp(min=1e-12).sqrt())
+        p, n = torch.stack(near[True]), torch.stack(near[False])
+        gap = (p * p.exp()).sum() / p.exp().sum() - (n * (-n).exp()).sum() / (-n).exp().sum()
+        gaps.append(gap)
+    return gaps
+
+
+def test_weighted_regularised_triplets_by_hand():
+    # One channel: identities {0, 3}, {1, 1}. w = softmax. Distances of 0 are 1e-6.
+    # anchor 0: p 0, 3; n 1, 1 -> 3 e^3 / (1 + e^3) - 1; anchor 3: the same but n 2, 2 -> - 2
+    # anchors 1: p 0, 0; n 1, 2 -> 0 - (1 e^-1 + 2 e^-2) / (e^-1 + e^-2)
+    features = torch.tensor([[0.0], [3.0], [1.0], [1.0]], dtype=torch.float64)
+    far = 3 * math.e**3 / (1 + math.e**3)
+    near = (1 + 2 / math.e) / (1 + 1 / math.e)
+    gaps = [far - 1, far - 2, -near, -near]
+    targets = torch.tensor([0, 0, 1, 1])
+    plain = sum(math.log1p(math.exp(g)) for g in gaps) / 4
+    squared = sum(math.log1p(math.exp(math.copysign(g * g, g))) for g in gaps) / 4
+    assert_close(weighted_triplet_loss(features, targets).item(), plain, rtol=1e-5, atol=0)
+    value = weighted_triplet_loss(features, targets, True).item()
+    assert_close(value, squared, rtol=1e-5, atol=0)
+
+
+@cases("squared", [False, True])
+@cases("targets", [TARGETS, torch.tensor([0, 1, 1, 1, 1, 1, 1, 2])])  # also one image alone
+def test_weighted_triplets_and_their_gradient_are_those_of_plain_loops(squared, targets):
+    ours, theirs = (features_of().requires_grad_() for _ in ("ours", "theirs"))
+    gaps = looped_gaps(theirs, targets)
+    expected = sum(((g * g.abs() if squared else g).exp() + 1).log() for g in gaps) / len(gaps)
+    loss = weighted_triplet_loss(ours, targets, squared)
+    assert_close(loss, expected, rtol=1e-5, atol=1e-8)
+    for value in (loss, expected):
+        value.backward()
+    assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-6)
+
+
+@cases("squared", [False, True])
+def test_the_gradient_of_weighted_triplets_is_that_of_finite_differences(squared):
+    features = features_of().requires_grad_()
+    assert torch.autograd.gradcheck(
+        lambda x: weighted_triplet_loss(x, TARGETS, squared), (features,), eps=1e-7, atol=1e-4
+    )
+
+
+@cases("squared", [False, True])
+def test_degenerate_weighted_triplets_are_finite(squared):
+    one = features_of().requires_grad_()
+    loss = weighted_triplet_loss(one, torch.zeros(8), squared)
+    loss.backward()
+    assert loss.item() == 0
+    assert torch.equal(one.grad, torch.zeros_like(one))
+    for scale in (0.0, 1e4):  # identical features; distances whose exponential overflows
+        features = features_of(scale).float().requires_grad_()
+        loss = weighted_triplet_loss(features, TARGETS, squared)
+        loss.backward()
+        assert loss.isfinite(), scale
+        assert features.grad.isfinite().all(), scale
+    assert_close(weighted_triplet_loss(0 * one, TARGETS, squared).item(), math.log(2))
+
+
+@cases("squared", [False, True])
+@cases("dtype", [torch.float16, torch.bfloat16])
+def test_weighted_triplets_are_computed_in_float32(squared, dtype):
+    half = features_of(dim=64).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = weighted_triplet_loss(half, TARGETS, squared)
+    assert torch.equal(loss, weighted_triplet_loss(half.float(), TARGETS, squared))
+
+
+def test_the_plain_form_is_the_soft_triplet_loss_and_the_module_keeps_its_option():
+    features = features_of()
+    plain = WeightedTripletLoss()(features, TARGETS)
+    assert torch.equal(plain, triplet_loss(features, TARGETS, 0.0, False, False))
+    squared = WeightedTripletLoss(squared=True)(features, TARGETS)
+    assert torch.equal(squared, weighted_triplet_loss(features, TARGETS, True))
+    assert squared != plain

@@ -119,12 +119,33 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.MODEL.LOSSES.CENTRE.MARGIN = 0.7
     # Whether features are L2-normalised first [C].
     cfg.MODEL.LOSSES.CENTRE.NORMALIZE = True
+    # Soft labels of CAJ+ [C]: what the second view of an image is classified as teaches the first.
+    cfg.MODEL.LOSSES.SOFT_LABELS = CfgNode()
+    # Its factor; 0 leaves the loss out, 1 is its authors'. Above 0, VISIBLE_VIEWS must be 2 [C].
+    cfg.MODEL.LOSSES.SOFT_LABELS.WEIGHT = 0.0
+    # Soft ranks between the modalities on the global feature, of MCJA [C].
+    cfg.MODEL.LOSSES.RANK = CfgNode()
+    # Its factor; 0 leaves the loss out, 1 is its authors' [C].
+    cfg.MODEL.LOSSES.RANK.WEIGHT = 0.0
+    # Of the regularisation: the authors' 0.5. As it falls, near distances get farther ranks [C].
+    cfg.MODEL.LOSSES.RANK.STRENGTH = 0.5
+    # Weighted regularised triplet loss on the global feature (AGW, arXiv 2001.04193).
+    cfg.MODEL.LOSSES.WRT = CfgNode()
+    # Its factor; 0 leaves the loss out [C].
+    cfg.MODEL.LOSSES.WRT.WEIGHT = 0.0
+    # Whether the gap between positives and negatives is squared, its sign kept, as in the code of
+    # CAJ (ICCV 2021) [C].
+    cfg.MODEL.LOSSES.WRT.SQUARED = False
 
     # ---- Data -----------------------------------------------------------------------------
     # K_v, K_t: visible and thermal images of each identity in a batch. The number of identities is
     # P = SOLVER.IMS_PER_BATCH / (K_v + K_t). fast-reid's NUM_INSTANCE is not read. 8 + 8 [S].
     cfg.DATALOADER.NUM_VISIBLE = 8
     cfg.DATALOADER.NUM_THERMAL = 8
+    # Views of each visible image in a batch, each augmented by itself: 1, or 2 as in CAJ [C].
+    # IMS_PER_BATCH stays the number of images that are read: a batch of two views has
+    # P x (2 K_v + K_t) rows, and losses see 2 K_v visible images of each identity.
+    cfg.DATALOADER.VISIBLE_VIEWS = 1
     # Number of batches that each loader worker reads ahead [C]. All lie in shared memory, /dev/shm.
     cfg.DATALOADER.PREFETCH = 2
     # Folder of caches of resized training images; "" for none [C]. Pixels are the same. The first
@@ -141,6 +162,61 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.INPUT.THERMAL_PALETTE = NO_PALETTE
     # "white-hot", or "black-hot" where warm things are dark: these images are inverted [C].
     cfg.INPUT.THERMAL_POLARITY = WHITE_HOT
+    # Augmentations of which an image takes one, each as often, instead of all [C]; () for none.
+    cfg.INPUT.ONE_OF = ()
+    # ---- Augmentations of recipes; projects/CMEMD/configs/recipes uses them. All keys are [C] and
+    # off by default; defaults are the authors'. IMAGES says which a row changes: "all",
+    # "visible" or "thermal" ones, or the "first" or the "second" view of visible ones.
+    # Luma in all channels; CAJ+'s first view.
+    cfg.INPUT.GREY = CfgNode()
+    cfg.INPUT.GREY.ENABLED = False
+    cfg.INPUT.GREY.IMAGES = "visible"
+    # Share of images.
+    cfg.INPUT.GREY.PROB = 0.1
+    # Grey of three random weights, b / (sum of b) with b ~ Beta(BETA, BETA): RLE's moderate half,
+    # or MCJA's weighted grey with BETA 1.
+    cfg.INPUT.LINEAR_GREY = CfgNode()
+    cfg.INPUT.LINEAR_GREY.ENABLED = False
+    cfg.INPUT.LINEAR_GREY.IMAGES = "all"
+    cfg.INPUT.LINEAR_GREY.PROB = 0.5
+    cfg.INPUT.LINEAR_GREY.BETA = 0.3
+    # One channel as a grey image, with a rectangle of another; MCJA's.
+    cfg.INPUT.CHANNEL_CUTMIX = CfgNode()
+    cfg.INPUT.CHANNEL_CUTMIX.ENABLED = False
+    cfg.INPUT.CHANNEL_CUTMIX.IMAGES = "visible"
+    cfg.INPUT.CHANNEL_CUTMIX.PROB = 0.5
+    # A random blend of the image and one of its channels; MCJA's.
+    cfg.INPUT.SPECTRUM_JITTER = CfgNode()
+    cfg.INPUT.SPECTRUM_JITTER.ENABLED = False
+    cfg.INPUT.SPECTRUM_JITTER.IMAGES = "visible"
+    cfg.INPUT.SPECTRUM_JITTER.PROB = 0.5
+    # Rectangles whose channels are scaled to maximum 1 and multiplied by b ~ Beta(BETA, BETA),
+    # until a pixel's factors multiply to less than 0.1: RLE's radical half.
+    cfg.INPUT.LINEAR_ERASING = CfgNode()
+    cfg.INPUT.LINEAR_ERASING.ENABLED = False
+    cfg.INPUT.LINEAR_ERASING.IMAGES = "all"
+    cfg.INPUT.LINEAR_ERASING.PROB = 0.5
+    cfg.INPUT.LINEAR_ERASING.BETA = 0.4
+    # One rectangle erased, by CAJ's rules: area 0.02 to 0.4, height over width 0.3 to 1 / 0.3.
+    cfg.INPUT.CHANNEL_ERASING = CfgNode()
+    cfg.INPUT.CHANNEL_ERASING.ENABLED = False
+    cfg.INPUT.CHANNEL_ERASING.IMAGES = "all"
+    cfg.INPUT.CHANNEL_ERASING.PROB = 0.5
+    # Grey level of each channel there. CAJ sets normalised values to 0.4914, 0.4822 and 0.4465:
+    # PIXEL_MEAN + PIXEL_STD x 0.4914, and so on, rounded.
+    cfg.INPUT.CHANNEL_ERASING.VALUE = (152, 144, 129)
+    # One of R, G and B copied to all three; CAJ's. Channels are copied as MODEL.PIXEL_MEAN and
+    # PIXEL_STD normalise them.
+    cfg.INPUT.CHANNEL_EXCHANGE = CfgNode()
+    cfg.INPUT.CHANNEL_EXCHANGE.ENABLED = False
+    cfg.INPUT.CHANNEL_EXCHANGE.IMAGES = "visible"
+    cfg.INPUT.CHANNEL_EXCHANGE.PROB = 1.0
+    # CAJ's step for infrared images: a quarter each a copy of one channel, as above. LUMA is the
+    # share of the last quarter that becomes the luma of normalised channels; the rest stays.
+    cfg.INPUT.CHANNEL_STEP = CfgNode()
+    cfg.INPUT.CHANNEL_STEP.ENABLED = False
+    cfg.INPUT.CHANNEL_STEP.IMAGES = "thermal"
+    cfg.INPUT.CHANNEL_STEP.LUMA = 0.5
     cfg.DATASETS.SYSUMM01 = CfgNode()
     # Folder of the data set below fast-reid's root ($FASTREID_DATASETS, default "datasets") [C].
     cfg.DATASETS.SYSUMM01.FOLDER = sysu.LAYOUT.folder

@@ -1,8 +1,9 @@
 """The augmentations of training images: one table, and a function for each row.
 
 A function takes an image (H, W, 3) uint8, the random numbers of that image and its own options, and
-returns an image; it leaves its input as it is. It draws in the order of fast-reid's transforms, so
-that equal random states give equal pixels.
+returns an image; it leaves its input as it is. Those of fast-reid draw in the order of fast-reid's
+transforms, so that equal random states give equal pixels. The others are in
+``cmemd.data.channels``.
 """
 
 import math
@@ -21,6 +22,17 @@ from fastreid.data.transforms.transforms import AugMix
 from PIL import Image
 from torchvision import transforms
 
+from cmemd.data.channels import (
+    cut_channels,
+    erase_channels,
+    erase_linearly,
+    exchange_channels,
+    jitter_spectrum,
+    mix_channels,
+    step_channels,
+    to_grey,
+)
+from cmemd.data.modality import IMAGE_KINDS, Modality
 from cmemd.data.random_state import Draws
 
 __all__ = [
@@ -190,64 +202,95 @@ class Augmentation:
 
     Attributes:
         function: of an image, its random numbers and options.
-        options: reads the options from ``cfg.INPUT``.
+        options: reads the options from a configuration.
         before_resize: whether it works on the image as it was read.
     """
 
     function: Callable[..., np.ndarray]
-    options: Callable[[CfgNode], Mapping[str, Any]] = lambda keys: {}
+    options: Callable[[CfgNode], Mapping[str, Any]] = lambda cfg: {}
     before_resize: bool = False
 
 
-# Name -> row, in the order in which they are applied, which is fast-reid's. INPUT.<name>.ENABLED
-# switches one on. A new one takes its function, a row here and its keys in cmemd.config.
+def _options(name: str, *words: str) -> Callable[[CfgNode], Mapping[str, Any]]:
+    """Return a reader of some keys of ``cfg.INPUT.<name>``, which are options in lower case."""
+    return lambda cfg: {word.lower(): cfg.INPUT[name][word] for word in words}
+
+
+def _normalisation(cfg: CfgNode) -> dict[str, Any]:
+    return {"mean": tuple(cfg.MODEL.PIXEL_MEAN), "std": tuple(cfg.MODEL.PIXEL_STD)}
+
+
+# Name -> row, in the order in which they are applied. fast-reid's keep its order; ours stand where
+# their authors have them: colours before a rectangle is erased, channels of it after.
+# INPUT.<name>.ENABLED switches one on. A new one takes its function, a row here and its keys in
+# cmemd.config.
 AUGMENTATIONS: dict[str, Augmentation] = {
-    "AUTOAUG": Augmentation(
-        auto_augment, lambda keys: {"prob": keys.AUTOAUG.PROB}, before_resize=True
-    ),
-    "CROP": Augmentation(
-        resize_crop,
-        lambda keys: {
-            "size": keys.CROP.SIZE,
-            "scale": keys.CROP.SCALE,
-            "ratio": keys.CROP.RATIO,
-        },
-    ),
+    "AUTOAUG": Augmentation(auto_augment, _options("AUTOAUG", "PROB"), before_resize=True),
+    "CROP": Augmentation(resize_crop, _options("CROP", "SIZE", "SCALE", "RATIO")),
     "PADDING": Augmentation(
         pad_and_crop,
-        lambda keys: {
-            "pad": keys.PADDING.SIZE,
-            "mode": keys.PADDING.MODE,
-            "height": keys.SIZE_TRAIN[0],
-            "width": keys.SIZE_TRAIN[1],
+        lambda cfg: {
+            "pad": cfg.INPUT.PADDING.SIZE,
+            "mode": cfg.INPUT.PADDING.MODE,
+            "height": cfg.INPUT.SIZE_TRAIN[0],
+            "width": cfg.INPUT.SIZE_TRAIN[1],
         },
     ),
-    "FLIP": Augmentation(flip, lambda keys: {"prob": keys.FLIP.PROB}),
+    "FLIP": Augmentation(flip, _options("FLIP", "PROB")),
     "CJ": Augmentation(
         jitter_colours,
-        lambda keys: {
-            "prob": keys.CJ.PROB,
-            "brightness": keys.CJ.BRIGHTNESS,
-            "contrast": keys.CJ.CONTRAST,
-            "saturation": keys.CJ.SATURATION,
-            "hue": keys.CJ.HUE,
-        },
+        _options("CJ", "PROB", "BRIGHTNESS", "CONTRAST", "SATURATION", "HUE"),
     ),
     "AFFINE": Augmentation(move_affinely),
-    "AUGMIX": Augmentation(mix_augmentations, lambda keys: {"prob": keys.AUGMIX.PROB}),
-    "REA": Augmentation(erase, lambda keys: {"prob": keys.REA.PROB, "value": keys.REA.VALUE}),
+    "AUGMIX": Augmentation(mix_augmentations, _options("AUGMIX", "PROB")),
+    "GREY": Augmentation(to_grey, _options("GREY", "PROB")),
+    "LINEAR_GREY": Augmentation(mix_channels, _options("LINEAR_GREY", "PROB", "BETA")),
+    "CHANNEL_CUTMIX": Augmentation(cut_channels, _options("CHANNEL_CUTMIX", "PROB")),
+    "SPECTRUM_JITTER": Augmentation(jitter_spectrum, _options("SPECTRUM_JITTER", "PROB")),
+    "LINEAR_ERASING": Augmentation(erase_linearly, _options("LINEAR_ERASING", "PROB", "BETA")),
+    "REA": Augmentation(erase, _options("REA", "PROB", "VALUE")),
+    "CHANNEL_ERASING": Augmentation(erase_channels, _options("CHANNEL_ERASING", "PROB", "VALUE")),
+    "CHANNEL_EXCHANGE": Augmentation(
+        exchange_channels,
+        lambda cfg: {"prob": cfg.INPUT.CHANNEL_EXCHANGE.PROB, **_normalisation(cfg)},
+    ),
+    "CHANNEL_STEP": Augmentation(
+        step_channels, lambda cfg: {"luma": cfg.INPUT.CHANNEL_STEP.LUMA, **_normalisation(cfg)}
+    ),
 }
 
 
-def build_augmentations(keys: CfgNode, *, before_resize: bool) -> list[Augment]:
-    """Return the augmentations that are switched on, in their order.
+def build_augmentations(
+    cfg: CfgNode, *, before_resize: bool, modality: Modality = Modality.VISIBLE, view: int = 1
+) -> list[Augment]:
+    """Return the augmentations that are switched on for a kind of images, in their order.
+
+    Of those that ``INPUT.ONE_OF`` names, an image takes one, in the place of the first.
 
     Args:
-        keys: ``cfg.INPUT``.
+        cfg: the configuration.
         before_resize: return those of images as they were read, or those of resized ones.
+        modality: of the images.
+        view: 1 or 2.
     """
-    return [
-        partial(row.function, **row.options(keys))
-        for name, row in AUGMENTATIONS.items()
-        if row.before_resize == before_resize and keys[name].ENABLED
-    ]
+    augments: list[Augment] = []
+    choice: list[Augment] = []
+    for name, row in AUGMENTATIONS.items():
+        keys = cfg.INPUT[name]
+        if row.before_resize != before_resize or not keys.ENABLED:
+            continue
+        if not IMAGE_KINDS[keys.get("IMAGES", "all")](modality, view):
+            continue
+        augment = partial(row.function, **row.options(cfg))
+        if name not in cfg.INPUT.ONE_OF:
+            augments.append(augment)
+            continue
+        if not choice:
+            augments.append(partial(_one_of, choice=choice))
+        choice.append(augment)
+    return augments
+
+
+def _one_of(image: np.ndarray, draws: Draws, *, choice: Sequence[Augment]) -> np.ndarray:
+    """Return an image after one of some augmentations, each as often."""
+    return choice[draws.python.randrange(len(choice))](image, draws)

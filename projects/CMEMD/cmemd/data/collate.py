@@ -3,7 +3,8 @@
 Shape legend: N images of H x W.
 """
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,10 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def collate_with_rows(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return a training batch: ``collate``'s, and "rows", its rows by identity and modality.
 
+    An image of several views takes a row for each, one after the other, with equal labels. So an
+    identity of K_v visible images with two views has 2 K_v visible rows. "pairs" (M, 2) then holds
+    the rows of the first and the second view of each image that has two.
+
     A loader calls this in its workers. So the device, which would have to be waited for, need not
     search for the rows.
 
@@ -49,8 +54,25 @@ def collate_with_rows(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Raises:
         InputError: see ``group_by_identity``.
     """
-    batch = collate(samples)
-    return {**batch, "rows": group_by_identity(batch["targets"], batch["modalities"])}
+    shown = [view for sample in samples for view in _each_view(sample)]
+    batch = collate(shown)
+    batch["rows"] = group_by_identity(batch["targets"], batch["modalities"])
+    if len(shown) > len(samples):
+        batch["pairs"] = _pairs(samples)
+    return batch
+
+
+def _each_view(sample: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """Yield a sample for each view of an image."""
+    for pixels in sample.get("views", (sample["images"],)):
+        yield {**{k: v for k, v in sample.items() if k != "views"}, "images": pixels}
+
+
+def _pairs(samples: Sequence[Mapping[str, Any]]) -> Tensor:
+    """Return the rows of the first and the second view of each image that has two, (M, 2)."""
+    starts = itertools.accumulate((len(s.get("views", (0,))) for s in samples), initial=0)
+    first = [row for row, sample in zip(starts, samples, strict=False) if "views" in sample]
+    return torch.tensor(first)[:, None] + torch.arange(2)
 
 
 def collate_images(images: Sequence[np.ndarray | Tensor]) -> Tensor:

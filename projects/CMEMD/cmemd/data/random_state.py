@@ -58,10 +58,13 @@ class Draws:
     Args:
         seed: of the run.
         place: the image's, of ``cmemd.data.places.PlacedSampler``.
+        view: number of the image's view, from 1; each has numbers of its own.
     """
 
-    def __init__(self, seed: int, place: int) -> None:
-        self._words = [int(w) for w in np.random.SeedSequence([seed, place]).generate_state(3)]
+    def __init__(self, seed: int, place: int, view: int = 1) -> None:
+        spawned = () if view == 1 else (view,)
+        sequence = np.random.SeedSequence([seed, place], spawn_key=spawned)
+        self._words = [int(w) for w in sequence.generate_state(3)]
 
     @cached_property
     def python(self) -> random.Random:

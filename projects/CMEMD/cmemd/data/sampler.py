@@ -3,8 +3,9 @@
 import itertools
 import logging
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from torch.utils.data import Sampler
 
@@ -12,7 +13,7 @@ from cmemd.data.items import ImageItem
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 
-__all__ = ["CrossModalitySampler", "check_identities"]
+__all__ = ["SAMPLERS", "CameraDiverseSampler", "CrossModalitySampler", "check_identities"]
 
 logger = logging.getLogger(__name__)
 
@@ -80,7 +81,7 @@ class CrossModalitySampler(Sampler[int]):
     def __iter__(self) -> Iterator[int]:
         """Yield this rank's indices of one batch after the other, without end."""
         rng = random.Random(self._seed)
-        unused = {key: _shuffle(cameras, rng) for key, cameras in sorted(self._by_camera.items())}
+        unused = {key: self._open(images, rng) for key, images in sorted(self._by_camera.items())}
         queue: list[int] = []
         while True:
             if len(queue) < self._identities:
@@ -96,15 +97,98 @@ class CrossModalitySampler(Sampler[int]):
     ) -> list[int]:
         sampled: list[int] = []
         for modality, count in self._wanted.items():
-            cameras = self._by_camera[pid, modality]
-            indices = unused[pid, modality]
-            while len(indices) < count:
-                if sum(map(len, cameras.values())) >= count:
-                    indices.clear()
-                indices += _shuffle(cameras, rng)
-            sampled += indices[:count]
-            del indices[:count]
+            key = pid, modality
+            sampled += self._take(count, self._by_camera[key], unused[key], rng)
         return sampled
+
+    def _open(self, cameras: dict[int, list[int]], rng: random.Random) -> Any:
+        """Return what a stream remembers of an identity's images of one modality."""
+        return _shuffle(cameras, rng)
+
+    def _take(
+        self, count: int, cameras: dict[int, list[int]], unused: Any, rng: random.Random
+    ) -> list[int]:
+        """Return the next images of an identity and a modality, and change ``unused``."""
+        while len(unused) < count:
+            if sum(map(len, cameras.values())) >= count:
+                unused.clear()
+            unused += _shuffle(cameras, rng)
+        taken = unused[:count]
+        del unused[:count]
+        return taken
+
+
+class CameraDiverseSampler(CrossModalitySampler):
+    """As ``CrossModalitySampler``, but each batch spreads an identity's images over its cameras.
+
+    Chosen here, not from the paper. Of K images of a modality, the cameras of that modality that
+    saw the identity give equal numbers. Where K does not divide by them, the cameras take turns in
+    giving one more; where a camera has too few images, the others give more. So two cameras differ
+    by more than one image only if the smaller number is all that its camera has.
+
+    A camera's images are shuffled, used one after the other, and shuffled anew when fewer than
+    needed are left: images of cameras with few of them are seen more often. An image repeats within
+    a batch only if the identity has fewer than K of that modality. Arguments are those of
+    ``CrossModalitySampler``, and all else is as there.
+    """
+
+    def _open(self, cameras: dict[int, list[int]], rng: random.Random) -> Any:
+        """Return the cameras of the present round, and the unused images of each."""
+        return [], {camera: _shuffle({0: indices}, rng) for camera, indices in cameras.items()}
+
+    def _take(
+        self, count: int, cameras: dict[int, list[int]], unused: Any, rng: random.Random
+    ) -> list[int]:
+        """Return images of as many cameras as there are."""
+        turns, images = unused
+        taken: list[int] = []
+        for camera, number in _spread(count, cameras, turns, rng).items():
+            taken += super()._take(number, {0: cameras[camera]}, images[camera], rng)
+        return taken
+
+
+# The choices of DATALOADER.SAMPLER_TRAIN.
+SAMPLERS: dict[str, type[CrossModalitySampler]] = {
+    sampler.__name__: sampler for sampler in (CrossModalitySampler, CameraDiverseSampler)
+}
+
+
+def _spread(
+    count: int, cameras: dict[int, list[int]], turns: list[int], rng: random.Random
+) -> Counter[int]:
+    """Return camera -> number of images to take, ``count`` in all.
+
+    Args:
+        count: of the images.
+        cameras: camera -> its images.
+        turns: cameras that give one more before the others give one again; it changes.
+        rng: random numbers.
+    """
+    numbers: Counter[int] = Counter()
+    left = dict.fromkeys(cameras, 0)
+    while count:
+        if not any(left.values()):
+            left = {camera: len(indices) for camera, indices in sorted(cameras.items())}
+        able = [camera for camera, images in left.items() if images]
+        chosen = able if count >= len(able) else _next_turns(count, able, turns, rng)
+        for camera in chosen:
+            numbers[camera] += 1
+            left[camera] -= 1
+        count -= len(chosen)
+    return numbers
+
+
+def _next_turns(count: int, able: list[int], turns: list[int], rng: random.Random) -> list[int]:
+    """Return ``count`` of the cameras that can give an image, those first whose turn it is."""
+    chosen: list[int] = []
+    while len(chosen) < count:
+        camera = next((c for c in turns if c in able and c not in chosen), None)
+        if camera is None:
+            turns += rng.sample(able, len(able))
+        else:
+            turns.remove(camera)
+            chosen.append(camera)
+    return chosen
 
 
 def check_identities(items: Sequence[ImageItem], identities: int) -> list[int]:

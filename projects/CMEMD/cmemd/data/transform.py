@@ -11,11 +11,12 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from cmemd.data.augmentation import Augment, build_augmentations
+from cmemd.data.modality import Modality
 from cmemd.data.random_state import Draws
 from cmemd.data.resizing import DEFAULT_RESIZE, resize
 from cmemd.data.sensors import Sensor
 
-__all__ = ["Transform", "build_sensor", "build_transform"]
+__all__ = ["Transform", "build_sensor", "build_transform", "build_views"]
 
 
 class Transform:
@@ -72,21 +73,44 @@ class Transform:
         return pixels if self._crop is None else _centre(pixels, *self._crop)
 
 
-def build_transform(cfg: CfgNode, *, training: bool) -> Transform:
-    """Return the transform of ``cfg.INPUT``, whose steps and pixels are fast-reid's.
+def build_transform(
+    cfg: CfgNode, *, training: bool, modality: Modality = Modality.VISIBLE, view: int = 1
+) -> Transform:
+    """Return the transform of ``cfg.INPUT`` for a kind of images.
 
-    With ``INPUT.CROP`` test images are cut to ``INPUT.CROP.SIZE`` around their centre.
+    Its steps and pixels are fast-reid's; ours are off by default. With ``INPUT.CROP`` test images
+    are cut to ``INPUT.CROP.SIZE`` around their centre.
+
+    Args:
+        cfg: the configuration.
+        training: whether to augment.
+        modality: of the images; it matters in training alone, as ``view`` does.
+        view: 1, or 2 for the second view of a visible image.
     """
     keys = cfg.INPUT
     if training:
-        return Transform(
-            *keys.SIZE_TRAIN,
-            kernel=keys.RESIZE,
-            before=build_augmentations(keys, before_resize=True),
-            after=build_augmentations(keys, before_resize=False),
+        before, after = (
+            build_augmentations(cfg, before_resize=first, modality=modality, view=view)
+            for first in (True, False)
         )
+        return Transform(*keys.SIZE_TRAIN, kernel=keys.RESIZE, before=before, after=after)
     crop = keys.CROP.SIZE if keys.CROP.ENABLED else None
     return Transform(*keys.SIZE_TEST, kernel=keys.RESIZE, crop=crop)
+
+
+def build_views(cfg: CfgNode) -> dict[Modality, tuple[Transform, ...]]:
+    """Return the training transform of each view of the images of each modality.
+
+    A thermal image has one view, and a visible one as many as ``DATALOADER.VISIBLE_VIEWS`` says.
+    """
+    views = {Modality.VISIBLE: cfg.DATALOADER.VISIBLE_VIEWS, Modality.THERMAL: 1}
+    return {
+        modality: tuple(
+            build_transform(cfg, training=True, modality=modality, view=view)
+            for view in range(1, count + 1)
+        )
+        for modality, count in views.items()
+    }
 
 
 def build_sensor(cfg: CfgNode) -> Sensor:

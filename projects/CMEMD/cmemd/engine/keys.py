@@ -13,8 +13,10 @@ from typing import Any
 
 from cmemd.data.layouts import llcm, own, regdb, sysu
 from cmemd.data.layouts.layout import Layout
+from cmemd.data.modality import IMAGE_KINDS
 from cmemd.data.palettes import NO_PALETTE, PALETTES
 from cmemd.data.resizing import RESIZES
+from cmemd.data.sampler import SAMPLERS
 from cmemd.data.sensors import POLARITIES, is_range
 from cmemd.engine.compilation import BACKENDS
 from cmemd.engine.trackers import is_tracker
@@ -270,6 +272,17 @@ _MARGINS = "for fast-reid's margin-based classifiers; the head has linear ones"
 _KD = "for fast-reid's Distiller, a meta-architecture without modalities"
 _AQE = "evaluation has no query expansion"
 _WITHOUT_PLAN = ("none", "uniform", "centre", "kl", "mmd")  # uniform weights have no costs
+# Augmentations of cmemd.data.channels.
+_RECIPES = (
+    "GREY",
+    "LINEAR_GREY",
+    "CHANNEL_CUTMIX",
+    "SPECTRUM_JITTER",
+    "LINEAR_ERASING",
+    "CHANNEL_ERASING",
+    "CHANNEL_EXCHANGE",
+    "CHANNEL_STEP",
+)
 _NO_LOSS = "no such loss here; MODEL.LOSSES.NAME refuses it"
 
 # Key -> row. The order is that of the configuration.
@@ -398,6 +411,11 @@ KEYS: dict[str, Row] = {
     "MODEL.LOSSES.CENTRE.WEIGHT": _ours(_judged("of at least 0")),
     "MODEL.LOSSES.CENTRE.MARGIN": _ours(_judged("of at least 0"), _CENTRES),
     "MODEL.LOSSES.CENTRE.NORMALIZE": _ours(_FLAG),
+    "MODEL.LOSSES.SOFT_LABELS.WEIGHT": _ours(_judged("of at least 0")),
+    "MODEL.LOSSES.RANK.WEIGHT": _ours(_judged("of at least 0")),
+    "MODEL.LOSSES.RANK.STRENGTH": _ours(_judged("above 0"), _above_0("MODEL.LOSSES.RANK.WEIGHT")),
+    "MODEL.LOSSES.WRT.WEIGHT": _ours(_judged("of at least 0")),
+    "MODEL.LOSSES.WRT.SQUARED": _ours(_FLAG),
     "MODEL.WEIGHTS": _other(
         Rule("a checkpoint, or empty", _TEXT.holds),
         "one of another architecture, damaged, or trained on identities under test is refused",
@@ -454,6 +472,26 @@ KEYS: dict[str, Row] = {
         "it pastes from images that a worker saw before, so that a resumed run would differ"
     ),
     "INPUT.RPT.PROB": _refused("INPUT.RPT.ENABLED is refused"),
+    "INPUT.ONE_OF": _ours(_list("augmentations that are switched on, each once", _NAME.allows)),
+    **{f"INPUT.{name}.ENABLED": _ours(_FLAG) for name in _RECIPES},
+    **{
+        f"INPUT.{name}.IMAGES": _ours(_choice(*IMAGE_KINDS), _on(f"INPUT.{name}.ENABLED"))
+        for name in _RECIPES
+    },
+    **{
+        f"INPUT.{name}.PROB": _ours(_SHARE, _on(f"INPUT.{name}.ENABLED"))
+        for name in _RECIPES
+        if name != "CHANNEL_STEP"
+    },
+    **{
+        f"INPUT.{name}.BETA": _ours(_POSITIVE, _on(f"INPUT.{name}.ENABLED"))
+        for name in ("LINEAR_GREY", "LINEAR_ERASING")
+    },
+    "INPUT.CHANNEL_ERASING.VALUE": _ours(
+        _list("three grey levels from 0 to 255", lambda v: _is_number(v) and 0 <= v <= 255, 3),
+        _on("INPUT.CHANNEL_ERASING.ENABLED"),
+    ),
+    "INPUT.CHANNEL_STEP.LUMA": _ours(_SHARE, _on("INPUT.CHANNEL_STEP.ENABLED")),
     "DATASETS.NAMES": _other(
         _list("data sets of visible-thermal images", _NAME.allows),
         "several are joined, and their identities and cameras kept apart",
@@ -478,7 +516,7 @@ KEYS: dict[str, Row] = {
     "DATASETS.OWN.VALIDATION_SHARE": _ours(_BELOW_1, _used(own.LAYOUT)),
     "DATASETS.OWN.SPLIT_SEED": _ours(_whole(0), _used(own.LAYOUT)),
     "DATALOADER.SAMPLER_TRAIN": _other(
-        _choice("CrossModalitySampler"), "batches need both modalities of each identity"
+        _choice(*SAMPLERS), "batches need both modalities of each identity"
     ),
     "DATALOADER.NUM_INSTANCE": _refused("DATALOADER.NUM_VISIBLE and NUM_THERMAL take its place"),
     "DATALOADER.NUM_WORKERS": _other(_whole(0, 256), "evaluation takes as many; fast-reid's 4"),
@@ -487,6 +525,7 @@ KEYS: dict[str, Row] = {
     "DATALOADER.CACHE": _ours(
         Rule('a folder not starting with "~", or empty', lambda v: v == "" or _is_folder(v))
     ),
+    "DATALOADER.VISIBLE_VIEWS": _ours(_whole(1, 2)),
     "DATALOADER.NUM_VISIBLE": _ours(_whole(1)),
     "DATALOADER.NUM_THERMAL": _ours(_whole(1)),
     "SOLVER.AMP.ENABLED": _other(_FLAG, "refused where the device cannot; works on a CPU too"),

@@ -24,6 +24,7 @@ from fastreid.utils.registry import Registry
 from torch import nn
 
 from cmemd.config import default_config
+from cmemd.data.augmentation import AUGMENTATIONS
 from cmemd.data.build import RunData
 from cmemd.data.images import check_items
 from cmemd.data.items import ImageItem
@@ -31,7 +32,7 @@ from cmemd.data.naming import parts_of
 from cmemd.data.random_state import Draws
 from cmemd.data.resizing import check_resize
 from cmemd.data.sampler import check_identities
-from cmemd.data.transform import build_sensor, build_transform
+from cmemd.data.transform import build_sensor, build_transform, build_views
 from cmemd.engine.caching import plan_cache
 from cmemd.engine.checkpoint import check_weights
 from cmemd.engine.compilation import check_compilation
@@ -39,7 +40,7 @@ from cmemd.engine.keys import KEYS, OUR_BACKBONE, check_keys, flat_values, get_v
 from cmemd.engine.precision import check_precision
 from cmemd.engine.provenance import Weights, training_record
 from cmemd.engine.rehearsal import outline, rehearse
-from cmemd.engine.room import check_disk, check_memory, check_shared_memory
+from cmemd.engine.room import check_disk, check_memory, check_shared_memory, check_step_memory
 from cmemd.engine.schedule import Schedule
 from cmemd.engine.testing import check_test
 from cmemd.errors import InputError
@@ -255,12 +256,43 @@ def _bad_pairs(cfg: CfgNode, training: bool, world_size: int) -> Iterator[InputE
             yield InputError(
                 f"INPUT.{name}.PROB above 0 with INPUT.{name}.ENABLED", 0, "give a share of images"
             )
+    yield from _bad_augmentations(cfg)
     last_seed = 2**32 - world_size
     if cfg.SEED > last_seed:
         yield InputError(
             f"SEED of at most {last_seed} for {world_size} processes",
             cfg.SEED,
             "each process adds its number to it",
+        )
+
+
+def _bad_augmentations(cfg: CfgNode) -> Iterator[InputError]:
+    """Yield what is wrong with the views of images, and with the choice of augmentations."""
+    if cfg.DATALOADER.VISIBLE_VIEWS == 1:
+        second = [
+            f"INPUT.{name}.IMAGES second"
+            for name in AUGMENTATIONS
+            if cfg.INPUT[name].ENABLED and cfg.INPUT[name].get("IMAGES") == "second"
+        ]
+        if cfg.MODEL.LOSSES.SOFT_LABELS.WEIGHT > 0:
+            second.append("MODEL.LOSSES.SOFT_LABELS.WEIGHT above 0")
+        if second:
+            yield InputError(
+                f"DATALOADER.VISIBLE_VIEWS 2 with {' and '.join(second)}",
+                1,
+                "set it to 2, or leave those out",
+            )
+    names = list(cfg.INPUT.ONE_OF)
+    after = [
+        name
+        for name, row in AUGMENTATIONS.items()
+        if cfg.INPUT[name].ENABLED and not row.before_resize
+    ]
+    if len(set(names)) < len(names) or not set(names) <= set(after):
+        yield InputError(
+            "INPUT.ONE_OF with augmentations of resized images that are switched on, each once",
+            names,
+            f"name some of {', '.join(after)}" if after else "switch them on by ENABLED",
         )
 
 
@@ -304,11 +336,12 @@ def _check_frozen(cfg: CfgNode, network: nn.Module) -> None:
 
 
 def _check_transforms(cfg: CfgNode) -> None:
-    """Send a grey image through the augmentation and the test transform."""
+    """Send a grey image through the augmentations of all views, and the test transform."""
     grey = np.full((128, 64, 3), 128, np.uint8)
-    for training in (True, False):
+    views = [(True, transform) for group in build_views(cfg).values() for transform in group]
+    for training, transform in (*views, (False, build_transform(cfg, training=False))):
         try:
-            build_transform(cfg, training=training)(grey, Draws(0, 0))
+            transform(grey, Draws(0, 0))
         except Exception as error:  # noqa: BLE001  torchvision refuses sizes in many ways
             raise InputError(
                 f"transforms of {'training' if training else 'test'} images that go together",
@@ -371,7 +404,9 @@ def check_data(cfg: CfgNode, data: RunData, weights: Weights, *, resumed: bool =
     with problems.caught():
         check_memory(cfg, network, training=training)
         pretrained = training or weights.checkpoint is None
-        size = rehearse(cfg, training=training, pretrained=pretrained)
+        size, kept = rehearse(cfg, training=training, pretrained=pretrained)
+        if training:
+            check_step_memory(cfg, network, kept, processes=comm.get_world_size())
     forecast = Forecast("", [])
     tested: list[Sequence[ImageItem]] = []
     if not training:

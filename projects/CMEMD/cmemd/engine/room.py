@@ -21,8 +21,10 @@ __all__ = [
     "check_memory",
     "check_reranking",
     "check_shared_memory",
+    "check_step_memory",
     "checkpoint_bytes",
     "kept_checkpoints",
+    "rows_of_step",
 ]
 
 _SHARED = Path("/dev/shm")
@@ -119,6 +121,54 @@ def check_memory(cfg: "CfgNode", network: nn.Module, *, training: bool) -> None:
         )
 
 
+def check_step_memory(cfg: "CfgNode", network: nn.Module, kept: int, *, processes: int) -> None:
+    """Raise unless memory holds a training step, by an estimate from below.
+
+    Counted are the parameters, their gradients, the optimizer's numbers, EMA weights, and what the
+    forward pass keeps for the backward pass. A convolution's workspace and the like come on top.
+
+    Args:
+        cfg: the configuration.
+        network: an outline of it.
+        kept: bytes that a forward pass keeps of an image, see ``cmemd.engine.rehearsal``.
+        processes: of this run; on a CPU those of this machine are taken to be all.
+
+    Raises:
+        InputError: says how much is needed and how much is free.
+    """
+    device = torch.device(cfg.MODEL.DEVICE)
+    rows = rows_of_step(cfg) // (processes * cfg.SOLVER.ACCUMULATE)
+    half = 2 if cfg.SOLVER.AMP.ENABLED else 1  # the backbone's, which is nearly all
+    copies = 2 + OPTIMIZERS[cfg.SOLVER.OPT] + (cfg.SOLVER.EMA.DECAY > 0)
+    need = copies * sum(parameter.numel() for parameter in network.parameters()) * 4
+    need += rows * kept // half
+    if device.type == "cuda":
+        free: int | None = torch.cuda.mem_get_info(device)[0]
+    else:
+        need, free = processes * need, available_memory()
+    if free is not None and need > free:
+        views = cfg.DATALOADER.VISIBLE_VIEWS
+        shown = f" with {views} views of each visible image" if views > 1 else ""
+        raise InputError(
+            f"at least {shown_bytes(need)} of free memory on {device.type} for a training step of "
+            f"{rows} images a process{shown}",
+            shown_bytes(free),
+            "lower SOLVER.IMS_PER_BATCH or DATALOADER.VISIBLE_VIEWS, raise SOLVER.ACCUMULATE, or "
+            "switch on MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS or SOLVER.AMP",
+        )
+
+
+def rows_of_step(cfg: "CfgNode") -> int:
+    """Return the number of images that the network reads in a step, P (views x K_v + K_t).
+
+    It is SOLVER.IMS_PER_BATCH, and the further views of visible images.
+    """
+    keys = cfg.DATALOADER
+    identities = cfg.SOLVER.IMS_PER_BATCH // (keys.NUM_VISIBLE + keys.NUM_THERMAL)
+    further = identities * keys.NUM_VISIBLE * (keys.VISIBLE_VIEWS - 1)
+    return cfg.SOLVER.IMS_PER_BATCH + further
+
+
 def check_reranking(protocol: str, images: int) -> None:
     """Raise unless memory holds the distances of a re-ranked trial.
 
@@ -171,7 +221,7 @@ def check_shared_memory(cfg: "CfgNode", *, training: bool, processes: int) -> No
     batches = [(cfg.TEST.IMS_PER_BATCH, crop or keys.SIZE_TEST)]
     if training:
         size = keys.SIZE_TRAIN if keys.PADDING.ENABLED else crop or keys.SIZE_TRAIN
-        batches.append((cfg.SOLVER.IMS_PER_BATCH // (processes * cfg.SOLVER.ACCUMULATE), size))
+        batches.append((rows_of_step(cfg) // (processes * cfg.SOLVER.ACCUMULATE), size))
     each = sum(images * height * width * 3 for images, (height, width) in batches)
     need = processes * (loader.NUM_WORKERS * loader.PREFETCH + 2) * each
     free = shutil.disk_usage(_SHARED).free

@@ -26,8 +26,8 @@ from cmemd.data.dataset import VisibleThermalDataset
 from cmemd.data.loader import build_loader
 from cmemd.data.places import PlacedSampler
 from cmemd.data.random_state import kept_random_state, load_random_state, random_state
-from cmemd.data.sampler import CrossModalitySampler
-from cmemd.data.transform import build_sensor, build_transform
+from cmemd.data.sampler import SAMPLERS
+from cmemd.data.transform import build_sensor, build_views
 from cmemd.engine.averaging import EMA
 from cmemd.engine.caching import open_cache
 from cmemd.engine.checkpoint import (
@@ -161,26 +161,26 @@ class Trainer(DefaultTrainer):
 
     @classmethod
     def build_train_loader(cls, cfg: CfgNode, data: ImageDataset | None = None) -> DataLoader[Any]:
-        """Return a loader of endless batches of P x (K_v + K_t) images.
+        """Return a loader of endless batches of P x (K_v + K_t) images, each with its views.
 
         Args:
             cfg: the configuration.
             data: the data set; those of ``DATASETS.NAMES`` if it is not given.
 
         Raises:
-            InputError: no data set, one that is not of this plugin, a sampler
-                other than ``CrossModalitySampler``, or data that do not fill a batch.
+            InputError: no data set, one that is not of this plugin, a sampler that is not in
+                ``SAMPLERS``, or data that do not fill a batch.
         """
-        if cfg.DATALOADER.SAMPLER_TRAIN != CrossModalitySampler.__name__:
+        if cfg.DATALOADER.SAMPLER_TRAIN not in SAMPLERS:
             raise InputError(
-                f"DATALOADER.SAMPLER_TRAIN {CrossModalitySampler.__name__}",
+                f"DATALOADER.SAMPLER_TRAIN out of {', '.join(SAMPLERS)}",
                 cfg.DATALOADER.SAMPLER_TRAIN,
                 "CM-EMD needs images of both modalities of each identity: leave the key out",
             )
         seed = cfg.SEED if cfg.SEED >= 0 else comm.shared_random_seed()
         items = (build_training(cfg) if data is None else data).train
         each = cfg.DATALOADER.NUM_VISIBLE + cfg.DATALOADER.NUM_THERMAL
-        sampler = CrossModalitySampler(
+        sampler = SAMPLERS[cfg.DATALOADER.SAMPLER_TRAIN](
             items,
             identities=cfg.SOLVER.IMS_PER_BATCH // each,
             num_visible=cfg.DATALOADER.NUM_VISIBLE,
@@ -194,11 +194,10 @@ class Trainer(DefaultTrainer):
         stream: Any = PlacedSampler(  # PyTorch declares a sampler of numbers alone
             sampler, batch=size, rank=comm.get_rank(), world_size=comm.get_world_size()
         )
-        transform = build_transform(cfg, training=True)
         return build_loader(
             VisibleThermalDataset(
                 items,
-                transform,
+                build_views(cfg),
                 relabel=True,
                 seed=seed,
                 cache=open_cache(cfg, items),
@@ -208,7 +207,7 @@ class Trainer(DefaultTrainer):
             BatchSampler(stream, size // cfg.SOLVER.ACCUMULATE, drop_last=True),
             cfg.DATALOADER.NUM_WORKERS,
             device=cfg.MODEL.DEVICE,
-            on_device=("images", "targets", "rows"),
+            on_device=("images", "targets", "rows", "pairs"),
             prefetch=cfg.DATALOADER.PREFETCH,
             collate_fn=collate_with_rows,
         )

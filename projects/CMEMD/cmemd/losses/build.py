@@ -14,7 +14,9 @@ from cmemd.losses.centre_cluster import CentreClusterLoss
 from cmemd.losses.cm_dl import CMDLLoss
 from cmemd.losses.identity import IdentityLoss
 from cmemd.losses.interface import LossInputs, LossOutput
-from cmemd.losses.triplet import TripletLoss
+from cmemd.losses.soft_labels import SoftLabelLoss
+from cmemd.losses.soft_rank import SoftRankLoss
+from cmemd.losses.triplet import TripletLoss, WeightedTripletLoss
 
 if TYPE_CHECKING:
     from yacs.config import CfgNode
@@ -44,11 +46,24 @@ LOSSES: dict[str, LossRow] = {
         lambda options: TripletLoss(options.MARGIN, options.NORM_FEAT, options.HARD_MINING),
         ("global_feature", "targets"),
     ),
+    "soft": LossRow("SOFT_LABELS", "WEIGHT", lambda options: SoftLabelLoss(), ("logits", "pairs")),
+    "rank": LossRow(
+        "RANK",
+        "WEIGHT",
+        lambda options: SoftRankLoss(options.STRENGTH),
+        ("global_feature", "targets", "rows"),
+    ),
     "centre": LossRow(
         "CENTRE",
         "WEIGHT",
         lambda options: CentreClusterLoss(options.MARGIN, options.NORMALIZE),
         ("global_feature", "rows"),
+    ),
+    "wrt": LossRow(
+        "WRT",
+        "WEIGHT",
+        lambda options: WeightedTripletLoss(options.SQUARED),
+        ("global_feature", "targets"),
     ),
 }
 

@@ -24,6 +24,7 @@ class LossInputs:
         targets: (N,) identity labels.
         rows: the batch's rows by identity and modality.
         concatenate: makes the holistic feature (N, S * D) of ``features``.
+        pairs: (M, 2), the rows of both views of each visible image; None without second views.
     """
 
     features: Mapping[str, Tensor]
@@ -31,6 +32,7 @@ class LossInputs:
     targets: Tensor
     rows: IdentityRows
     concatenate: Callable[[Mapping[str, Tensor]], Tensor]
+    pairs: Tensor | None = None
 
     @property
     def global_feature(self) -> Tensor:

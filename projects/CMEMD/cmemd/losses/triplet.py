@@ -11,7 +11,14 @@ from cmemd.errors import InputError
 from cmemd.losses.distributed import gather
 from cmemd.losses.precision import at_least_float32, without_autocast
 
-__all__ = ["TripletLoss", "cosine_distance", "euclidean_distance", "triplet_loss"]
+__all__ = [
+    "TripletLoss",
+    "WeightedTripletLoss",
+    "cosine_distance",
+    "euclidean_distance",
+    "triplet_loss",
+    "weighted_triplet_loss",
+]
 
 
 def euclidean_distance(x: Tensor, y: Tensor) -> Tensor:
@@ -64,12 +71,77 @@ def triplet_loss(
         d_ap = distance.masked_fill(~same, 0.0).max(1).values
         d_an = distance.masked_fill(same & ~alone, torch.inf).min(1).values
     else:
-        d_ap = (distance * distance.masked_fill(~same, -torch.inf).softmax(1)).sum(1)
-        d_an = (distance * (-distance).masked_fill(same & ~alone, -torch.inf).softmax(1)).sum(1)
+        d_ap, d_an = _weighted(distance, same, alone)
     gap = d_ap - d_an
     loss = (functional.softplus(gap) if margin == 0 else (margin + gap).relu()).mean()
     # Chosen on the device: the host would have to wait for it.
     return torch.where(alone, torch.zeros_like(loss), loss)
+
+
+def _weighted(distance: Tensor, same: Tensor, alone: Tensor) -> tuple[Tensor, Tensor]:
+    """Return means of distances under softmax(d) to the own identity, softmax(-d) to others: (N,).
+
+    Args:
+        distance: (N, N).
+        same: (N, N), whether two images are of one identity.
+        alone: 0-dim, whether all are; the second mean then means nothing, but is finite.
+    """
+    d_ap = (distance * distance.masked_fill(~same, -torch.inf).softmax(1)).sum(1)
+    d_an = (distance * (-distance).masked_fill(same & ~alone, -torch.inf).softmax(1)).sum(1)
+    return d_ap, d_an
+
+
+def weighted_triplet_loss(features: Tensor, targets: Tensor, squared: bool = False) -> Tensor:
+    r"""Return the weighted regularised triplet loss (WRT), mean over anchors.
+
+        g_a = sum_p w_ap d_ap - sum_n w_an d_an,  w_ap = softmax_p(d_ap),  w_an = softmax_n(-d_an)
+        L = mean_a ln(1 + exp(g_a)),  or squared,  mean_a ln(1 + exp(sign(g_a) g_a^2))
+
+    over the anchor's positives p, itself among them, and negatives n, with Euclidean distances d.
+    No margin; invariant to rotations and shifts, not to scale. A batch of one identity has no
+    triplets: value 0, gradient 0. Plain, it is ``triplet_loss`` with margin 0, soft mining and
+    without normalising.
+
+    Source: Ye et al., "Deep Learning for Person Re-identification: A Survey and Outlook" (AGW),
+    arXiv 2001.04193; the squared form is that of the released code of Ye et al., "Channel Augmented
+    Joint Learning for Visible-Infrared Recognition" (CAJ), ICCV 2021. That code caps g_a^2 at 88,
+    beyond which its exponential overflows and no gradient is left; here it needs no cap.
+
+    Args:
+        features: (N, D).
+        targets: (N,) identity labels.
+        squared: whether the gap is squared, with its sign kept.
+
+    Returns:
+        Scalar, in at least float32.
+    """
+    if not squared:
+        return triplet_loss(features, targets, 0.0, normalize=False, hard=False)
+    same = targets[:, None] == targets  # (N, N)
+    alone = same.all()
+    with without_autocast(features.device.type):  # the distances hold a matrix product
+        features = at_least_float32(features)
+        distance = euclidean_distance(features, features)
+    d_ap, d_an = _weighted(distance, same, alone)
+    gap = d_ap - d_an
+    loss = functional.softplus(gap * gap.abs()).mean()
+    return torch.where(alone, torch.zeros_like(loss), loss)
+
+
+class WeightedTripletLoss(nn.Module):
+    """``weighted_triplet_loss`` on the batch of all processes.
+
+    Args:
+        squared: see ``weighted_triplet_loss``.
+    """
+
+    def __init__(self, squared: bool = False) -> None:
+        super().__init__()
+        self.squared = squared
+
+    def forward(self, features: Tensor, targets: Tensor) -> Tensor:
+        """Return a scalar for features (N, D) and targets (N,)."""
+        return weighted_triplet_loss(gather(features), gather(targets), self.squared)
 
 
 class TripletLoss(nn.Module):

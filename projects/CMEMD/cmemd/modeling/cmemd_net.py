@@ -116,7 +116,8 @@ class CMEMDNet(nn.Module):
             batch: "images" (N, 3, H, W) in grey levels 0..255; "modalities" (N,) values of
                 ``Modality``, in any order; in training "targets" (N,) identity labels. "rows", an
                 ``IdentityRows``, saves the search for the rows of each identity and modality, for
-                which the host waits for the device. The batch stays unchanged.
+                which the host waits for the device. "pairs" (M, 2), the rows of both views of
+                each visible image, if there are two. The batch stays unchanged.
 
         Returns:
             In training, loss term -> weighted scalar. Otherwise embeddings (N, D), in the input's
@@ -160,14 +161,20 @@ class CMEMDNet(nn.Module):
         if rows is None:
             rows = group_by_identity(targets, batch["modalities"].to(self.device))
             check_split(targets, rows)
-        return self._losses(outputs, targets, rows)
+        pairs = batch.get("pairs")
+        pairs = None if pairs is None else pairs.to(self.device)
+        return self._losses(outputs, targets, rows, pairs)
 
     def _routing(self, rows: IdentityRows | None) -> tuple[IdentityRows, ...]:
         """Return what the backbone takes beside images and modalities."""
         return (rows,) if rows is not None and self._backbone_takes_rows else ()
 
     def _losses(
-        self, outputs: dict[str, GranularityOutput], targets: Tensor, rows: IdentityRows
+        self,
+        outputs: dict[str, GranularityOutput],
+        targets: Tensor,
+        rows: IdentityRows,
+        pairs: Tensor | None,
     ) -> dict[str, Tensor]:
         """Return weighted terms, e.g. "loss_align_local"; keep scalars to watch beside them."""
         kind = "neck" if self.align_neck else "features"
@@ -177,6 +184,7 @@ class CMEMDNet(nn.Module):
             targets=targets,
             rows=rows,
             concatenate=self.heads.holistic,
+            pairs=pairs,
         )
         watched = {
             "cls_accuracy": (inputs.logits["global"][:, 0].argmax(1) == targets).float().mean(),
