@@ -16,7 +16,7 @@ from cmemd.data.collate import collate_images
 from cmemd.data.modality import Modality
 from cmemd.data.random_state import Draws
 from cmemd.data.transform import build_transform
-from cmemd.errors import InputError
+from cmemd.errors import InputError, MissingDependencyError
 
 __all__ = ["outline", "rehearse"]
 
@@ -30,6 +30,7 @@ def outline(cfg: CfgNode, classes: int = 2) -> nn.Module:
 
     Raises:
         InputError: the network cannot be built.
+        MissingDependencyError: a package that it needs is not installed.
     """
     for device in ("meta", "cpu"):  # a network of a user's own may need numbers to be built
         bare = cfg.clone()
@@ -41,7 +42,7 @@ def outline(cfg: CfgNode, classes: int = 2) -> nn.Module:
         try:
             with torch.device(device):
                 return build_model(bare)
-        except InputError:
+        except (InputError, MissingDependencyError):
             raise
         except Exception as error:  # noqa: BLE001  layers refuse sizes in many ways
             problem = " ".join(str(error).split())[:200] or type(error).__name__

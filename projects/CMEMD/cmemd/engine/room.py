@@ -5,9 +5,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import cmemd.compat  # noqa: F401  before fastreid
+
 import torch
 from torch import nn
 
+from cmemd.data.transform import image_sizes
 from cmemd.engine.keys import OPTIMIZERS
 from cmemd.errors import InputError
 from cmemd.files import shown_bytes
@@ -164,14 +167,13 @@ def check_shared_memory(cfg: "CfgNode", *, training: bool, processes: int) -> No
     Raises:
         InputError: says how much is needed and how much is free.
     """
-    loader, keys = cfg.DATALOADER, cfg.INPUT
+    loader = cfg.DATALOADER
     if not loader.NUM_WORKERS or not _SHARED.is_dir():
         return
-    crop = keys.CROP.SIZE if keys.CROP.ENABLED else None
-    batches = [(cfg.TEST.IMS_PER_BATCH, crop or keys.SIZE_TEST)]
+    trained, tested = image_sizes(cfg.INPUT)
+    batches = [(cfg.TEST.IMS_PER_BATCH, tested)]
     if training:
-        size = keys.SIZE_TRAIN if keys.PADDING.ENABLED else crop or keys.SIZE_TRAIN
-        batches.append((cfg.SOLVER.IMS_PER_BATCH // (processes * cfg.SOLVER.ACCUMULATE), size))
+        batches.append((cfg.SOLVER.IMS_PER_BATCH // (processes * cfg.SOLVER.ACCUMULATE), trained))
     each = sum(images * height * width * 3 for images, (height, width) in batches)
     need = processes * (loader.NUM_WORKERS * loader.PREFETCH + 2) * each
     free = shutil.disk_usage(_SHARED).free
