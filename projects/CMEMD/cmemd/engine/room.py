@@ -5,8 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import cmemd.compat  # noqa: F401  before fastreid
-
 import torch
 from torch import nn
 

@@ -404,7 +404,7 @@ def _cached(model: nn.Module, name: str) -> Path:
     """Return the file of a model's weights in the Hugging Face cache; nothing is downloaded."""
     from huggingface_hub import try_to_load_from_cache  # comes with timm
 
-    hub = model.pretrained_cfg.get("hf_hub_id")
+    hub = getattr(model, "pretrained_cfg", {}).get("hf_hub_id")  # a user's own may have none
     for file in ("model.safetensors", "pytorch_model.bin") if hub else ():
         path = try_to_load_from_cache(hub, file)
         if isinstance(path, str):
