@@ -210,6 +210,19 @@ def first_batch(cfg: Any) -> object:
     return next(iter(loader.batch_sampler)), loader.num_workers, loader.prefetch_factor
 
 
+def grey_images(cfg: Any) -> object:
+    """How many images of the first epochs are grey: of visible ones, and of thermal ones."""
+    loader = Trainer.build_train_loader(cfg)
+    images, counts = loader.dataset, [[], []]
+    keys = iter(loader.batch_sampler)
+    for _ in range(2 * (len(images) // cfg.SOLVER.IMS_PER_BATCH)):
+        found = [images[key] for key in next(keys)]
+        for modality in (0, 1):
+            own = [one["images"] for one in found if one["modalities"] == modality]
+            counts[modality].append(sum(bool((x.T == x.T[:1]).all()) for x in own))
+    return counts
+
+
 def cached(cfg: Any) -> object:
     """How many new caches of images a training's loader leaves."""
     before = set(Path().glob("cache/cmemd-pixels-*/cache.json"))
@@ -347,6 +360,7 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "INPUT.THERMAL_RANGE": ("9000:20000", thermal_picture, {}),
     "INPUT.THERMAL_PALETTE": ("inferno", thermal_picture, {}),
     "INPUT.THERMAL_POLARITY": ("black-hot", thermal_picture, {}),
+    "INPUT.GREY_EPOCHS": (1, grey_images, {}),
     "INPUT.CROP.ENABLED": (True, pictures, {}),
     "INPUT.CROP.SIZE": ([40, 20], pictures, {"INPUT.CROP.ENABLED": True}),
     "INPUT.CROP.SCALE": ([0.9, 1], pictures, {"INPUT.CROP.ENABLED": True}),
@@ -647,6 +661,7 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "MODEL.PIXEL_STD": (([1, 1, 0], [1, 1], [1, 1, -1]), {}),
     "INPUT.SIZE_TRAIN": (([0, 16], [-32, 16], [32], [32, 16, 3], [32.0, 16], ["a", 1]), {}),
     "INPUT.SIZE_TEST": (([0, 0], [32], [10**6, 16]), {}),
+    "INPUT.GREY_EPOCHS": ((-1,), {}),
     "INPUT.CROP.SIZE": (([0, 1], [32]), {"INPUT.CROP.ENABLED": True}),
     "INPUT.CROP.SCALE": (([0, 1], [1, 0.5], [0.5]), {"INPUT.CROP.ENABLED": True}),
     "INPUT.CROP.RATIO": (([0, 1], [2, 1], [1, 2, 3]), {"INPUT.CROP.ENABLED": True}),

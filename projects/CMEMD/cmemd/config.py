@@ -127,6 +127,9 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.INPUT.THERMAL_PALETTE = NO_PALETTE
     # "white-hot", or "black-hot" where warm things are dark: these images are inverted [C].
     cfg.INPUT.THERMAL_POLARITY = WHITE_HOT
+    # First epochs of a training in which visible images are grey, as thermal ones are; 0 for none.
+    # After PMT, AAAI 2023 [C].
+    cfg.INPUT.GREY_EPOCHS = 0
     cfg.DATASETS.SYSUMM01 = CfgNode()
     # Folder of the data set below fast-reid's root ($FASTREID_DATASETS, default "datasets") [C].
     cfg.DATASETS.SYSUMM01.FOLDER = sysu.LAYOUT.folder

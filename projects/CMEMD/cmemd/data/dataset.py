@@ -8,8 +8,10 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.data import CommDataset
 from PIL import Image
 
+from cmemd.data.augmentation import grey
 from cmemd.data.images import crop, read_pixels, read_rgb
 from cmemd.data.items import ImageItem
+from cmemd.data.modality import Modality
 from cmemd.data.pixel_cache import PixelCache
 from cmemd.data.random_state import Draws
 from cmemd.data.sensors import PLAIN, Sensor
@@ -29,6 +31,7 @@ class VisibleThermalDataset(CommDataset):
         seed: of the augmentation; see ``cmemd.data.places``.
         cache: the resized images, in the order of ``items``; without it files are read.
         sensor: of the thermal images.
+        grey_until: place in the stream of a training before which visible images are grey.
     """
 
     def __init__(
@@ -39,11 +42,13 @@ class VisibleThermalDataset(CommDataset):
         seed: int | None = None,
         cache: PixelCache | None = None,
         sensor: Sensor = PLAIN,
+        grey_until: int = 0,
     ) -> None:
         super().__init__(items, transform, relabel)
         self._seed = seed
         self._cache = cache
         self._sensor = sensor
+        self._grey_until = grey_until
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, object]:
         """Return one image with its labels.
@@ -67,6 +72,8 @@ class VisibleThermalDataset(CommDataset):
             with nullcontext() if draws is None else draws.as_global():
                 sensor = self._sensor.of(item.modality)
                 image = self.transform(read_rgb(item.path, box=item.box, sensor=sensor))
+        if place is not None and place < self._grey_until and item.modality is Modality.VISIBLE:
+            image = grey(image)
         return {
             "images": image,
             "targets": self.pid_dict[item.pid] if self.relabel else item.pid,

@@ -418,6 +418,7 @@ KEYS: dict[str, Row] = {
     ),
     "INPUT.THERMAL_PALETTE": _ours(_choice(NO_PALETTE, *PALETTES)),
     "INPUT.THERMAL_POLARITY": _ours(_choice(*POLARITIES)),
+    "INPUT.GREY_EPOCHS": _ours(_whole(0)),
     "INPUT.CROP.ENABLED": _same(_FLAG),
     "INPUT.CROP.SIZE": _other(_SIZE, "two numbers only", _on("INPUT.CROP.ENABLED")),
     "INPUT.CROP.SCALE": _same(

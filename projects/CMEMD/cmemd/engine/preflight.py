@@ -455,6 +455,7 @@ def _check_training(cfg: CfgNode, items: Sequence[ImageItem], problems: Problems
 def _long_starts(cfg: CfgNode, schedule: Schedule) -> Iterator[str]:
     """Yield warnings of what ends after the training."""
     lengths = {
+        "INPUT.GREY_EPOCHS": cfg.INPUT.GREY_EPOCHS * schedule.epoch_length,
         "SOLVER.FREEZE_ITERS": cfg.SOLVER.FREEZE_ITERS if cfg.MODEL.FREEZE_LAYERS else 0,
         "MODEL.LOSSES.ALIGN.WARMUP_ITERS": cfg.MODEL.LOSSES.ALIGN.WARMUP_ITERS,
     }
