@@ -38,9 +38,9 @@ def test_the_five_lines_of_the_readme_embed_the_two_images(capsys):
     assert -1 <= float(capsys.readouterr().out) <= 1
 
 
-def test_the_demo_model_carries_the_metrics_that_the_readme_prints():
+def test_the_demo_model_carries_the_metrics_that_the_docs_print():
     scores = load_pretrained("demo").folder.document["results"]["scores"]
-    lines = text_of(REPOSITORY / "README.md").splitlines()
+    lines = text_of(REPOSITORY / "docs/demo.md").splitlines()
     for score in scores:
         row = next(line for line in lines if f"`{score['protocol']}` | trained" in line)
         printed = float(row.split("|")[3].split("±")[0])

@@ -29,12 +29,6 @@ def site(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module")
-def browser():
-    with looking.chromium() as started:
-        yield started
-
-
 def pages() -> list[str]:
     navigation = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:")[1]
     return re.findall(r": (\S+)\.md$", navigation, re.MULTILINE)

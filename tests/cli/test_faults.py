@@ -116,6 +116,9 @@ TABLE = {
         middle="cmemd.engine.runs.Run.results",
     ),
     "keys": command("", middle="cmemd.engine.key_page.key_page", writes=False),
+    "reproduce": command(
+        "sysu --root {out}", middle="cmemd.study.published.format_reproduction", writes=False
+    ),
     "report": command("--run {run} --output {out}.html", "run", middle="cmemd.report.page.render"),
     "plans": command(
         "--features {views} --standin {standin} --images 1 --output {out}.png",
@@ -516,6 +519,7 @@ OWN_WORDS = ("train_net", "synth", "export_model", "embed", "search", "zoo", "ga
 
 # Arguments that are out of range, repeated or do not fit; a command's last word wins.
 BAD_ARGUMENTS = {
+    "reproduce": ("--root {mine}", "--card Abacus"),
     "synth": (
         *("--ids 0", "--ids 10000", "--ids 5.5", "--per-camera -1", "--seed -1", "--size 0x0"),
         *("--size 1e3x1e3", "--size 99999x99999", "--size 40", "--layout market", "--root {mine}"),

@@ -169,8 +169,8 @@ def test_every_protocol_is_described_and_no_other():
     assert re.findall(r"^\| `([^`]+)`", table, flags=re.MULTILINE) == list(PROTOCOLS)
 
 
-def test_every_command_is_in_the_readme_and_no_other():
-    table = text_of(REPOSITORY / "README.md").split("### All commands")[1].split("\n\n")[1]
+def test_every_command_is_in_the_index_and_no_other():
+    table = text_of(REPOSITORY / "docs/index.md").split("## All commands")[1].split("\n\n")[1]
     assert set(re.findall(r"^\| `cmemd (\w+)`", table, re.MULTILINE)) == set(command_line.COMMANDS)
 
 

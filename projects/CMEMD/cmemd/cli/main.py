@@ -30,6 +30,7 @@ COMMANDS = (
     "zoo",
     "ablate",
     "keys",
+    "reproduce",
     "report",
     "plans",
     "clouds",

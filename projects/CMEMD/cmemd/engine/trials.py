@@ -26,7 +26,15 @@ from cmemd.evaluation.tables import format_table
 from cmemd.evaluation.versions import versions
 from cmemd.files import one_writer
 
-__all__ = ["TRIALS", "TrialRun", "average", "parse_trials", "plan_trials", "run_trials"]
+__all__ = [
+    "TRIALS",
+    "TrialRun",
+    "average",
+    "parse_trials",
+    "plan_trials",
+    "planned_trials",
+    "run_trials",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -130,24 +138,43 @@ def plan_trials(args: Namespace) -> list[TrialRun]:
             "--eval-only, --num-machines or torchrun with it",
             "leave those out",
         )
-    opts = list(args.opts or [])
-    output = load_config(args.config_file, opts).OUTPUT_DIR
+    flags = ("--num-gpus", str(args.num_gpus))
+    numbers = parse_trials(args.trials)
+    trials = planned_trials(args.config_file, list(args.opts or []), numbers, flags)
+    for trial in trials:
+        build_dataset(trial.cfg, _DATASET)
+        trial.results()
+    return trials
+
+
+def planned_trials(
+    config_file: str, opts: Sequence[str], numbers: Sequence[int], flags: Sequence[str] = ()
+) -> list[TrialRun]:
+    """Return the runs of some trials; looks at no file but the configuration.
+
+    Args:
+        config_file: path of the yaml.
+        opts: KEY VALUE pairs that override it.
+        numbers: of the trials.
+        flags: more words for each command line.
+
+    Raises:
+        InputError: a data set without several splits, or a bad configuration.
+    """
+    output = load_config(config_file, opts).OUTPUT_DIR
     trials = []
-    for number in parse_trials(args.trials):
+    for number in numbers:
         words = [*opts, "DATASETS.REGDB.TRIAL", str(number)]
         words += ["OUTPUT_DIR", str(Path(output, f"trial-{number}"))]
-        cfg = load_config(args.config_file, words)
+        cfg = load_config(config_file, words)
         if [*cfg.DATASETS.NAMES, *cfg.DATASETS.TESTS] != [_DATASET, _DATASET]:
             raise InputError(
                 f"--trials with {_DATASET}, which has {len(TRIALS)} splits",
                 f"DATASETS.NAMES {list(cfg.DATASETS.NAMES)}, TESTS {list(cfg.DATASETS.TESTS)}",
                 "leave --trials out",
             )
-        flags = ["--config-file", args.config_file, "--resume", "--num-gpus", str(args.num_gpus)]
-        trials.append(TrialRun(f"trial {number}", cfg, (*flags, *words), number))
-    for trial in trials:
-        build_dataset(trial.cfg, _DATASET)
-        trial.results()
+        line = ("--config-file", config_file, "--resume", *flags, *words)
+        trials.append(TrialRun(f"trial {number}", cfg, line, number))
     return trials
 
 
