@@ -9,6 +9,7 @@ import pytest
 import torch
 from fastreid.modeling.meta_arch import build_model
 from tests.conftest import CONFIGS
+from tests.engine.test_resume import assert_same, killed_at, results, state
 from tests.export.conftest import SIZE, scramble, settle
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
@@ -82,17 +83,23 @@ def test_every_format_is_the_network_and_onnx_needs_no_timm(
         by_weights(tmp_path / "m/weights.safetensors", architecture)
 
 
-def test_a_transformer_trains_is_resumed_and_tested_again(train_net, tmp_path):
-    keys = keys_of("tiny_vit_of_tests", 24, {}) | {"SOLVER.LAYER_DECAY": 0.7, "SOLVER.OPT": "AdamW"}
+def test_a_transformer_that_was_killed_ends_as_if_it_had_not_been(train_net, tmp_path):
+    """Dropped paths, half precision, layer-wise rates and grey epochs included."""
+    keys = keys_of("tiny_vit_of_tests", 24, {"DROP_PATH_RATIO": 0.3, "DROP_RATIO": 0.1})
+    keys |= {"SOLVER.LAYER_DECAY": 0.7, "SOLVER.OPT": "AdamW", "INPUT.GREY_EPOCHS": 1}
     keys |= {"MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS": True, "SOLVER.AMP.ENABLED": True}
-    trained = tmp_path / "trained"
-    assert train_net(**keys, OUTPUT_DIR=trained) == (0, "")
-    weights = trained / "model_final.pth"
-    assert train_net("--resume", **keys, **{"SOLVER.MAX_EPOCH": 2}, OUTPUT_DIR=trained)[0] == 0
-    again = tmp_path / "again"
-    assert train_net("--eval-only", **keys, MODEL__WEIGHTS=weights, OUTPUT_DIR=again)[0] == 0
-    for name in ("trained", "again"):
-        assert (tmp_path / name / "results.json").exists()
+    keys |= {"SOLVER.MAX_EPOCH": 2, "TEST.EVAL_PERIOD": 2, "SOLVER.CHECKPOINT_MINUTES": 1e-9}
+    whole, cut, again = (tmp_path / name for name in ("whole", "cut", "again"))
+    assert train_net(**keys, OUTPUT_DIR=whole) == (0, "")
+    with killed_at(3):
+        train_net(**keys, OUTPUT_DIR=cut)
+    workers = {"DATALOADER.NUM_WORKERS": 1}
+    assert train_net("--resume", **keys | workers, OUTPUT_DIR=cut)[0] == 0
+    assert_same(state(cut)["model"], state(whole)["model"])
+    assert results(cut)["scores"] == results(whole)["scores"]
+    weights = {"MODEL.WEIGHTS": whole / "model_final.pth"}
+    assert train_net("--eval-only", **keys | weights, OUTPUT_DIR=again)[0] == 0
+    assert results(again)["scores"] == results(whole)["scores"]
 
 
 def test_a_training_without_timm_or_weights_ends_in_one_line(train_net, tmp_path, monkeypatch):

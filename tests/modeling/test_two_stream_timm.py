@@ -376,3 +376,25 @@ def test_models_of_full_size_have_an_outline(name):
     grid = (21, 10) if "vit" in name else (16, 8)
     for one in maps:
         assert one.shape == (2, width, *grid)
+
+
+def test_pmts_yaml_is_its_authors_network_and_schedule():
+    cfg = load_config(CONFIGS / "recipes/pmt_vit.yml", ["MODEL.BACKBONE.PRETRAIN", "False"])
+    with torch.device("meta"):
+        network = build_two_stream_timm_backbone(cfg)
+        maps = network.after_stems(network.stems[0](torch.empty(2, 3, 256, 128)))
+    assert maps[0].shape == (2, 768, 1, 1)
+    assert maps[1] is None
+    assert len(network.stems[0]) == 0  # every layer is shared
+    assert network.trunk[0].pos_embed.shape == (1, 1 + 21 * 10, 768)
+    # ViT-B/16 without its classifier has 85.8 million parameters, 196 + 1 positions among them
+    count = sum(parameter.numel() for parameter in network.parameters())
+    assert count == 85_798_656 + (210 - 196) * 768
+    each = 34167 // cfg.SOLVER.IMS_PER_BATCH
+    assert (cfg.SOLVER.OPT, cfg.SOLVER.BASE_LR, cfg.SOLVER.WEIGHT_DECAY) == ("AdamW", 3e-4, 1e-4)
+    assert (cfg.SOLVER.MAX_EPOCH, cfg.SOLVER.WARMUP_ITERS, cfg.INPUT.GREY_EPOCHS) == (
+        24,
+        3 * each,
+        6,
+    )
+    assert cfg.SOLVER.IMS_PER_BATCH == 8 * (cfg.DATALOADER.NUM_VISIBLE + cfg.DATALOADER.NUM_THERMAL)
