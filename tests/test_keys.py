@@ -165,6 +165,11 @@ def graphs(cfg: Any) -> object:
     return counters["stats"]["unique_graphs"]
 
 
+def group_rates(cfg: Any) -> object:
+    """The rates of an optimizer's groups."""
+    return [group["lr"] for group in build_optimizer(cfg, build_model(cfg)).optimizer.param_groups]
+
+
 def memory(cfg: Any) -> object:
     """How many tensors a training keeps for its backward pass, and how a filter lies in memory."""
     model, kept = build_model(cfg).train(), []
@@ -225,6 +230,19 @@ def batch_rows(cfg: Any) -> object:
     return next(iter(Trainer.build_train_loader(cfg)))["targets"].tolist()
 
 
+def grey_images(cfg: Any) -> object:
+    """How many images of the first epochs are grey: of visible ones, and of thermal ones."""
+    loader = Trainer.build_train_loader(cfg)
+    images, counts = loader.dataset, [[], []]
+    keys = iter(loader.batch_sampler)
+    for _ in range(2 * (len(images) // cfg.SOLVER.IMS_PER_BATCH)):
+        found = [images[key] for key in next(keys)]
+        for modality in (0, 1):
+            own = [one["images"] for one in found if one["modalities"] == modality]
+            counts[modality].append(sum(bool((x.T == x.T[:1]).all()) for x in own))
+    return counts
+
+
 def cached(cfg: Any) -> object:
     """How many new caches of images a training's loader leaves."""
     before = set(Path().glob("cache/cmemd-pixels-*/cache.json"))
@@ -271,6 +289,11 @@ DEEP = {
     "MODEL.BACKBONE.DEPTH": "50x",
     "MODEL.BACKBONE.WIDTH": 1.0,
     "MODEL.BACKBONE.FEAT_DIM": 2048,
+}
+TIMM = {
+    "MODEL.BACKBONE.NAME": "build_two_stream_timm_backbone",
+    "MODEL.BACKBONE.TIMM.NAME": "test_vit",
+    "MODEL.HEADS.POOL_LAYER": "GlobalAvgPool",
 }
 REGDB = {
     "DATASETS.NAMES": ("RegDB",),
@@ -327,6 +350,14 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "MODEL.BACKBONE.WITH_SE": (True, network, WIDER),
     "MODEL.BACKBONE.WITH_NL": (True, network, DEEP),
     "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS": (True, memory, {}),
+    "MODEL.BACKBONE.STRIDE_SIZE": ((8, 8), network, TIMM),
+    "MODEL.BACKBONE.DROP_PATH_RATIO": (0.5, network, TIMM),
+    "MODEL.BACKBONE.DROP_RATIO": (0.5, network, TIMM),
+    "MODEL.BACKBONE.ATT_DROP_RATE": (0.5, network, TIMM),
+    "MODEL.BACKBONE.TIMM.NAME": ("test_vit2", network, TIMM),
+    "MODEL.BACKBONE.TIMM.STEM_DEPTH": (1, network, TIMM),
+    "MODEL.BACKBONE.TIMM.STREAM_DEPTH": (1, network, TIMM),
+    "MODEL.BACKBONE.TIMM.CLASS_TOKEN": (True, network, TIMM),
     "MODEL.CHANNELS_LAST": (True, memory, {}),
     "MODEL.COMPILE": ("aot_eager", graphs, {}),
     "MODEL.HEADS.NAME": ("OwnHead", network, {}),
@@ -386,6 +417,7 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "INPUT.THERMAL_RANGE": ("9000:20000", thermal_picture, {}),
     "INPUT.THERMAL_PALETTE": ("inferno", thermal_picture, {}),
     "INPUT.THERMAL_POLARITY": ("black-hot", thermal_picture, {}),
+    "INPUT.GREY_EPOCHS": (1, grey_images, {}),
     "INPUT.CROP.ENABLED": (True, pictures, {}),
     "INPUT.CROP.SIZE": ([40, 20], pictures, {"INPUT.CROP.ENABLED": True}),
     "INPUT.CROP.SCALE": ([0.9, 1], pictures, {"INPUT.CROP.ENABLED": True}),
@@ -464,6 +496,7 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "SOLVER.AMP.ENABLED": (True, trained, SGD),
     "SOLVER.AMP.DTYPE": ("float16", trained, {**SGD, "SOLVER.AMP.ENABLED": True}),
     "SOLVER.ACCUMULATE": (2, first_batch, {}),
+    "SOLVER.LAYER_DECAY": (0.7, group_rates, {}),
     "SOLVER.EMA.DECAY": (0.9, trained, SGD),
     "SOLVER.IMS_PER_BATCH": (20, first_batch, {}),
     "SOLVER.CLIP_GRADIENTS.ENABLED": (True, trained, SGD),
@@ -673,6 +706,14 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "MODEL.BACKBONE.NORM": (("LN", "", "syncBN"), {}),
     "MODEL.BACKBONE.WITH_NL": ((True,), {}),
     "MODEL.BACKBONE.FEAT_DIM": ((0, -64), {}),
+    "MODEL.BACKBONE.STRIDE_SIZE": (([0, 8], [8], [16.0, 8], [17, 16]), TIMM),
+    "MODEL.BACKBONE.DROP_PATH_RATIO": ((1, -0.1, "nan"), TIMM),
+    "MODEL.BACKBONE.DROP_RATIO": ((0.1,), {**TIMM, "MODEL.BACKBONE.TIMM.NAME": "test_convnext"}),
+    "MODEL.BACKBONE.ATT_DROP_RATE": ((0.3,), {}),
+    "MODEL.BACKBONE.TIMM.NAME": (("", "resnet", "hf-hub:timm/test_vit"), TIMM),
+    "MODEL.BACKBONE.TIMM.STEM_DEPTH": ((-2, 5), TIMM),
+    "MODEL.BACKBONE.TIMM.STREAM_DEPTH": ((-1, 5), TIMM),
+    "MODEL.BACKBONE.WITH_IBN": ((True,), TIMM),
     "MODEL.HEADS.EMBEDDING_DIM": ((-1,), {}),
     "MODEL.HEADS.NUM_CLASSES": ((-1,), {}),
     "MODEL.HEADS.STRIPES": ((0, -6, 10**6), {}),
@@ -705,6 +746,7 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "MODEL.PIXEL_STD": (([1, 1, 0], [1, 1], [1, 1, -1]), {}),
     "INPUT.SIZE_TRAIN": (([0, 16], [-32, 16], [32], [32, 16, 3], [32.0, 16], ["a", 1]), {}),
     "INPUT.SIZE_TEST": (([0, 0], [32], [10**6, 16]), {}),
+    "INPUT.GREY_EPOCHS": ((-1,), {}),
     "INPUT.CROP.SIZE": (([0, 1], [32]), {"INPUT.CROP.ENABLED": True}),
     "INPUT.CROP.SCALE": (([0, 1], [1, 0.5], [0.5]), {"INPUT.CROP.ENABLED": True}),
     "INPUT.CROP.RATIO": (([0, 1], [2, 1], [1, 2, 3]), {"INPUT.CROP.ENABLED": True}),
@@ -769,6 +811,7 @@ BAD: dict[str, tuple[tuple[object, ...], Mapping[str, object]]] = {
     "SOLVER.FREEZE_ITERS": ((-1, 3), {}),
     "SOLVER.CHECKPOINT_PERIOD": ((0, -1), {}),
     "SOLVER.CHECKPOINT_MINUTES": ((-1, "nan", "inf"), {}),
+    "SOLVER.LAYER_DECAY": ((0, 1.1, "nan"), {}),
     "SOLVER.IMS_PER_BATCH": ((0, -40, 41), {}),
     "SOLVER.SELECTION": (("best", ""), {}),
     "SOLVER.CLIP_GRADIENTS.CLIP_TYPE": (("size", ""), CLIPPED),

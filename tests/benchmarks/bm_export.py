@@ -68,8 +68,7 @@ class _Chosen(nn.Module):
         shallow = self.stem(
             backbone.stems, (floats - network.pixel_mean) / network.pixel_std, modalities
         )
-        local = None if backbone.local_stream is None else backbone.local_stream(shallow)
-        outputs = network.heads(backbone.global_stream(shallow), local)
+        outputs = network.heads(*backbone.after_stems(shallow))
         return functional.normalize(network.heads.embed(outputs), dim=-1)
 
 

@@ -167,10 +167,9 @@ def _loss(network: nn.Module, images: int, cfg, dtype: torch.dtype | None) -> to
     with autocast("cpu", dtype):
         halves = zip(backbone.stems, pixels.chunk(2), strict=True)
         shallow = torch.cat([backbone._run(stem, own) for stem, own in halves])
-        streams = (backbone.global_stream, backbone.local_stream)
-        maps = [backbone._run(stream, shallow) for stream in streams]
+        maps = backbone.after_stems(shallow)
     with without_autocast(pixels.device.type):
-        outputs = network.heads(*map(at_least_float32, maps))
+        outputs = network.heads(*(None if one is None else at_least_float32(one) for one in maps))
         logits = network.heads.classify(outputs)
         return sum(identity_loss(logit, targets) for logit in logits.values())
 

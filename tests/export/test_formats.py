@@ -86,12 +86,13 @@ def test_an_unknown_modality_gives_nan_and_leaves_the_other_rows_alone(formats):
 @pytest.mark.parametrize(
     "keys",
     [
+        {"MODEL__BACKBONE__WITH_IBN": True},
         {"MODEL__HEADS__GRANULARITIES": "('global',)"},
         {"MODEL__HEADS__LOCAL_WEIGHTS": "image", "MODEL__HEADS__TEST_ACCUMULATED": True},
         {"MODEL__HEADS__POOL_LAYER": "GeneralizedMeanPoolingP", "MODEL__HEADS__STRIPES": 4},
     ],
 )
-def test_other_heads_export_too(keys, tmp_path):
+def test_other_networks_and_heads_export_too(keys, tmp_path):
     cfg = inference_config(tiny_config(**keys))
     network = read_network(cfg, Weights.read(save_checkpoint(tmp_path, **keys)))
     write_onnx(trace(EmbeddingGraph(network), *SIZE), tmp_path / "model.onnx")

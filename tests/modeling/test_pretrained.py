@@ -6,6 +6,7 @@ import cmemd.plugin  # noqa: F401  before fastreid and torchvision
 import pytest
 import torch
 from fastreid.modeling.backbones.resnet import BasicBlock, Bottleneck, ResNet
+from safetensors.torch import save_file
 from tests.cases import cases
 from torchvision.models import ResNet18_Weights, resnet18
 
@@ -82,7 +83,14 @@ def refusal(*args):
 
 def test_a_file_fills_both_stems_and_both_streams(tmp_path, imagenet):
     torch.save(imagenet, tmp_path / "resnet18.pth")
-    assert_copied(build(tmp_path / "resnet18.pth"), imagenet)
+    save_file(imagenet, tmp_path / "resnet18.safetensors")
+    for name in ("resnet18.pth", "resnet18.safetensors"):
+        assert_copied(build(tmp_path / name), imagenet)
+
+
+def test_ibn_layers_have_the_names_of_ibn_nets_files():
+    names = narrow(with_ibn=True).state_dict().keys()
+    assert {"layer1.0.bn1.IN.weight", "layer1.0.bn1.BN.running_mean"} <= names
 
 
 @cases("wrap", ["state_dict", "module."])

@@ -217,7 +217,7 @@ def test_bad_input(export, tmp_path):
 def test_a_backbone_without_the_parts_of_a_graph(export, tmp_path, monkeypatch):
     monkeypatch.setitem(BACKBONE_REGISTRY._obj_map, "build_own", lambda cfg: torch.nn.Identity())
     message = refused(export, tmp_path, MODEL__BACKBONE__NAME="build_own")
-    assert "got build_own, without stems, global_stream, local_stream: give your" in message
+    assert "got build_own, without stems, after_stems: give your" in message
 
 
 def test_evaluating_without_the_data_set(export, tmp_path, monkeypatch):

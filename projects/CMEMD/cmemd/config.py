@@ -41,6 +41,18 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # Whether a training keeps the input of each stage alone and computes the rest again for the
     # backward pass: a fraction of the memory, about a third more work, equal gradients [C].
     cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS = False
+    # Models of the package timm, for NAME build_two_stream_timm_backbone; docs/backbones.md. These
+    # also read fast-reid's STRIDE_SIZE, DROP_PATH_RATIO, DROP_RATIO and ATT_DROP_RATE.
+    cfg.MODEL.BACKBONE.TIMM = CfgNode()
+    # Name of a vision transformer, ConvNeXt or ResNet in timm, as "vit_base_patch16_224" [C].
+    cfg.MODEL.BACKBONE.TIMM.NAME = ""
+    # Blocks of a transformer, or stages, of which each modality has its own, beside what is before
+    # them; 0 for that alone, -1 for nothing: all is shared. 2 stages as the paper's ResNet [C].
+    cfg.MODEL.BACKBONE.TIMM.STEM_DEPTH = 2
+    # Last blocks or stages, of which the global and the local stream each have their own [C].
+    cfg.MODEL.BACKBONE.TIMM.STREAM_DEPTH = 2
+    # Whether a transformer's class token is the global feature; else its patches are pooled [C].
+    cfg.MODEL.BACKBONE.TIMM.CLASS_TOKEN = False
     # Whether images, activations and filters lie in memory channel by channel of each pixel, as
     # tensor cores read them. Results are equal within rounding [C].
     cfg.MODEL.CHANNELS_LAST = False
@@ -217,6 +229,9 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     cfg.INPUT.CHANNEL_STEP.ENABLED = False
     cfg.INPUT.CHANNEL_STEP.IMAGES = "thermal"
     cfg.INPUT.CHANNEL_STEP.LUMA = 0.5
+    # First epochs of a training in which visible images are grey, as thermal ones are; 0 for none.
+    # After PMT, AAAI 2023 [C].
+    cfg.INPUT.GREY_EPOCHS = 0
     cfg.DATASETS.SYSUMM01 = CfgNode()
     # Folder of the data set below fast-reid's root ($FASTREID_DATASETS, default "datasets") [C].
     cfg.DATASETS.SYSUMM01.FOLDER = sysu.LAYOUT.folder
@@ -270,6 +285,10 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # Parts in which a step reads its batch, one after the other: IMS_PER_BATCH stays the images of
     # a step, and memory is that of IMS_PER_BATCH / ACCUMULATE [C].
     cfg.SOLVER.ACCUMULATE = 1
+    # Factor on the rate of each block of the backbone, or stage, against the one behind it; 1 for
+    # equal rates. What is before the first block has one factor more, the heads have none. After
+    # BEiT, arXiv 2106.08254 [C].
+    cfg.SOLVER.LAYER_DECAY = 1.0
     # EMA weights: an average over about the last 1 / (1 - DECAY) steps, which evaluation, export
     # and MODEL.WEIGHTS use; 0 for none [C].
     cfg.SOLVER.EMA = CfgNode()

@@ -17,12 +17,14 @@ from cmemd.data.sysu_mm01 import SYSUMM01
 from cmemd.modeling.cmemd_net import CMEMDNet
 from cmemd.modeling.multi_granularity import MultiGranularityHead
 from cmemd.modeling.two_stream_resnet import build_two_stream_resnet_backbone
+from cmemd.modeling.two_stream_timm import build_two_stream_timm_backbone
 
 __all__ = ["register"]
 
 _REGISTERED: tuple[tuple[Registry, Callable[..., object]], ...] = (
     (META_ARCH_REGISTRY, CMEMDNet),
     (BACKBONE_REGISTRY, build_two_stream_resnet_backbone),
+    (BACKBONE_REGISTRY, build_two_stream_timm_backbone),
     (REID_HEADS_REGISTRY, MultiGranularityHead),
     (DATASET_REGISTRY, SYSUMM01),
     (DATASET_REGISTRY, RegDB),

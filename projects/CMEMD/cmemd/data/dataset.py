@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import cmemd.compat  # noqa: F401  before fastreid
 
 from fastreid.data import CommDataset
 from PIL import Image
 
+from cmemd.data.augmentation import grey
 from cmemd.data.images import crop, read_pixels, read_rgb
 from cmemd.data.items import ImageItem
 from cmemd.data.modality import Modality
@@ -31,6 +33,7 @@ class VisibleThermalDataset(CommDataset):
         seed: of the augmentation; see ``cmemd.data.places``.
         cache: the resized images, in the order of ``items``; without it files are read.
         sensor: of the thermal images.
+        grey_until: place in the stream of a training before which visible images are grey.
     """
 
     def __init__(
@@ -43,11 +46,13 @@ class VisibleThermalDataset(CommDataset):
         seed: int | None = None,
         cache: PixelCache | None = None,
         sensor: Sensor = PLAIN,
+        grey_until: int = 0,
     ) -> None:
         super().__init__(items, transform, relabel)
         self._seed = seed
         self._cache = cache
         self._sensor = sensor
+        self._grey_until = grey_until
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, object]:
         """Return one image with its labels.
@@ -65,7 +70,10 @@ class VisibleThermalDataset(CommDataset):
         """
         index, place = key if isinstance(key, tuple) else (key, None)
         item = self.img_items[index]
-        first, *others = self._views(index, item, place)
+        views = self._views(index, item, place)
+        if place is not None and place < self._grey_until and item.modality is Modality.VISIBLE:
+            views = [grey(view) for view in views]
+        first, *others = views
         sample = {
             "images": first,
             "targets": self.pid_dict[item.pid] if self.relabel else item.pid,
@@ -75,7 +83,7 @@ class VisibleThermalDataset(CommDataset):
         }
         return {**sample, "views": [first, *others]} if others else sample
 
-    def _views(self, index: int, item: ImageItem, place: int | None) -> list[object]:
+    def _views(self, index: int, item: ImageItem, place: int | None) -> list[Any]:
         """Return each view of an image; the file is read once."""
         transforms = self.transform
         if isinstance(transforms, Mapping):

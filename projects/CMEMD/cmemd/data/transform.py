@@ -16,7 +16,7 @@ from cmemd.data.random_state import Draws
 from cmemd.data.resizing import DEFAULT_RESIZE, resize
 from cmemd.data.sensors import Sensor
 
-__all__ = ["Transform", "build_sensor", "build_transform", "build_views"]
+__all__ = ["Transform", "build_sensor", "build_transform", "build_views", "image_sizes"]
 
 
 class Transform:
@@ -121,6 +121,17 @@ def build_sensor(cfg: CfgNode) -> Sensor:
     """
     keys = cfg.INPUT
     return Sensor(keys.THERMAL_RANGE, keys.THERMAL_PALETTE, keys.THERMAL_POLARITY)
+
+
+def image_sizes(keys: CfgNode) -> tuple[Sequence[int], Sequence[int]]:
+    """Return height and width of the images of a batch, in training and in a test.
+
+    Args:
+        keys: ``cfg.INPUT``.
+    """
+    crop = keys.CROP.SIZE if keys.CROP.ENABLED else None
+    train = keys.SIZE_TRAIN if keys.PADDING.ENABLED else crop or keys.SIZE_TRAIN
+    return train, crop or keys.SIZE_TEST
 
 
 def _centre(pixels: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -60,6 +60,7 @@ OPTIMIZERS = {
 _NORMS = ("BN", "syncBN", "GhostBN", "FrozenBN", "GN")  # what fast-reid's get_norm knows
 _DEEP = ("50x", "101x")  # depths for which fast-reid has non-local layers
 OUR_BACKBONE, OUR_HEAD = "build_two_stream_resnet_backbone", "MultiGranularityHead"
+TIMM_BACKBONE = "build_two_stream_timm_backbone"
 
 
 @dataclass(frozen=True)
@@ -230,6 +231,8 @@ def _used(layout: Layout) -> Condition:
 
 _ALIGNED = _above_0("MODEL.LOSSES.ALIGN.WEIGHT")
 _OUR_BACKBONE = _is("MODEL.BACKBONE.NAME", OUR_BACKBONE)
+_TIMM = _is("MODEL.BACKBONE.NAME", TIMM_BACKBONE)
+_OURS = _is("MODEL.BACKBONE.NAME", OUR_BACKBONE, TIMM_BACKBONE)
 _OUR_HEAD = _is("MODEL.HEADS.NAME", OUR_HEAD)
 _TRIPLETS = _lists("MODEL.LOSSES.NAME", "TripletLoss")
 _CENTRES = _above_0("MODEL.LOSSES.CENTRE.WEIGHT")
@@ -268,6 +271,7 @@ def _judged(words: str, holds: Callable[[Any], bool] = _is_number) -> Rule:
 
 
 _VIT = "for fast-reid's vision transformers, which have no streams for modalities"
+_REFUSED_ELSE = f"{OUR_BACKBONE} refuses another value than the default"
 _MARGINS = "for fast-reid's margin-based classifiers; the head has linear ones"
 _KD = "for fast-reid's Distiller, a meta-architecture without modalities"
 _AQE = "evaluation has no query expansion"
@@ -297,10 +301,12 @@ KEYS: dict[str, Row] = {
     "MODEL.FREEZE_LAYERS": _same(Rule("a list of regular expressions", _patterns)),
     "MODEL.QUEUE_SIZE": _refused("for fast-reid's MoCo, a meta-architecture without modalities"),
     "MODEL.BACKBONE.NAME": _other(
-        _NAME, f"{OUR_BACKBONE}, or one of your own; fast-reid's read no modalities"
+        _NAME, f"{OUR_BACKBONE}, {TIMM_BACKBONE}, or your own; fast-reid's read no modalities"
     ),
     "MODEL.BACKBONE.DEPTH": _same(_judged("out of 18x, 34x, 50x, 101x", _NAME.holds)),
-    "MODEL.BACKBONE.LAST_STRIDE": _same(_whole(1, 2), _OUR_BACKBONE),
+    "MODEL.BACKBONE.LAST_STRIDE": _other(
+        _whole(1, 2), "1 is output_stride 16 of timm's ConvNeXt and ResNet", _OURS
+    ),
     "MODEL.BACKBONE.FEAT_DIM": _other(_whole(1), "must be the backbone's number of channels"),
     "MODEL.BACKBONE.NORM": _same(_choice(*_NORMS), _OUR_BACKBONE),
     "MODEL.BACKBONE.WITH_IBN": _same(_FLAG),
@@ -308,20 +314,35 @@ KEYS: dict[str, Row] = {
     "MODEL.BACKBONE.WITH_NL": _other(
         _FLAG, f"refused for depths without non-local layers; {' and '.join(_DEEP)} have them"
     ),
+    "MODEL.BACKBONE.SIE_COE": _refused(_VIT, _OURS),
+    "MODEL.BACKBONE.STRIDE_SIZE": _other(
+        _list("two whole numbers from 1 to 64, down and across", _whole(1, 64).allows, 2),
+        f"of the patches of a transformer; {_REFUSED_ELSE}",
+        _TIMM,
+    ),
     **{
-        f"MODEL.BACKBONE.{name}": _refused(_VIT, _OUR_BACKBONE)
-        for name in ("SIE_COE", "STRIDE_SIZE", "DROP_PATH_RATIO", "DROP_RATIO", "ATT_DROP_RATE")
+        f"MODEL.BACKBONE.{name}": _other(_BELOW_1, f"{what}; {_REFUSED_ELSE}", _TIMM)
+        for name, what in (
+            ("DROP_PATH_RATIO", "timm's drop_path_rate"),
+            ("DROP_RATIO", "timm's pos_drop_rate and proj_drop_rate; transformers alone"),
+            ("ATT_DROP_RATE", "timm's attn_drop_rate; transformers alone"),
+        )
     },
     "MODEL.BACKBONE.PRETRAIN": _other(
         _FLAG, "the same ImageNet weights start all copies of a stage; MODEL.WEIGHTS replaces them"
     ),
     "MODEL.BACKBONE.PRETRAIN_PATH": _other(
         _TEXT,
-        "a file, or a name in torchvision's registry; \"\" takes torchvision's for the depth",
+        "a file, or a name in torchvision's registry; \"\" takes torchvision's for the depth, or "
+        "of a timm model what the Hugging Face cache has",
         _on("MODEL.BACKBONE.PRETRAIN"),
     ),
     "MODEL.BACKBONE.WIDTH": _ours(_POSITIVE, _OUR_BACKBONE),
-    "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS": _ours(_FLAG, _OUR_BACKBONE),
+    "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS": _ours(_FLAG, _OURS),
+    "MODEL.BACKBONE.TIMM.NAME": _ours(_judged("a model of timm", _NAME.holds), _TIMM),
+    "MODEL.BACKBONE.TIMM.STEM_DEPTH": _ours(_whole(-1), _TIMM),
+    "MODEL.BACKBONE.TIMM.STREAM_DEPTH": _ours(_whole(0), _TIMM),
+    "MODEL.BACKBONE.TIMM.CLASS_TOKEN": _ours(_FLAG, _TIMM),
     "MODEL.CHANNELS_LAST": _ours(_FLAG),
     "MODEL.HEADS.NAME": _other(
         _NAME, f"{OUR_HEAD}, or one of your own; fast-reid's take one feature map"
@@ -432,6 +453,7 @@ KEYS: dict[str, Row] = {
     ),
     "INPUT.THERMAL_PALETTE": _ours(_choice(NO_PALETTE, *PALETTES)),
     "INPUT.THERMAL_POLARITY": _ours(_choice(*POLARITIES)),
+    "INPUT.GREY_EPOCHS": _ours(_whole(0)),
     "INPUT.CROP.ENABLED": _same(_FLAG),
     "INPUT.CROP.SIZE": _other(_SIZE, "two numbers only", _on("INPUT.CROP.ENABLED")),
     "INPUT.CROP.SCALE": _same(
@@ -572,6 +594,7 @@ KEYS: dict[str, Row] = {
             ),
         ),
     ),
+    "SOLVER.LAYER_DECAY": _ours(_POSITIVE_SHARE),
     "SOLVER.EMA.DECAY": _ours(_BELOW_1),
     "SOLVER.SELECTION": _ours(_choice(*SELECTIONS)),
     "SOLVER.CHECKPOINT_MINUTES": _ours(_at_least(0)),

@@ -14,7 +14,9 @@ from fastreid.solver.build import get_default_optimizer_params
 from torch import nn
 from torch.optim import Optimizer
 
-__all__ = ["Optimization", "build_optimizer", "kernel"]
+from cmemd.errors import InputError
+
+__all__ = ["Optimization", "build_optimizer", "kernel", "layer_factors"]
 
 # Optimisers that update all parameters in one kernel, and the devices on which they can.
 _FUSED = {
@@ -41,6 +43,9 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimization:
     Args:
         cfg: the configuration.
         model: the network, on its device.
+
+    Raises:
+        InputError: ``SOLVER.LAYER_DECAY`` with a backbone that does not number its layers.
     """
     solver = cfg.SOLVER
     single = get_default_optimizer_params(
@@ -53,6 +58,10 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimization:
         weight_decay_bias=solver.WEIGHT_DECAY_BIAS,
         freeze_layers=cfg.MODEL.FREEZE_LAYERS if solver.FREEZE_ITERS > 0 else [],
     )
+    if solver.LAYER_DECAY != 1:
+        factors = layer_factors(model, solver.LAYER_DECAY)
+        for one in single:
+            one["lr"] *= factors.get(one["params"][0], 1.0)
     groups: dict[tuple[Any, ...], dict[str, Any]] = {}
     for one in single:
         alike = {name: value for name, value in one.items() if name != "params"}
@@ -71,6 +80,32 @@ def build_optimizer(cfg: CfgNode, model: nn.Module) -> Optimization:
         for parameter in group["params"]
     ]
     return Optimization(optimizer, frozen, solver.FREEZE_ITERS if frozen else 0)
+
+
+def layer_factors(model: nn.Module, decay: float) -> dict[nn.Parameter, float]:
+    """Return each parameter of the backbone -> the factor on its rate.
+
+    The last of L blocks has the factor d, the first one d^L, and what is before it d^(L + 1), as
+    timm's ``param_groups_layer_decay`` counts for transformers. The heads have 1.
+
+    Args:
+        model: with a ``backbone`` as ``cmemd.modeling.two_stream.TwoStream``.
+        decay: d.
+
+    Raises:
+        InputError: the backbone does not number its layers.
+    """
+    backbone: Any = getattr(model, "backbone", None)
+    if not hasattr(backbone, "layer_of"):
+        raise InputError(
+            "a MODEL.BACKBONE.NAME that numbers its layers for SOLVER.LAYER_DECAY",
+            type(backbone).__name__,
+            "give it depth and layer_of as two_stream.py has them, or set LAYER_DECAY to 1",
+        )
+    return {
+        parameter: decay ** (backbone.depth + 1 - backbone.layer_of(name))
+        for name, parameter in backbone.named_parameters()
+    }
 
 
 def kernel(name: str, device: torch.device) -> dict[str, bool]:

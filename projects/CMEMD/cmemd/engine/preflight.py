@@ -36,7 +36,15 @@ from cmemd.data.transform import build_sensor, build_transform, build_views
 from cmemd.engine.caching import plan_cache
 from cmemd.engine.checkpoint import check_weights
 from cmemd.engine.compilation import check_compilation
-from cmemd.engine.keys import KEYS, OUR_BACKBONE, check_keys, flat_values, get_value
+from cmemd.engine.keys import (
+    KEYS,
+    OUR_BACKBONE,
+    TIMM_BACKBONE,
+    check_keys,
+    flat_values,
+    get_value,
+)
+from cmemd.engine.optimizer import layer_factors
 from cmemd.engine.precision import check_precision
 from cmemd.engine.provenance import Weights, training_record
 from cmemd.engine.rehearsal import outline, rehearse
@@ -51,6 +59,11 @@ __all__ = ["Forecast", "Problems", "check_config", "check_data", "check_values"]
 
 _OUR_ARCHITECTURE = "CMEMDNet"
 _DEPTHS_WITH_NON_LOCAL = ("50x", "101x")
+# Backbone -> keys of MODEL.BACKBONE that the other one reads. DEPTH and WIDTH come from a base.
+_UNREAD = {
+    OUR_BACKBONE: ("STRIDE_SIZE", "DROP_PATH_RATIO", "DROP_RATIO", "ATT_DROP_RATE"),
+    TIMM_BACKBONE: ("NORM", "WITH_IBN", "WITH_SE", "WITH_NL"),
+}
 # Files that a run writes in OUTPUT_DIR and in its folders there.
 _FILES = (
     "run.json",
@@ -148,6 +161,8 @@ def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) ->
             with problems.caught():
                 network = outline(cfg)
                 _check_frozen(cfg, network)
+                if training and cfg.SOLVER.LAYER_DECAY != 1:
+                    layer_factors(network, cfg.SOLVER.LAYER_DECAY)
             with problems.caught():
                 _check_transforms(cfg)
     if KEYS["OUTPUT_DIR"].rule.allows(cfg.OUTPUT_DIR):
@@ -227,6 +242,7 @@ def _bad_pairs(cfg: CfgNode, training: bool, world_size: int) -> Iterator[InputE
             backbone.DEPTH,
             "other depths have no non-local layers: set WITH_NL to False",
         )
+    yield from _keys_of_another_backbone(cfg)
     if cfg.TEST.PRECISE_BN.ENABLED and [cfg.TEST.PRECISE_BN.DATASET] != list(cfg.DATASETS.NAMES):
         yield InputError(
             f"TEST.PRECISE_BN.DATASET as in DATASETS.NAMES, {list(cfg.DATASETS.NAMES)}",
@@ -294,6 +310,18 @@ def _bad_augmentations(cfg: CfgNode) -> Iterator[InputError]:
             names,
             f"name some of {', '.join(after)}" if after else "switch them on by ENABLED",
         )
+
+
+def _keys_of_another_backbone(cfg: CfgNode) -> Iterator[InputError]:
+    """Yield what is wrong with keys that another backbone of ours would read."""
+    backbone, defaults = cfg.MODEL.BACKBONE, default_config().MODEL.BACKBONE
+    for key in _UNREAD.get(backbone.NAME, ()):
+        if backbone[key] != defaults[key]:
+            yield InputError(
+                f"MODEL.BACKBONE.{key} {defaults[key]!r} with {backbone.NAME}",
+                repr(backbone[key]),
+                "leave it out: that network has no such layers",
+            )
 
 
 def _bad_batch(cfg: CfgNode, world_size: int) -> Iterator[InputError]:
@@ -471,6 +499,7 @@ def _long_starts(cfg: CfgNode, schedule: Schedule) -> Iterator[str]:
     align, last = cfg.MODEL.LOSSES.ALIGN, schedule.iterations
     start = align.START_EPOCH * schedule.epoch_length
     long = {
+        "INPUT.GREY_EPOCHS": cfg.INPUT.GREY_EPOCHS * schedule.epoch_length >= last,
         "SOLVER.FREEZE_ITERS": cfg.MODEL.FREEZE_LAYERS and cfg.SOLVER.FREEZE_ITERS >= last,
         "MODEL.LOSSES.ALIGN.START_EPOCH": start >= last,
         "MODEL.LOSSES.ALIGN.WARMUP_ITERS": start < last <= start + align.WARMUP_ITERS,

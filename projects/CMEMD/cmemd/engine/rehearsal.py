@@ -20,7 +20,7 @@ from cmemd.data.collate import collate_with_rows
 from cmemd.data.modality import Modality
 from cmemd.data.random_state import Draws
 from cmemd.data.transform import build_transform, build_views
-from cmemd.errors import InputError
+from cmemd.errors import InputError, MissingDependencyError
 
 __all__ = ["Rehearsal", "kept_bytes", "outline", "rehearse"]
 
@@ -47,6 +47,7 @@ def outline(cfg: CfgNode, classes: int = 2) -> nn.Module:
 
     Raises:
         InputError: the network cannot be built.
+        MissingDependencyError: a package that it needs is not installed.
     """
     for device in ("meta", "cpu"):  # a network of a user's own may need numbers to be built
         bare = cfg.clone()
@@ -58,7 +59,7 @@ def outline(cfg: CfgNode, classes: int = 2) -> nn.Module:
         try:
             with torch.device(device):
                 return build_model(bare)
-        except InputError:
+        except (InputError, MissingDependencyError):
             raise
         except Exception as error:  # noqa: BLE001  layers refuse sizes in many ways
             problem = " ".join(str(error).split())[:200] or type(error).__name__

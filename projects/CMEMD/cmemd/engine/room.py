@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import nn
 
+from cmemd.data.transform import image_sizes
 from cmemd.engine.keys import OPTIMIZERS
 from cmemd.errors import InputError
 from cmemd.files import shown_bytes
@@ -214,14 +215,14 @@ def check_shared_memory(cfg: "CfgNode", *, training: bool, processes: int) -> No
     Raises:
         InputError: says how much is needed and how much is free.
     """
-    loader, keys = cfg.DATALOADER, cfg.INPUT
+    loader = cfg.DATALOADER
     if not loader.NUM_WORKERS or not _SHARED.is_dir():
         return
-    crop = keys.CROP.SIZE if keys.CROP.ENABLED else None
-    batches = [(cfg.TEST.IMS_PER_BATCH, crop or keys.SIZE_TEST)]
+    trained, tested = image_sizes(cfg.INPUT)
+    batches = [(cfg.TEST.IMS_PER_BATCH, tested)]
     if training:
-        size = keys.SIZE_TRAIN if keys.PADDING.ENABLED else crop or keys.SIZE_TRAIN
-        batches.append((rows_of_step(cfg) // (processes * cfg.SOLVER.ACCUMULATE), size))
+        rows = rows_of_step(cfg) // (processes * cfg.SOLVER.ACCUMULATE)
+        batches.append((rows, trained))
     each = sum(images * height * width * 3 for images, (height, width) in batches)
     need = processes * (loader.NUM_WORKERS * loader.PREFETCH + 2) * each
     free = shutil.disk_usage(_SHARED).free

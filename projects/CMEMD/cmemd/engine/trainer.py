@@ -189,7 +189,7 @@ class Trainer(DefaultTrainer):
             rank=comm.get_rank(),
             world_size=comm.get_world_size(),
         )
-        Schedule.of(cfg, len(items))  # raises where they do not fill a batch
+        schedule = Schedule.of(cfg, len(items))  # raises where they do not fill a batch
         size = cfg.SOLVER.IMS_PER_BATCH // comm.get_world_size()
         stream: Any = PlacedSampler(  # PyTorch declares a sampler of numbers alone
             sampler, batch=size, rank=comm.get_rank(), world_size=comm.get_world_size()
@@ -202,6 +202,7 @@ class Trainer(DefaultTrainer):
                 seed=seed,
                 cache=open_cache(cfg, items),
                 sensor=build_sensor(cfg),
+                grey_until=cfg.INPUT.GREY_EPOCHS * schedule.epoch_length * cfg.SOLVER.IMS_PER_BATCH,
             ),
             # A part of a step's batch holds whole identities, since the batch lists them in turn.
             BatchSampler(stream, size // cfg.SOLVER.ACCUMULATE, drop_last=True),

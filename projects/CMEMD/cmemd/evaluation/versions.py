@@ -9,7 +9,7 @@ from cmemd.version import __version__
 
 __all__ = ["versions"]
 
-_PACKAGES = ("numpy", "torch", "fastreid")
+_PACKAGES = ("numpy", "torch", "fastreid", "timm")
 
 
 def versions() -> dict[str, str | None]:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.export import Dim, ExportedProgram
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cmemd.data.modality import Modality
 from cmemd.errors import InputError, MissingDependencyError
@@ -112,8 +113,10 @@ def trace(module: EmbeddingGraph | OneModalityGraph, height: int, width: int) ->
     else:
         images = torch.zeros(2, height, width, 3, dtype=torch.uint8)
         example = (images, torch.tensor([0, 1]))
-    program = torch.export.export(module, example, dynamic_shapes=(batch,) * len(example))
-    program = program.run_decompositions()  # core ATen only: no formula in a string
+    # Core ATen only: no formula in a string, and no attention that one device alone computes.
+    with sdpa_kernel(SDPBackend.MATH):
+        program = torch.export.export(module, example, dynamic_shapes=(batch,) * len(example))
+        program = program.run_decompositions()
     graph = program.graph
     for node in list(graph.nodes):
         node.meta.pop("stack_trace", None)  # names files of the machine that exports

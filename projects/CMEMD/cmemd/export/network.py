@@ -140,7 +140,7 @@ def _build(cfg: CfgNode, architecture: str) -> CMEMDNet:
         raise InputError(
             f"a MODEL.BACKBONE.NAME with {', '.join(BACKBONE_PARTS)}",
             f"{cfg.MODEL.BACKBONE.NAME}, without {', '.join(missing)}",
-            "give your backbone these parts, as two_stream_resnet.py has them",
+            "give your backbone these parts, as two_stream.py has them",
         )
     return _ARCHITECTURES[architecture](network).eval().requires_grad_(False)
 

@@ -15,7 +15,7 @@ from cmemd.modeling.cmemd_net import CMEMDNet
 
 __all__ = ["BACKBONE_PARTS", "EmbeddingGraph", "OneModalityGraph", "is_exported"]
 
-BACKBONE_PARTS = ("stems", "global_stream", "local_stream")  # what a graph takes of a backbone
+BACKBONE_PARTS = ("stems", "after_stems")  # what a graph takes of a backbone
 
 _NOT_EXPORTED = (".classifier", ".num_batches_tracked")  # no embedding depends on them
 
@@ -139,7 +139,5 @@ class _OneModality(nn.Module):
 
 def _embed_shallow(network: CMEMDNet, shallow: Tensor) -> Tensor:
     """Return embeddings of the stems' output."""
-    backbone = network.backbone
-    local = None if backbone.local_stream is None else backbone.local_stream(shallow)
-    outputs = network.heads(backbone.global_stream(shallow), local)
+    outputs = network.heads(*network.backbone.after_stems(shallow))
     return functional.normalize(network.heads.embed(outputs), dim=-1)

@@ -6,10 +6,11 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from cmemd.errors import InputError, reason
+from cmemd.errors import InputError, MissingDependencyError, exhausted, reason
 from cmemd.files import load_tensors
+from cmemd.paths import check_input
 
-__all__ = ["load_imagenet_weights"]
+__all__ = ["load_imagenet_weights", "read_state"]
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +21,7 @@ _DEFAULT_WEIGHTS = {
     "101x": "ResNet101_Weights.IMAGENET1K_V1",
 }
 _KEY = "MODEL.BACKBONE.PRETRAIN_PATH"
+_FILE = f"set {_KEY} to a PyTorch or safetensors file of ImageNet weights"
 
 
 def load_imagenet_weights(resnet: nn.Module, source: str, depth: str) -> None:
@@ -36,7 +38,7 @@ def load_imagenet_weights(resnet: nn.Module, source: str, depth: str) -> None:
     """
     source = source or _DEFAULT_WEIGHTS[depth]
     by_name = "_Weights." in source and not Path(source).exists()
-    state = _by_name(source) if by_name else _from_file(Path(source))
+    state = _by_name(source) if by_name else read_state(Path(source), "ImageNet weights", _FILE)
     state = {k: v for k, v in state.items() if not k.startswith("fc.")}
     try:
         keys = resnet.load_state_dict(state, strict=False)
@@ -80,10 +82,43 @@ def _by_name(name: str) -> dict[str, Tensor]:
         ) from None
 
 
-def _from_file(path: Path) -> dict[str, Tensor]:
-    remedy = f"set {_KEY} to a PyTorch file of ImageNet weights"
-    state = load_tensors(path, "ImageNet weights", remedy)
+def read_state(path: Path, what: str, remedy: str) -> dict[str, Tensor]:
+    """Return the tensors of a file by name; of PyTorch's format, or of safetensors by its name.
+
+    Args:
+        path: the file. Tensors may lie under "state_dict", and names may start with "module.".
+        what: what the file should hold, for messages: "ImageNet weights".
+        remedy: what the user can do, for messages.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds something else.
+        MissingDependencyError: safetensors is not installed.
+    """
+    if path.suffix == ".safetensors":
+        return _load_safetensors(path, what, remedy)
+    state = load_tensors(path, what, remedy)
     state = state.get("state_dict", state) if isinstance(state, dict) else state
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"a state dict of tensors in {path}", type(state).__name__, remedy)
     return {k.removeprefix("module."): v for k, v in state.items()}
+
+
+def _load_safetensors(path: Path, what: str, remedy: str) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file; see ``read_state``."""
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise MissingDependencyError(
+            f"expected safetensors to read {path}, got an installation without it: "
+            "pip install 'cmemd[export]'"
+        ) from None
+    if not path.exists():
+        raise InputError(f"{what} at {path}", "no file", remedy)
+    check_input(path, what, remedy)
+    try:
+        return load_file(path)
+    except Exception as error:  # the format's own errors share no class
+        if exhausted(error):
+            raise
+        got = f"a truncated or other file ({type(error).__name__})"
+        raise InputError(f"{what} at {path}", got, remedy) from None

@@ -7,6 +7,7 @@ statistics are those of the plain stage.
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -20,32 +21,47 @@ def run_stages(stages: nn.Sequential, x: Tensor, *, recompute: bool) -> Tensor:
     """Send activations through stages one after the other.
 
     Args:
-        stages: single layers and, as ``nn.Sequential``, whole stages.
+        stages: whole stages, which have layers of their own, and single layers.
         x: the input of the first one.
-        recompute: whether each whole stage, and the layers before the first one together, keep
+        recompute: whether each whole stage, and the layers between two of them together, keep
             their input alone. It changes nothing where no gradient is asked for.
     """
     if not (recompute and torch.is_grad_enabled()):
         return stages(x)
-    layers = [stage for stage in stages if not isinstance(stage, nn.Sequential)]
-    if layers:
-        x = recomputed(nn.Sequential(*layers), x)
-    for stage in stages:
-        if isinstance(stage, nn.Sequential):
-            x = recomputed(stage, x)
+    for whole, group in groupby(stages, _is_stage):
+        if whole:
+            for stage in group:
+                x = recomputed(stage, x)
+        else:
+            x = recomputed(nn.Sequential(*group), x)
     return x
+
+
+def _is_stage(module: nn.Module) -> bool:
+    return next(module.children(), None) is not None
 
 
 def recomputed(stage: nn.Module, x: Tensor) -> Tensor:
     """Return ``stage(x)`` and keep ``x`` alone for the backward pass.
 
-    The stage draws no random numbers. Its second run updates copies of its buffers: the running
-    statistics of a batch norm would otherwise count a batch twice.
+    The second run draws the random numbers of the first one again, where the stage draws some. It
+    updates copies of its buffers: the running statistics of a batch norm would otherwise count a
+    batch twice.
     """
     options: dict[str, Any] = {}
     if not torch.compiler.is_compiling():  # a compiled second run writes no buffers
         options["context_fn"] = partial(_contexts, stage)
-    return checkpoint(stage, x, use_reentrant=False, preserve_rng_state=False, **options)
+    return checkpoint(
+        stage, x, use_reentrant=False, preserve_rng_state=_is_random(stage), **options
+    )
+
+
+def _is_random(stage: nn.Module) -> bool:
+    """Return whether a stage has dropout, or drops paths, as timm calls it."""
+    return any(
+        isinstance(module, nn.Dropout) and module.p > 0 or getattr(module, "drop_prob", 0) > 0
+        for module in stage.modules()
+    )
 
 
 def _contexts(

@@ -1,23 +1,17 @@
-"""Two-stream ResNet: shallow stages for each modality, then a global and a local stream.
-
-Shape legend: N images of H x W, C channels of the last stage, h x w its feature map.
-"""
+"""Two-stream ResNet: shallow stages for each modality, then a global and a local stream."""
 
 import copy
 
 import cmemd.compat  # noqa: F401  before fastreid
 
-import torch
 from fastreid.config import CfgNode
 from fastreid.layers import get_norm
 from fastreid.modeling.backbones.resnet import BasicBlock, Bottleneck, ResNet
-from torch import Tensor, nn
+from torch import nn
 
-from cmemd.data.grouping import IdentityRows
-from cmemd.data.modality import Modality
 from cmemd.errors import InputError
 from cmemd.modeling.pretrained import load_imagenet_weights
-from cmemd.modeling.recomputation import run_stages
+from cmemd.modeling.two_stream import TwoStream
 
 __all__ = ["NarrowResNet", "TwoStreamResNet", "build_two_stream_resnet_backbone"]
 
@@ -54,12 +48,10 @@ class NarrowResNet(ResNet):
         return super()._make_layer(block, self._scaled(planes), *args, **kwargs)
 
 
-class TwoStreamResNet(nn.Module):
-    """Sends images through the stem of their modality, then through both shared streams.
+class TwoStreamResNet(TwoStream):
+    """conv1, layer1 and layer2 for each modality; layer3 and layer4 for each stream.
 
-    Paper, Fig. 2: each modality has its own conv1, layer1 and layer2. The modalities share layer3
-    and layer4, of which the global and the local stream hold a copy each. All copies of a stage
-    start from the same weights (chosen, not from the paper).
+    Paper, Fig. 2. All copies of a stage start from the same weights (chosen, not from the paper).
 
     Args:
         resnet: fast-reid's ResNet. Its layer3 and layer4 become the global stream; the other
@@ -70,89 +62,16 @@ class TwoStreamResNet(nn.Module):
     """
 
     def __init__(self, *, resnet: ResNet, local: bool = True, recompute: bool = False) -> None:
-        super().__init__()
-        self._recompute = recompute
-        self.stems = nn.ModuleList(copy.deepcopy(_stem(resnet)) for _ in Modality)
-        self.global_stream = _stream(resnet)
-        self.local_stream = copy.deepcopy(self.global_stream) if local else None
-        self.feat_dim: int = resnet.inplanes
-
-    def forward(
-        self, images: Tensor, modalities: Tensor, rows: IdentityRows | None = None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the feature maps of both streams, in the order of the input.
-
-        Args:
-            images: (N, 3, H, W), normalised.
-            modalities: (N,) values of ``Modality``, in any order. Training mode needs both, for
-                batch statistics and losses; evaluation mode does not. Not read if ``rows`` is
-                given.
-            rows: the rows of each modality, on the images' device, where they are known. Found
-                otherwise, for which the host waits for the device of ``modalities``.
-
-        Returns:
-            The global map and the local map, (N, C, h, w) each; None without a local stream.
-
-        Raises:
-            InputError: an image has no modality, or a training batch has one modality alone.
-        """
-        if rows is None:
-            own = self._rows(modalities, len(images))
-            own = [rows_of_one.to(images.device) for rows_of_one in own]
-        else:
-            # In increasing order, as found: batch statistics add up in the order of the rows.
-            own = [rows_of_one.flatten().sort().values for rows_of_one in rows]
-            if sum(map(len, own)) != len(images):
-                raise _wrong_modalities(len(images), [len(x) for x in own])
-        shallow = torch.cat(
-            [
-                self._run(stem, _take(images, rows_of_one))
-                for stem, rows_of_one in zip(self.stems, own, strict=True)
-                if len(rows_of_one)
-            ]
+        stem, stream = _stem(resnet), _stream(resnet)
+        super().__init__(
+            stem=stem,
+            global_stream=stream,
+            local_stream=copy.deepcopy(stream) if local else None,
+            feat_dim=resnet.inplanes,
+            depth=4,
+            embedding=len(stem) - 2,
+            recompute=recompute,
         )
-        shallow = _take(shallow, torch.cat(own).argsort())
-        return (
-            self._run(self.global_stream, shallow),
-            None if self.local_stream is None else self._run(self.local_stream, shallow),
-        )
-
-    def _run(self, stages: nn.Module, x: Tensor) -> Tensor:
-        assert isinstance(stages, nn.Sequential)
-        return run_stages(stages, x, recompute=self._recompute)
-
-    def _rows(self, modalities: Tensor, images: int) -> list[Tensor]:
-        """Return the row numbers of each modality, and check them."""
-        # int: compiled, a comparison of a tensor with an IntEnum's member is False throughout.
-        rows = [(modalities == int(modality)).nonzero()[:, 0] for modality in Modality]
-        if modalities.shape != (images,) or sum(map(len, rows)) != images:
-            raise _wrong_modalities(images, modalities.tolist())
-        if self.training and any(len(own) == 0 for own in rows):
-            counts = {m.name.lower(): len(own) for m, own in zip(Modality, rows, strict=True)}
-            raise InputError(
-                "images of both modalities in a training batch",
-                counts,
-                "set DATALOADER.SAMPLER_TRAIN to CrossModalitySampler",
-            )
-        return rows
-
-
-def _wrong_modalities(images: int, got: object) -> InputError:
-    return InputError(
-        f"one of the modalities {[int(m) for m in Modality]} for each of {images} images",
-        got,
-        "use the values of cmemd.data.modality.Modality",
-    )
-
-
-def _take(maps: Tensor, rows: Tensor) -> Tensor:
-    """Return some of the maps (N, C, h, w); they and their gradients keep the memory format.
-
-    ``index_select`` alone would return both as (N, C, h, w) in memory.
-    """
-    if not maps.is_contiguous(memory_format=torch.channels_last):
-        return maps.index_select(0, rows)
-    return maps.permute(0, 2, 3, 1).index_select(0, rows).permute(0, 3, 1, 2)
 
 
 def _stem(resnet: ResNet) -> nn.Sequential:
