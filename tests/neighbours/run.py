@@ -7,6 +7,7 @@ import argparse
 import os
 import subprocess
 import sys
+import tempfile
 import venv
 from pathlib import Path
 
@@ -25,24 +26,31 @@ def main() -> int:
     parser.add_argument("--environments", type=Path, required=True)
     parser.add_argument("--weights", type=Path, required=True)
     args = parser.parse_args()
-    model = args.environments / "model"
-    if not model.is_dir():
+    args.environments.mkdir(parents=True, exist_ok=True)
+    # Exported each time, since the weights or the export may have changed since the last.
+    with tempfile.TemporaryDirectory(dir=args.environments) as folder:
+        model = Path(folder, "model")
         export = [sys.executable, "-m", "cmemd", "export", "--config", "demo"]
         export += ["--weights", str(args.weights), "--output", str(model), "--formats"]
         export += ["onnx", "torch-export", "onnx-nchw", "onnx-nchw-any"]
         subprocess.run([*export, "--modality", "visible", "thermal"], check=True)
+        return check(args.environments, model)
+
+
+def check(environments: Path, model: Path) -> int:
+    """Return 1 if a neighbour's numbers differ from ours, else 0."""
     failed = []
     for name, packages in ENVIRONMENTS.items():
-        python = args.environments / name / "bin/python"
+        python = environments / name / "bin/python"
         if not python.exists():
-            venv.create(args.environments / name, with_pip=True)
+            venv.create(environments / name, with_pip=True)
         pip = [python, "-m", "pip", "install", "--quiet"]
         if subprocess.run([*pip, *TORCH, *packages, f"{ROOT}[serve]"], check=False).returncode:
             print(f"skipped: {', '.join(packages)}, which cannot be installed here")
             continue
         environment = {**os.environ, "YOLO_OFFLINE": "1"}
-        check = [python, "-W", "ignore", HERE / f"{name}.py", model]
-        if subprocess.run(check, env=environment, check=False).returncode:
+        script = [python, "-W", "ignore", HERE / f"{name}.py", model]
+        if subprocess.run(script, env=environment, check=False).returncode:
             failed.append(name)
     return int(bool(failed))
 
