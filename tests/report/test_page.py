@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.cli.test_compare import write as write_results_file
+from tests.conftest import CONFIGS, start_train_net
+from tests.report.conftest import SHORT
 
 from cmemd.errors import InputError
 from cmemd.report.page import LARGEST, write_report
@@ -68,6 +70,32 @@ def test_every_section_is_there_and_filled(whole):
     filled = set(re.findall(r'<li><a href="#([\w-]+)"', whole.text))
     # Twenty identities in one gallery: every query has its person there.
     assert filled >= set(SECTIONS) - {"open-set"}
+
+
+def test_a_list_of_ones_own_has_its_times_and_mixed_galleries_their_words(
+    datasets, tmp_path, monkeypatch
+):
+    rows = ["path,identity,modality,camera,time"]
+    for number, path in enumerate(sorted((datasets / "Own").glob("*/*/*.*"))):
+        camera, time = path.name.partition("_")[0], f"2026-03-01T{(0, 20)[number % 2]:02d}:30:00"
+        rows.append(f"{path},{path.parts[-2]},{path.parts[-3]},{camera},{time}")
+    (tmp_path / "people.csv").write_text("\n".join(rows))
+    for protocols, sides in (
+        ("('own-t2v', 'own-mixed')", "Thermal queries, visible gallery of"),
+        ("('own-mixed', 'own-t2v')", "Queries and gallery of both modalities, of"),
+    ):
+        opts = SHORT | {
+            "SOLVER.MAX_EPOCH": "1",
+            "DATASETS.OWN.LIST": str(tmp_path / "people.csv"),
+            "TEST.PROTOCOLS": protocols,
+            "OUTPUT_DIR": str(tmp_path / protocols[6:9]),
+        }
+        assert start_train_net(monkeypatch, config=CONFIGS / "own_cpu.yml", opts=opts) == 0
+        found = page(tmp_path / protocols[6:9], tmp_path / "page", seed=0)
+        assert "time of day: night, 0 to 6 h" in found.text, protocols
+        assert "evening, 18 to 24 h" in found.text, protocols
+        assert sides in " ".join(found.words), protocols
+        assert not [words for words in found.lacking if "time of day" in words], protocols
 
 
 def test_nothing_is_loaded_and_nothing_runs(whole):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cmemd.data.times import parse_seconds
 from cmemd.evaluation.details import FirstTrial
 from cmemd.evaluation.figures import draw_cmc
 from cmemd.evaluation.protocols import Options, get_protocol, with_options
@@ -15,7 +16,7 @@ from cmemd.report.galleries import choose_queries
 from cmemd.report.insight import overlay, plan_cells
 from cmemd.report.network import Plan
 from cmemd.report.pictures import svg
-from cmemd.report.rates import _header, quartiles, time_of_day
+from cmemd.report.rates import _header, hours_of, quartiles, time_of_day
 from cmemd.report.run import protocol_of
 from cmemd.report.space import embed_in_two
 
@@ -78,6 +79,21 @@ def test_the_time_of_day_is_that_of_the_image(tmp_path):
         assert _header(tmp_path / "x.jpg") == (50, hour), taken
         if part:
             assert time_of_day(hour) == part
+
+
+def test_the_time_of_a_list_has_an_hour_where_it_has_a_date():
+    for text, hour in (
+        ("1990-01-01T00:00:00", 0),
+        ("2026-03-05T23:59:59", 23),
+        ("2026-03-05T01:30:00+02:00", 23),
+        ("1780000000.5", 20),
+        ("1989-12-31T23:59:59", -1),
+        ("3600", -1),  # of a video
+        ("-5", -1),
+        ("nan", -1),
+    ):
+        seconds = float("nan") if text == "nan" else parse_seconds(text)
+        assert hours_of(np.array([seconds])).tolist() == [hour], text
 
 
 def test_squares_have_the_area_of_their_mass():

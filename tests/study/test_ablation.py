@@ -1,6 +1,7 @@
 """A study: what it runs, what it keeps, and its table."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,6 +124,13 @@ def test_one_seed_detects_nothing(configs, script, tmp_path, capsys):
     assert "deviation of 2.50 points" in first
     assert "a study of 1 seed detects no difference" in first
     assert power_table(variants, 1.0).splitlines()[2].split() == ["other", "1"]
+
+
+def test_without_a_script_the_trainings_are_those_of_cmemd_train(configs, tmp_path):
+    (variant, _) = plan_study(configs, [0], tmp_path)
+    run = replace(variant.runs[0], words=("--help",))
+    assert run_all([run]) == [run]  # it wrote no results
+    assert "usage: cmemd train" in (run.folder / "output.txt").read_text()
 
 
 def test_a_file_of_the_users_is_not_overwritten(configs, script, tmp_path, capsys):

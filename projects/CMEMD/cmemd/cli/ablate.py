@@ -77,8 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--script",
         type=Path,
-        default=Path("tools/train_net.py"),
-        help="the training script (default: tools/train_net.py)",
+        metavar="F",
+        help="a training script, such as tools/train_net.py (default: cmemd train)",
     )
     parser.add_argument(
         "opts", nargs=argparse.REMAINDER, metavar="KEY VALUE", help="override every configuration"
@@ -103,11 +103,11 @@ def run(args: argparse.Namespace) -> int:
     )
     from cmemd.study.weight_search import chosen_weights, plan_search
 
-    if not args.script.is_file():
+    if args.script is not None and not args.script.is_file():
         raise InputError(
             f"the training script at {args.script}",
             "no such file",
-            "start this command in the checkout's folder, or name the script with --script",
+            "leave --script out: then cmemd train runs",
         )
     for name, least, most in (("detect", 0.1, 100.0), ("deviation", 0.01, 100.0)):
         points = getattr(args, name)

@@ -26,7 +26,7 @@ __all__ = ["Run", "run_all"]
 
 @dataclass(frozen=True)
 class Run:
-    """One training and test by tools/train_net.py.
+    """One training and test.
 
     Attributes:
         name: for messages.
@@ -78,12 +78,12 @@ class Run:
             )
 
 
-def run_all(runs: Sequence[Run], script: Path, jobs: int = 1) -> list[Run]:
+def run_all(runs: Sequence[Run], script: Path | None = None, jobs: int = 1) -> list[Run]:
     """Train and test what is not finished yet; a failed run does not stop the others.
 
     Args:
         runs: in the order in which they start.
-        script: tools/train_net.py.
+        script: a training script, such as tools/train_net.py; None for ``cmemd train``.
         jobs: runs at a time; they share the processor's cores.
 
     Returns:
@@ -95,6 +95,7 @@ def run_all(runs: Sequence[Run], script: Path, jobs: int = 1) -> list[Run]:
     """
     if jobs < 1:
         raise InputError("--jobs of at least 1", jobs, "it is the number of runs at a time")
+    command = [sys.executable, *(("-m", "cmemd", "train") if script is None else (str(script),))]
     waiting = [run for run in runs if run.results() is None]
     environment = dict(os.environ)
     environment.setdefault("OMP_NUM_THREADS", str(max(1, len(os.sched_getaffinity(0)) // jobs)))
@@ -102,7 +103,7 @@ def run_all(runs: Sequence[Run], script: Path, jobs: int = 1) -> list[Run]:
     def start(run: Run) -> Run | None:
         run.folder.mkdir(parents=True, exist_ok=True)
         with (run.folder / "output.txt").open("a") as output:
-            words = [sys.executable, str(script), *run.words]
+            words = [*command, *run.words]
             status = children.run(words, environment, stdout=output, stderr=subprocess.STDOUT)
         return run if status or run.results() is None else None
 

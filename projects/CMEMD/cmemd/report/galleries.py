@@ -29,8 +29,11 @@ def galleries_section(run: Run, found: FirstTrial, seed: int) -> Section:
     samples = run.samples
     unit = "cosine similarity" if run.entry["metric"] == "cosine" else "squared Euclidean distance"
     asking, searched = found.protocol.query.modality, found.protocol.gallery.modality
+    sides = f"{asking.name.capitalize()} queries, {searched.name.lower()} gallery"
+    if found.protocol.mixture is not None:
+        sides = "Queries and gallery of both modalities,"
     section.lead = (
-        f"{asking.name.capitalize()} queries, {searched.name.lower()} gallery of the first of "
+        f"{sides} of the first of "
         f"{found.protocol.trials} trials. Four rules choose the queries, none is picked by hand. "
         f"Under each image: rank, {unit}, identity and camera."
     )

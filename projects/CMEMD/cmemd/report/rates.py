@@ -16,11 +16,12 @@ from cmemd.report.blocks import Missing, Section
 from cmemd.report.pictures import chart
 from cmemd.report.run import Run
 
-__all__ = ["quartiles", "rates_section", "time_of_day"]
+__all__ = ["hours_of", "quartiles", "rates_section", "time_of_day"]
 
 _PARTS = ("night, 0 to 6 h", "morning, 6 to 12 h", "afternoon, 12 to 18 h", "evening, 18 to 24 h")
 _EXIF, _TAKEN, _CHANGED = 0x8769, 0x9003, 0x0132
 _IMAGES = 20_000  # whose headers are read
+_DATED = 631_152_000  # seconds from 1970 to 1990 [C]
 
 
 def rates_section(run: Run, cmc: np.ndarray | None) -> Section:
@@ -71,13 +72,16 @@ def _add_groups(run: Run, section: Section) -> None:
             section.missing.append(Missing(f"Rank-1 by {what}", missing.why, missing.remedy))
         return
     heights, hours = _image_facts(run, rows)
+    if run.samples.times is not None:  # what a list says comes before what its images say
+        listed = hours_of(run.samples.times[rows])
+        hours = np.where(listed >= 0, listed, hours)
     known = hours >= 0
     if known.any():
         parts = np.array([time_of_day(hour) for hour in hours[known].tolist()])
         order = [part for part in _PARTS if part in parts]
         _add(section, rank1[known], queries[known], parts, "Rank-1 by time of day", order)
     else:
-        why = "the images carry no time (EXIF), or are not at hand"
+        why = "no list names a time with a date, and images carry none (EXIF) or are not at hand"
         section.missing.append(Missing("Rank-1 by time of day", why))
     known = heights > 0
     if len(np.unique(heights[known])) > 1:
@@ -142,6 +146,20 @@ def quartiles(values: np.ndarray, words: str) -> tuple[np.ndarray, list[str]]:
 def time_of_day(hour: int) -> str:
     """Return the part of the day of an hour from 0 to 23."""
     return _PARTS[hour // 6]
+
+
+def hours_of(seconds: np.ndarray) -> np.ndarray:
+    """Return the hour of each time of a list, from 0 to 23 in UTC; -1 for unknown.
+
+    A list may count seconds from any start, such as a video's; these have no hour. Times before
+    1990 are taken for such counts.
+
+    Args:
+        seconds: ``(n,)``, NaN for unknown.
+    """
+    known = np.nan_to_num(seconds, nan=-1.0) >= _DATED
+    hours = np.where(known, seconds, 0.0) // 3600 % 24
+    return np.where(known, hours, -1).astype(int)
 
 
 def _interpolated(points: np.ndarray) -> np.ndarray:
