@@ -5,10 +5,11 @@ import os
 import subprocess
 import sys
 import venv
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.conftest import CONFIGS, REPOSITORY
+from tests.conftest import CONFIGS, REPOSITORY, TINY
 from tests.docs.test_pages import fenced, text_of
 
 from cmemd import load_pretrained
@@ -86,32 +87,71 @@ def test_a_configuration_is_found_by_name_and_by_path(tmp_path, monkeypatch):
             find_config(name)
 
 
-@pytest.mark.slow
-def test_the_wheel_in_a_fresh_environment(tmp_path):
-    """No checkout: the configurations, the commands, and five lines within ten seconds."""
-    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(tmp_path)]
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> Path:
+    """The package's wheel."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--no-deps", "--quiet", "-w", str(folder)]
     subprocess.run([*build, str(REPOSITORY)], check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    venv.create(tmp_path / "venv", with_pip=True)
-    python = str(tmp_path / "venv/bin/python")
-    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
-    install = [python, "-m", "pip", "install", "--quiet", f"{wheel}[serve]"]
-    subprocess.run(install, check=True, env=clean)
+    (found,) = folder.glob("*.whl")
+    return found
 
-    def run(*words: str, timeout: float = 60) -> str:
-        options = {"env": clean, "cwd": tmp_path, "timeout": timeout, "check": False}
-        done = subprocess.run(words, capture_output=True, text=True, **options)
-        assert done.returncode == 0, done.stderr
+
+def install(folder: Path, *installs: tuple[str, ...]) -> Callable[..., str]:
+    """Makes an environment, and returns what runs its commands in a folder without a checkout."""
+    venv.create(folder / "venv", with_pip=True)
+    programs = folder / "venv/bin"
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "FASTREID"))}
+
+    def run(program: str, *words: str, timeout: float = 60) -> str:
+        options = {"env": clean, "cwd": folder, "timeout": timeout, "check": False}
+        done = subprocess.run(
+            [str(programs / program), *words], capture_output=True, text=True, **options
+        )
+        assert done.returncode == 0, (words, done.stderr[-2000:])
         return done.stdout
 
-    assert -1 <= float(run(python, "-c", FIVE_LINES, timeout=10)) <= 1
-    cmemd = str(tmp_path / "venv/bin/cmemd")
-    assert "model.fp16.onnx" in run(cmemd, "verify", "demo")
+    for words in installs:
+        run("python", "-m", "pip", "install", "--quiet", *words, timeout=900)
+    return run
+
+
+@pytest.mark.slow
+def test_the_wheel_in_a_fresh_environment(tmp_path, wheel):
+    """No checkout: the configurations, the commands, and five lines within ten seconds."""
+    run = install(tmp_path, (f"{wheel}[serve]",))
+    assert -1 <= float(run("python", "-c", FIVE_LINES, timeout=10)) <= 1
+    assert "model.fp16.onnx" in run("cmemd", "verify", "demo")
     for command in ("train", "export"):
-        assert "--config" in run(cmemd, command, "--help")
+        assert "--config" in run("cmemd", command, "--help")
     # fast-reid is not there, so the file is read as the configuration's reader does.
     program = "from cmemd.config_file import find_config; print(find_config('demo'))"
-    path = run(python, "-c", program).strip()
+    path = run("python", "-c", program).strip()
     assert path.startswith(str(tmp_path / "venv"))
     packaged, ours = (read_config_file(file) for file in (path, CONFIGS / "demo.yml"))
     assert [entry[:2] for entry in packaged] == [entry[:2] for entry in ours]
+
+
+@pytest.mark.slow
+def test_the_wheel_trains_exports_and_searches(tmp_path, wheel):
+    """From drawn people to a search and a study, by the two lines of docs/install.md."""
+    extras = ("-c", str(REPOSITORY / "constraints.txt"), f"{wheel}[train,export,serve,headless]")
+    run = install(tmp_path, extras, ("--no-deps", "fastreid==1.4.0"))
+    where = run("python", "-c", "import cmemd; print(cmemd.__file__)")
+    assert where.startswith(str(tmp_path / "venv"))
+    run("cmemd", "synth", "--layout", "own", "--root", "crops", "--ids", "12", "--size", "48x24")
+    keys = [word for pair in TINY.items() for word in pair]
+    keys += ["SOLVER.IMS_PER_BATCH", "16", "DATASETS.OWN.FOLDER", str(tmp_path / "crops")]
+    keys += ["DATASETS.NAMES", "('Own',)", "DATASETS.TESTS", "('Own',)"]
+    keys += ["TEST.PROTOCOLS", "('own-t2v',)"]
+    run("cmemd", "train", "--config-file", "demo", *keys, "OUTPUT_DIR", "run", timeout=300)
+    weights = ["--config", "run/config.yaml", "--weights", "run/model_final.pth"]
+    run("cmemd", "export", *weights, "--output", "model", timeout=300)
+    model = ["--model", "model", "--modality"]
+    run("cmemd", "embed", *model, "visible", "--images", "crops/visible", "--gallery", "gallery")
+    search = ["--image", "crops/thermal/p0001", "--gallery", "gallery", "--top", "3"]
+    assert "crops/visible/" in run("cmemd", "search", *model, "thermal", *search)
+    (tmp_path / "baseline.yml").write_text("_BASE_: run/config.yaml\n")
+    study = ["--configs", "baseline.yml", "--seeds", "0", "--output", "study"]
+    assert "baseline" in run("cmemd", "ablate", *study, timeout=300)
+    assert (tmp_path / "study/baseline/seed-0/model_final.pth").is_file()

@@ -96,6 +96,21 @@ def test_dark_and_grey_visible_images_are_not_taken_for_thermal_ones():
         assert falsely <= 2, (given, falsely)
 
 
+def test_a_few_grey_images_among_the_measured_ones_end_the_warnings_of_such():
+    """Visible images as smooth as thermal ones, so that nothing but the limits tells them apart."""
+    day = [(image * [1.0, 0.7, 0.4]).astype(np.uint8) for image in crowd(0, THERMAL)]
+    night, later = crowd(1, THERMAL), crowd(2, THERMAL)
+    thermal = summarise(map(measure, crowd(3, THERMAL)))
+    for grey_ones, least, most in ((0, 38, 40), (3, 0, 0)):
+        visible = summarise(map(measure, day + night[:grey_ones]))
+        statistics = {"visible": visible, "thermal": thermal}
+        falsely = [apparent(image, VISIBLE, statistics) for image in later]
+        assert least <= sum(look is not None for look in falsely) <= most, grey_ones
+        assert all("--write-guard" in look for look in falsely if look), grey_ones
+        # The other direction is as before.
+        assert all(apparent(image, THERMAL, statistics) for image in day), grey_ones
+
+
 def test_false_colours_are_named_under_either_modality():
     ramp = np.tile(np.linspace(0, 255, 48).astype(np.uint8)[:, None], (1, 24))
     for palette in PALETTES:

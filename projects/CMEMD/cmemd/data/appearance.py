@@ -11,7 +11,8 @@ little, but its saturation stays; a grey photograph has none, but may keep the d
 camera. So an image is suspect only if its chroma speaks for the other modality, and no other
 statistic speaks for its own; the detail of a coloured image given as thermal is not asked. Each
 range reaches from quantile 0.01 to 0.99 of the images that were measured: the user's own cameras
-set the limits. [chosen, not from the paper]
+set the limits. So a few grey images among the visible ones that were measured let all of them pass,
+and thermal ones given as visible too. [chosen, not from the paper]
 """
 
 import json
@@ -42,7 +43,11 @@ Measured = Mapping[str, float]  # name in ``MEASURES`` -> value
 Statistics = Mapping[str, Mapping[str, Any]]  # modality -> ``summarise``
 
 _QUANTILES = (0.01, 0.5, 0.99)
-_APPEARANCE = {Modality.VISIBLE: "colour photographs", Modality.THERMAL: "grey or thermal images"}
+_APPEARANCE = {
+    Modality.VISIBLE: "colour photographs",
+    Modality.THERMAL: "grey or thermal images (if your visible cameras see in grey too, have such "
+    "images in the list of cmemd doctor --write-guard)",
+}
 _MAY_BE_FALSE_COLOURS = 20.0  # chroma from which on palettes are tried [C]
 _OF_COLOUR = ("chroma", "saturation")
 _SCHEMA = "cmemd-guard"
