@@ -39,8 +39,9 @@ SMALL: dict[str, Any] = {
 
 
 def small(path) -> Any:
-    # A transformer keeps its own size, but for its keys of width: its yaml says what it needs.
-    keys = SMALL if load(path).MODEL.BACKBONE.NAME.startswith("build_two_stream_resnet") else {}
+    keys = dict(SMALL)
+    if load(path).MODEL.BACKBONE.NAME == "build_two_stream_timm_backbone":
+        keys["MODEL.BACKBONE.TIMM.NAME"] = "test_vit"
     return cmemd.load_config(path, [str(word) for pair in keys.items() for word in pair])
 
 

@@ -43,7 +43,6 @@ __all__ = [
     "build_augmentations",
     "erase",
     "flip",
-    "grey",
     "jitter_colours",
     "mix_augmentations",
     "move_affinely",
@@ -116,11 +115,6 @@ def flip(image: np.ndarray, draws: Draws, *, prob: float) -> np.ndarray:
         return image
     writable = image if image.flags.writeable else image.copy()  # or PyTorch warns
     return torch.from_numpy(writable).flip(1).numpy()  # image[:, ::-1] takes long to copy
-
-
-def grey(image: np.ndarray) -> np.ndarray:
-    """Return an image (H, W, 3) whose three channels are its luma, by Pillow."""
-    return np.asarray(Image.fromarray(image).convert("L").convert("RGB"))
 
 
 def jitter_colours(image: np.ndarray, draws: Draws, *, prob: float, **ranges: float) -> np.ndarray:

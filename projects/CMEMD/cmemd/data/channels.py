@@ -27,6 +27,7 @@ __all__ = [
     "erase_channels",
     "erase_linearly",
     "exchange_channels",
+    "grey",
     "jitter_spectrum",
     "mix_channels",
     "normalised_copies",
@@ -50,12 +51,15 @@ _FAINT, _RECTANGLES = 0.1, 100
 
 
 def to_grey(image: Pixels, draws: Draws, *, prob: float) -> Pixels:
-    """Return an image as its luma with probability ``prob``: torchvision's ``RandomGrayscale``.
+    """Return an image as its luma with probability ``prob``: torchvision's ``RandomGrayscale``."""
+    return image if draws.python.random() >= prob else grey(image)
+
+
+def grey(image: Pixels) -> Pixels:
+    """Return an image (H, W, 3) whose three channels are its luma.
 
     The weights are Pillow's, 0.299, 0.587 and 0.114, in units of 1/65536.
     """
-    if draws.python.random() >= prob:
-        return image
     weighed = image.astype(np.uint32) @ np.array((19595, 38470, 7471), np.uint32)
     return _repeated(((weighed + 0x8000) >> 16).astype(np.uint8))
 

@@ -9,7 +9,7 @@ import cmemd.compat  # noqa: F401  before fastreid
 from fastreid.data import CommDataset
 from PIL import Image
 
-from cmemd.data.augmentation import grey
+from cmemd.data.channels import grey
 from cmemd.data.images import crop, read_pixels, read_rgb
 from cmemd.data.items import ImageItem
 from cmemd.data.modality import Modality
