@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 from fastreid.utils.events import EventStorage
-from tests.conftest import CONFIGS, TINY
+from tests.conftest import CONFIGS, REPOSITORY, TINY
 from tests.engine.test_resume import EVERY_STEP, assert_same, killed_at, outcome
+from tests.processes import TORCHRUN, python
 
 import cmemd
 from cmemd.data import pooled_features
@@ -98,8 +99,19 @@ def test_a_training_leaves_the_backbone_as_it_was(train_net, tmp_path):
     assert json.loads((tmp_path / "out/results.json").read_text())["scores"]
 
 
-def test_random_weights_that_stay_are_warned_of(train_net, tmp_path):
-    assert train_net(**FROZEN)[0] == 0
+def test_the_yaml_for_ones_own_images_trains_and_warns_of_random_weights(
+    train_net, datasets, tmp_path
+):
+    keys = {
+        "DATASETS__OWN__LIST": datasets / "Own/people.csv",
+        "MODEL__BACKBONE__DEPTH": "18x",
+        "MODEL__BACKBONE__PRETRAIN": False,
+        "SOLVER__IMS_PER_BATCH": 16,
+        "SOLVER__WARMUP_ITERS": 1,
+        "SOLVER__STEPS": [],
+        "SEED": 0,
+    }
+    assert train_net(config=CONFIGS / "own_frozen.yml", **keys)[0] == 0
     log = (tmp_path / "out/log.txt").read_text()
     assert "MODEL.BACKBONE.FROZEN keeps random weights for good" in log
     assert "Computing pooled features of" in log
@@ -117,6 +129,27 @@ def test_a_killed_run_ends_as_a_whole_one_with_any_number_of_workers(train_net, 
                 (folders(out)[0] / "features.bin").unlink()
         assert train_net("--resume", **keys, OUTPUT_DIR=out)[0] == 0
         assert_same(outcome(out), outcome(tmp_path / "whole"), str(workers))
+
+
+def test_two_processes_train_as_one_does(train_net, datasets, tmp_path):
+    """Without batch statistics, which are each process's own."""
+    keys = LONGER | {"MODEL__HEADS__WITH_BNNECK": False}
+    assert train_net(**keys, OUTPUT_DIR=tmp_path / "one")[0] == 0
+    words = TINY | {name.replace("__", "."): str(value) for name, value in keys.items()}
+    words["OUTPUT_DIR"] = str(tmp_path / "two")
+    pairs = [word for pair in words.items() for word in pair]
+    found = python(
+        *("-c", TORCHRUN, "--config-file", CONFIGS / "demo.yml", *pairs),
+        cwd=REPOSITORY,
+        environment={"FASTREID_DATASETS": str(datasets)},
+    )
+    assert found.returncode == 0, found.stderr
+    one, two = (
+        torch.load(tmp_path / name / "model_final.pth", weights_only=True)["model"]
+        for name in ("one", "two")
+    )
+    torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5)
+    assert len(folders(tmp_path / "two")) == 1
 
 
 def test_other_weights_or_images_have_other_features(datasets, tmp_path, monkeypatch):
