@@ -40,6 +40,7 @@ from cmemd.engine.averaging import AveragedWeights
 from cmemd.engine.optimizer import build_optimizer
 from cmemd.engine.precision import autocast, half_type
 from cmemd.engine.rehearsal import outline
+from cmemd.engine.room import rows_of_step
 from cmemd.losses.identity import identity_loss
 from cmemd.losses.precision import at_least_float32, without_autocast
 
@@ -135,7 +136,7 @@ class Counted(NamedTuple):
 def count(cfg) -> Counted:
     """Count a step of a configuration."""
     parts, dtype = cfg.SOLVER.ACCUMULATE, half_type(cfg)
-    images = cfg.SOLVER.IMS_PER_BATCH // parts
+    images = rows_of_step(cfg) // parts
     counter = Counter()
     network = outline(cfg, IDENTITIES)
     with FakeTensorMode(allow_non_fake_inputs=True), counter:
@@ -214,8 +215,9 @@ def main() -> None:
     counted: dict[str, Counted] = {}
     for name, keys in SETTINGS.items():
         counted[name] = count(config(keys))
-    batch = config([]).SOLVER.IMS_PER_BATCH
-    print(f"{args.config_file}: {batch} images a step, torch {torch.__version__}")
+    batch, rows = config([]).SOLVER.IMS_PER_BATCH, rows_of_step(config([]))
+    views = f", {rows} with second views" * (rows != batch)
+    print(f"{args.config_file}: {batch} images a step{views}, torch {torch.__version__}")
     print(f"forward pass: {counted['float32'].forward / 1e9:.2f} GFLOP an image")
     print(
         "\n| setting | saved, GiB | peak, GiB | TFLOP a step | GB a step |\n|---|---|---|---|---|"
