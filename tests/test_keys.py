@@ -350,6 +350,7 @@ EFFECTS: dict[str, tuple[object, Callable[[Any], object], Mapping[str, object]]]
     "MODEL.BACKBONE.WITH_SE": (True, network, WIDER),
     "MODEL.BACKBONE.WITH_NL": (True, network, DEEP),
     "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS": (True, memory, {}),
+    "MODEL.BACKBONE.FROZEN": (True, memory, {"INPUT.PADDING.ENABLED": False}),
     "MODEL.BACKBONE.STRIDE_SIZE": ((8, 8), network, TIMM),
     "MODEL.BACKBONE.DROP_PATH_RATIO": (0.5, network, TIMM),
     "MODEL.BACKBONE.DROP_RATIO": (0.5, network, TIMM),

@@ -41,6 +41,10 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # Whether a training keeps the input of each stage alone and computes the rest again for the
     # backward pass: a fraction of the memory, about a third more work, equal gradients [C].
     cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS = False
+    # Whether the backbone keeps its first weights and statistics. Its pooled features of each
+    # training image are computed once, into a folder in DATALOADER.CACHE or else OUTPUT_DIR; heads
+    # and losses are trained on them. Of the augmentations FLIP alone is possible. For CPUs [C].
+    cfg.MODEL.BACKBONE.FROZEN = False
     # Models of the package timm, for NAME build_two_stream_timm_backbone; docs/backbones.md. These
     # also read fast-reid's STRIDE_SIZE, DROP_PATH_RATIO, DROP_RATIO and ATT_DROP_RATE.
     cfg.MODEL.BACKBONE.TIMM = CfgNode()

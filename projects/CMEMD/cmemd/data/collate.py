@@ -24,13 +24,13 @@ def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         samples: with the same keys.
 
     Returns:
-        "images" as ``collate_images`` gives them; whole numbers as int64 (N,); other entries, such
-        as paths, as lists.
+        "images" and "pooled" as ``collate_images`` gives them; whole numbers as int64 (N,); other
+        entries, such as paths, as lists.
     """
     columns = {name: [sample[name] for sample in samples] for name in samples[0]}
     return {
         name: collate_images(column)
-        if name == "images"
+        if name in ("images", "pooled")
         else torch.tensor(column)
         if isinstance(column[0], int)
         else column
@@ -64,7 +64,10 @@ def collate_with_rows(samples: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _each_view(sample: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """Yield a sample for each view of an image."""
-    for pixels in sample.get("views", (sample["images"],)):
+    if "views" not in sample:
+        yield sample
+        return
+    for pixels in sample["views"]:
         yield {**{k: v for k, v in sample.items() if k != "views"}, "images": pixels}
 
 
@@ -82,10 +85,11 @@ def collate_images(images: Sequence[np.ndarray | Tensor]) -> Tensor:
 
     Args:
         images: arrays (H, W, 3) uint8; or tensors (3, H, W) of any type, as fast-reid's transforms
-            give them. All have one shape.
+            give them, or features of any shape. All have one shape.
 
     Returns:
-        (N, 3, H, W). Of arrays it is a view of a stack (N, H, W, 3), channels last in memory.
+        (N, 3, H, W), or features (N, ...). Of arrays it is a view of a stack (N, H, W, 3), channels
+        last in memory.
     """
     first = images[0]
     if isinstance(first, Tensor):

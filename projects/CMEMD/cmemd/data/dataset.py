@@ -14,6 +14,7 @@ from cmemd.data.images import crop, read_pixels, read_rgb
 from cmemd.data.items import ImageItem
 from cmemd.data.modality import Modality
 from cmemd.data.pixel_cache import PixelCache
+from cmemd.data.pooled_features import PooledFeatures
 from cmemd.data.random_state import Draws
 from cmemd.data.sensors import PLAIN, Sensor
 from cmemd.data.transform import Transform
@@ -34,6 +35,9 @@ class VisibleThermalDataset(CommDataset):
         cache: the resized images, in the order of ``items``; without it files are read.
         sensor: of the thermal images.
         grey_until: place in the stream of a training before which visible images are grey.
+
+    Attributes:
+        features: what a frozen backbone gives for the images, which then are not read; or None.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class VisibleThermalDataset(CommDataset):
         self._cache = cache
         self._sensor = sensor
         self._grey_until = grey_until
+        self.features: PooledFeatures | None = None
 
     def __getitem__(self, key: int | tuple[int, int]) -> dict[str, object]:
         """Return one image with its labels.
@@ -62,26 +67,32 @@ class VisibleThermalDataset(CommDataset):
                 its augmentation then depends.
 
         Returns:
-            "images", "targets", "camids", "modalities" and "img_paths"; for an image of several
-            views also "views", whose pixels (H, W, 3) ``cmemd.data.collate`` makes samples of.
+            "images", or "pooled" where there are features, "targets", "camids", "modalities" and
+            "img_paths"; for an image of several views also "views", whose pixels (H, W, 3)
+            ``cmemd.data.collate`` makes samples of.
 
         Raises:
             InputError: the file is truncated or no image, or its pixels in the cache are damaged.
         """
         index, place = key if isinstance(key, tuple) else (key, None)
         item = self.img_items[index]
+        if self.features is not None:
+            pooled = self.features.draw(index, self._draws(place))
+            return {"pooled": pooled, **self._labels(item)}
         views = self._views(index, item, place)
         if place is not None and place < self._grey_until and item.modality is Modality.VISIBLE:
             views = [grey(view) for view in views]
         first, *others = views
-        sample = {
-            "images": first,
+        sample = {"images": first, **self._labels(item)}
+        return {**sample, "views": [first, *others]} if others else sample
+
+    def _labels(self, item: ImageItem) -> dict[str, object]:
+        return {
             "targets": self.pid_dict[item.pid] if self.relabel else item.pid,
             "camids": self.cam_dict[item.camid] if self.relabel else item.camid,
             "modalities": int(item.modality),
             "img_paths": item.key,
         }
-        return {**sample, "views": [first, *others]} if others else sample
 
     def _views(self, index: int, item: ImageItem, place: int | None) -> list[Any]:
         """Return each view of an image; the file is read once."""

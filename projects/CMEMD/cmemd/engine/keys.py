@@ -339,6 +339,7 @@ KEYS: dict[str, Row] = {
     ),
     "MODEL.BACKBONE.WIDTH": _ours(_POSITIVE, _OUR_BACKBONE),
     "MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS": _ours(_FLAG, _OURS),
+    "MODEL.BACKBONE.FROZEN": _ours(_FLAG),
     "MODEL.BACKBONE.TIMM.NAME": _ours(_judged("a model of timm", _NAME.holds), _TIMM),
     "MODEL.BACKBONE.TIMM.STEM_DEPTH": _ours(_whole(-1), _TIMM),
     "MODEL.BACKBONE.TIMM.STREAM_DEPTH": _ours(_whole(0), _TIMM),

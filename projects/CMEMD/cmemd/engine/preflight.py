@@ -54,6 +54,8 @@ from cmemd.engine.testing import check_test
 from cmemd.errors import InputError
 from cmemd.evaluation.protocols import get_protocol
 from cmemd.losses.build import build_losses
+from cmemd.modeling.cmemd_net import CMEMDNet
+from cmemd.modeling.multi_granularity import MultiGranularityHead
 
 __all__ = ["Forecast", "Problems", "check_config", "check_data", "check_values"]
 
@@ -161,6 +163,13 @@ def check_config(cfg: CfgNode, *, world_size: int = 1, training: bool = True) ->
             with problems.caught():
                 network = outline(cfg)
                 _check_frozen(cfg, network)
+                if cfg.MODEL.BACKBONE.FROZEN and not _can_pool(network):
+                    raise InputError(
+                        "the forward passes of CMEMDNet and MultiGranularityHead for "
+                        "MODEL.BACKBONE.FROZEN",
+                        f"others, of {cfg.MODEL.META_ARCHITECTURE} and {cfg.MODEL.HEADS.NAME}",
+                        "set it to False: these alone take features that were pooled before",
+                    )
                 if training and cfg.SOLVER.LAYER_DECAY != 1:
                     layer_factors(network, cfg.SOLVER.LAYER_DECAY)
             with problems.caught():
@@ -273,6 +282,7 @@ def _bad_pairs(cfg: CfgNode, training: bool, world_size: int) -> Iterator[InputE
                 f"INPUT.{name}.PROB above 0 with INPUT.{name}.ENABLED", 0, "give a share of images"
             )
     yield from _bad_augmentations(cfg)
+    yield from _bad_with_frozen(cfg)
     last_seed = 2**32 - world_size
     if cfg.SEED > last_seed:
         yield InputError(
@@ -324,6 +334,29 @@ def _keys_of_another_backbone(cfg: CfgNode) -> Iterator[InputError]:
             )
 
 
+def _bad_with_frozen(cfg: CfgNode) -> Iterator[InputError]:
+    """Yield what does not go with features that are computed once."""
+    if not cfg.MODEL.BACKBONE.FROZEN:
+        return
+    random = [f"INPUT.{name}.ENABLED" for name in AUGMENTATIONS if cfg.INPUT[name].ENABLED]
+    changing = [name for name in random if name != "INPUT.FLIP.ENABLED"]
+    changing += ["INPUT.GREY_EPOCHS"] * (cfg.INPUT.GREY_EPOCHS > 0)
+    changing += ["DATALOADER.VISIBLE_VIEWS"] * (cfg.DATALOADER.VISIBLE_VIEWS > 1)
+    if changing:
+        yield InputError(
+            "training images that are the same in each epoch, or mirrored (INPUT.FLIP), with "
+            "MODEL.BACKBONE.FROZEN",
+            ", ".join(changing),
+            "switch these off: features of each image are computed once",
+        )
+    idle = ["SOLVER.LAYER_DECAY"] * (cfg.SOLVER.LAYER_DECAY != 1)
+    idle += ["MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS"] * cfg.MODEL.BACKBONE.CHECKPOINT_ACTIVATIONS
+    if idle:
+        yield InputError(
+            "keys that act on a frozen backbone", ", ".join(idle), "leave these at their defaults"
+        )
+
+
 def _bad_batch(cfg: CfgNode, world_size: int) -> Iterator[InputError]:
     visible, thermal = cfg.DATALOADER.NUM_VISIBLE, cfg.DATALOADER.NUM_THERMAL
     each, batch, parts = visible + thermal, cfg.SOLVER.IMS_PER_BATCH, cfg.SOLVER.ACCUMULATE
@@ -361,6 +394,14 @@ def _check_frozen(cfg: CfgNode, network: nn.Module) -> None:
                 repr(pattern),
                 f"such as {layers}",
             )
+
+
+def _can_pool(network: nn.Module) -> bool:
+    """Return whether pooled features go through all that a network does after its backbone."""
+    if not isinstance(network, CMEMDNet) or not isinstance(network.heads, MultiGranularityHead):
+        return False
+    own = type(network).forward, type(network.heads).forward
+    return own == (CMEMDNet.forward, MultiGranularityHead.forward)
 
 
 def _check_transforms(cfg: CfgNode) -> None:
@@ -495,7 +536,12 @@ def _check_training(cfg: CfgNode, items: Sequence[ImageItem], problems: Problems
 
 
 def _long_starts(cfg: CfgNode, schedule: Schedule) -> Iterator[str]:
-    """Yield warnings of what ends after the training."""
+    """Yield warnings of what ends after the training, or starts from nothing."""
+    if cfg.MODEL.BACKBONE.FROZEN and not (cfg.MODEL.WEIGHTS or cfg.MODEL.BACKBONE.PRETRAIN):
+        yield (
+            "MODEL.BACKBONE.FROZEN keeps random weights for good: set MODEL.WEIGHTS or "
+            "MODEL.BACKBONE.PRETRAIN"
+        )
     align, last = cfg.MODEL.LOSSES.ALIGN, schedule.iterations
     start = align.START_EPOCH * schedule.epoch_length
     long = {

@@ -29,7 +29,7 @@ from cmemd.data.random_state import kept_random_state, load_random_state, random
 from cmemd.data.sampler import SAMPLERS
 from cmemd.data.transform import build_sensor, build_views
 from cmemd.engine.averaging import EMA
-from cmemd.engine.caching import open_cache
+from cmemd.engine.caching import open_cache, open_features
 from cmemd.engine.checkpoint import (
     BEST,
     FINAL,
@@ -64,6 +64,7 @@ from cmemd.engine.testing import build_evaluator, build_test_loader, score_netwo
 from cmemd.engine.trackers import build_trackers
 from cmemd.engine.update import build_update
 from cmemd.errors import InputError, Stopped
+from cmemd.modeling.cmemd_net import CMEMDNet
 
 __all__ = ["Trainer", "train"]
 
@@ -208,7 +209,7 @@ class Trainer(DefaultTrainer):
             BatchSampler(stream, size // cfg.SOLVER.ACCUMULATE, drop_last=True),
             cfg.DATALOADER.NUM_WORKERS,
             device=cfg.MODEL.DEVICE,
-            on_device=("images", "targets", "rows", "pairs"),
+            on_device=("images", "pooled", "targets", "rows", "pairs"),
             prefetch=cfg.DATALOADER.PREFETCH,
             collate_fn=collate_with_rows,
         )
@@ -326,11 +327,22 @@ class Trainer(DefaultTrainer):
         if self._rule != "last":
             self._best = self._best_so_far()
         self.data_loader.batch_sampler.sampler.start = self.start_iter
+        self._freeze()
         self._trainer.open()  # it draws a random number, which is to count as drawn already
         states = entries.get("random", ())
         if len(states) == comm.get_world_size():
             load_random_state(states[comm.get_rank()])
         return changes
+
+    def _freeze(self) -> None:
+        """Have the loader read what a frozen backbone gives, once its weights are there."""
+        dataset = cast("VisibleThermalDataset", self._trainer.data_loader.dataset)
+        if not self.cfg.MODEL.BACKBONE.FROZEN or dataset.features is not None:
+            return
+        detail = "features so far are kept; the next start goes on from there"
+        with self._stop.at_once(detail), kept_random_state():
+            network = cast("CMEMDNet", self._trainer.network)
+            dataset.features = open_features(self.cfg, dataset.img_items, network)
 
     def save(self, name: str, **extra: object) -> None:
         """Save a checkpoint with all that a resumed run needs; every process calls it.
@@ -401,6 +413,7 @@ class Trainer(DefaultTrainer):
         with EventStorage(self.start_iter) as self.storage:
             load_log_state(self.storage, self._log_state)
             try:
+                self._freeze()
                 self._trainer.open()  # the random number that it draws counts in each checkpoint
                 self.before_train()
                 self._evaluate_what_was_missed()

@@ -46,6 +46,8 @@ class CMEMDNet(nn.Module):
         pixel_std: per channel, in grey levels.
         channels_last: whether filters and activations lie in memory channel by channel of each
             pixel.
+        frozen: whether the backbone and the powers of the pooling stay as they are: no gradients,
+            and the statistics of evaluation.
 
     Attributes:
         watched: name -> scalar of the last training batch, on the device, for a log line.
@@ -67,6 +69,7 @@ class CMEMDNet(nn.Module):
         pixel_mean: Sequence[float],
         pixel_std: Sequence[float],
         channels_last: bool = False,
+        frozen: bool = False,
     ) -> None:
         super().__init__()
         self.backbone = backbone
@@ -81,6 +84,11 @@ class CMEMDNet(nn.Module):
             heads.weigh.requires_grad_(False)  # the holistic feature alone trains local weights
         for name, values in (("pixel_mean", pixel_mean), ("pixel_std", pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+        self._frozen = frozen
+        if frozen:
+            for part in (self.backbone, heads.global_pool, heads.stripe_pool):
+                if part is not None:
+                    part.requires_grad_(False)
         self._channels_last = channels_last
         if channels_last:
             self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # lacks it
@@ -102,7 +110,15 @@ class CMEMDNet(nn.Module):
             "pixel_mean": cfg.MODEL.PIXEL_MEAN,
             "pixel_std": cfg.MODEL.PIXEL_STD,
             "channels_last": cfg.MODEL.CHANNELS_LAST,
+            "frozen": cfg.MODEL.BACKBONE.FROZEN,
         }
+
+    def train(self, mode: bool = True) -> "CMEMDNet":
+        """Change all parts to training mode, or to evaluation; a frozen backbone stays there."""
+        super().train(mode)
+        if self._frozen:
+            self.backbone.eval()
+        return self
 
     @property
     def device(self) -> torch.device:
@@ -117,7 +133,8 @@ class CMEMDNet(nn.Module):
                 ``Modality``, in any order; in training "targets" (N,) identity labels. "rows", an
                 ``IdentityRows``, saves the search for the rows of each identity and modality, for
                 which the host waits for the device. "pairs" (M, 2), the rows of both views of
-                each visible image, if there are two. The batch stays unchanged.
+                each visible image, if there are two. "pooled" in place of "images": what ``pool``
+                returns for them. The batch stays unchanged.
 
         Returns:
             In training, loss term -> weighted scalar. Otherwise embeddings (N, D), in the input's
@@ -132,25 +149,46 @@ class CMEMDNet(nn.Module):
                 "no 'modalities'",
                 "use a data set of this plugin",
             )
+        rows: IdentityRows | None = batch.get("rows")
+        if rows is not None:
+            rows = rows.to(self.device)
+        if "pooled" in batch:
+            pooled = batch["pooled"].to(self.device)
+            with without_autocast(self.device.type):
+                return self._after_heads(self.heads.of_pooled(*_parts(pooled)), rows, batch)
+        maps = self._maps(batch, rows)
+        with without_autocast(self.device.type):  # half precision ends with the backbone
+            return self._after_heads(self.heads(*maps), rows, batch)
+
+    @torch.no_grad()
+    def pool(self, batch: Mapping[str, Any]) -> Tensor:
+        """Return the pooled maps (N, C, F) of a batch: the global one, then those of the stripes.
+
+        Args:
+            batch: "images" and "modalities", as in ``forward``.
+        """
+        overall, stripes = self.heads.pool(*self._maps(batch, None))
+        return overall if stripes is None else torch.cat((overall, stripes), -1)
+
+    def _maps(
+        self, batch: Mapping[str, Any], rows: IdentityRows | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the maps of both streams, in at least float32."""
         # A loader's batch is channels last in memory; sums in that order would round differently.
         memory = torch.channels_last if self._channels_last else torch.contiguous_format
         images = batch["images"].to(self.device).contiguous(memory_format=memory)
         images = (images - self.pixel_mean) / self.pixel_std
-        rows: IdentityRows | None = batch.get("rows")
-        if rows is not None:
-            rows = rows.to(self.device)
-        maps = self.backbone(images, batch["modalities"], *self._routing(rows))
-        with without_autocast(images.device.type):  # half precision ends with the backbone
-            return self._after_backbone(maps, rows, batch)
+        overall, local = self.backbone(images, batch["modalities"], *self._routing(rows))
+        with without_autocast(self.device.type):
+            return at_least_float32(overall), None if local is None else at_least_float32(local)
 
-    def _after_backbone(
+    def _after_heads(
         self,
-        maps: tuple[Tensor, Tensor | None],
+        outputs: dict[str, GranularityOutput],
         rows: IdentityRows | None,
         batch: Mapping[str, Any],
     ) -> dict[str, Tensor] | Tensor:
-        """Return what ``forward`` does, in float32."""
-        outputs = self.heads(*(None if one is None else at_least_float32(one) for one in maps))
+        """Return what ``forward`` does, of the heads' outputs."""
         if not self.training:
             return self.heads.embed(outputs)
         targets = batch["targets"].to(self.device)
@@ -226,6 +264,12 @@ class CMEMDNet(nn.Module):
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # PyTorch's lacks types
     def _weighted_now(self, terms: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
         return self._weighted(terms, get_event_storage().iter)
+
+
+def _parts(pooled: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return the global feature (N, C, 1), and those of the stripes, if there are any."""
+    stripes = pooled[..., 1:].contiguous() if pooled.shape[-1] > 1 else None
+    return pooled[..., :1].contiguous(), stripes
 
 
 @torch.no_grad()

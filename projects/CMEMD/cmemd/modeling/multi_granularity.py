@@ -231,10 +231,19 @@ class MultiGranularityHead(nn.Module):
 
         ``local_map`` may be None where there are no local features.
         """
-        pooled = {"global": self.global_pool(global_map)[..., 0]}
+        return self.of_pooled(*self.pool(global_map, local_map))
+
+    def pool(self, global_map: Tensor, local_map: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Return both maps pooled, (N, C, 1) and (N, C, S); None without local features."""
+        overall = self.global_pool(global_map)[..., 0]
+        return overall, None if self.stripe_pool is None else self.stripe_pool(local_map)[..., 0]
+
+    def of_pooled(self, overall: Tensor, stripes: Tensor | None) -> dict[str, GranularityOutput]:
+        """Return granularity -> features, of what ``pool`` returns."""
+        pooled = {"global": overall}
         if "local" in self.granularities:
-            assert self.stripe_pool is not None
-            pooled["local"] = self.stripe_pool(local_map)[..., 0]  # (N, C, S)
+            assert stripes is not None
+            pooled["local"] = stripes
         if "accumulated" in self.granularities:
             power = getattr(self.stripe_pool, "p", 1.0)
             pooled["accumulated"] = accumulate_stripes(pooled["local"], power)
