@@ -83,6 +83,7 @@ def test_a_recipe_trains_a_step_with_finite_losses_and_gradients(datasets, path)
     cfg.defrost()
     cfg.MODEL.HEADS.NUM_CLASSES = 20
     network = build_model(cfg).train()
+    network.epoch_length = 1
     with EventStorage(0):
         losses = network(batch)
     total = sum(losses.values())

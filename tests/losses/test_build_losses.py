@@ -10,7 +10,9 @@ from cmemd.losses.alignment import CloudAlignment, PairAlignment
 from cmemd.losses.build import LOSSES, WeightedLoss, build_losses
 from cmemd.losses.centre_cluster import CentreClusterLoss
 from cmemd.losses.cm_dl import CMDLLoss
+from cmemd.losses.hetero_centre_triplet import HeteroCentreTripletLoss
 from cmemd.losses.identity import IdentityLoss
+from cmemd.losses.pmt import DCLLoss, MSELLoss
 from cmemd.losses.transport import exact_plan
 from cmemd.losses.triplet import TripletLoss, WeightedTripletLoss
 
@@ -52,6 +54,12 @@ def test_the_table_holds_every_loss_with_its_options_and_weight():
         CENTRE_NORMALIZE=False,
         WRT_WEIGHT=1.25,
         WRT_SQUARED=True,
+        HCT_WEIGHT=1.75,
+        HCT_MARGIN=0.4,
+        MSEL_WEIGHT=0.375,
+        MSEL_START_EPOCH=6,
+        DCL_WEIGHT=0.625,
+        DCL_START_EPOCH=7,
     )
     assert {name: (type(loss.module), *loss[2:]) for name, loss in table.items()} == {
         "id": (IdentityLoss, 2.0, 0, 0),
@@ -60,6 +68,9 @@ def test_the_table_holds_every_loss_with_its_options_and_weight():
         "tri": (TripletLoss, 0.75, 0, 0),
         "centre": (CentreClusterLoss, 1.5, 0, 0),
         "wrt": (WeightedTripletLoss, 1.25, 0, 0),
+        "hct": (HeteroCentreTripletLoss, 1.75, 0, 0),
+        "msel": (MSELLoss, 0.375, 0, 6),
+        "dcl": (DCLLoss, 0.625, 0, 7),
     }
     modules = {name: loss.module for name, loss in table.items()}
     assert modules["id"].label_smoothing == 0.1
@@ -69,6 +80,7 @@ def test_the_table_holds_every_loss_with_its_options_and_weight():
     assert (tri.margin, tri.normalize, tri.hard) == (0.0, True, True)
     assert (centre.margin, centre.normalize) == (0.2, False)
     assert modules["wrt"].squared
+    assert modules["hct"].margin == 0.4
 
 
 def test_the_default_is_the_papers_method():

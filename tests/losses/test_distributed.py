@@ -55,6 +55,7 @@ def network(alignment):
         "1.0",
     ]
     options += ["WRT.WEIGHT", "1.0", "WRT.SQUARED", "True"]
+    options += ["HCT.WEIGHT", "1.0", "MSEL.WEIGHT", "1.0", "DCL.WEIGHT", "1.0"]
     options = [f"MODEL.LOSSES.{w}" if i % 2 == 0 else w for i, w in enumerate(options)]
     torch.manual_seed(0)
     heads = MultiGranularityHead(
@@ -198,9 +199,9 @@ def test_values_and_ddps_gradients_are_those_of_one_process_on_the_whole_batch(
 ):
     expected, gradients = losses_and_gradients(network(alignment), batch_of())
     kinds = {name.split("_")[1] for name in expected}
-    assert kinds == {"id", "dl", "tri", "rank", "centre", "wrt", "align"} - (
-        {"align"} if alignment == "none" else set()
-    )
+    assert kinds == {
+        *("id", "dl", "tri", "rank", "centre", "wrt", "align", "hct", "msel", "dcl"),
+    } - ({"align"} if alignment == "none" else set())
     assert all(loss > 1e-3 for loss in expected.values())
     parts = [of_rank[alignment] for of_rank in found[world]]
     means = {name: sum(losses[name] for losses, _ in parts) / world for name in expected}
@@ -211,6 +212,7 @@ def test_values_and_ddps_gradients_are_those_of_one_process_on_the_whole_batch(
         "loss_rank",
         "loss_centre",
         "loss_wrt",
+        "loss_dcl",
     ):  # gathered: the same everywhere
         assert_close([losses[name] for losses, _ in parts], [expected[name]] * world)
     assert all(gradient.norm() > 1e-6 for gradient in gradients.values())

@@ -152,6 +152,24 @@ def add_cmemd_config(cfg: CfgNode) -> None:
     # Whether the gap between positives and negatives is squared, its sign kept, as in the code of
     # CAJ (ICCV 2021) [C].
     cfg.MODEL.LOSSES.WRT.SQUARED = False
+    # Hetero-centre triplet loss on every feature (hijune6/Hetero-center-triplet-loss-for-VT-Re-ID).
+    cfg.MODEL.LOSSES.HCT = CfgNode()
+    # Its factor; 0 leaves the loss out. Its authors take 1 for SYSU-MM01, 2 for RegDB [C].
+    cfg.MODEL.LOSSES.HCT.WEIGHT = 0.0
+    # How much nearer its own identity's centre must be than another's: its authors' [C].
+    cfg.MODEL.LOSSES.HCT.MARGIN = 0.3
+    # Modality-shared enhancement loss on the global feature (PMT, AAAI 2023).
+    cfg.MODEL.LOSSES.MSEL = CfgNode()
+    # Its factor; 0 leaves the loss out, 0.5 is its authors' [C].
+    cfg.MODEL.LOSSES.MSEL.WEIGHT = 0.0
+    # First epoch with it, from 0: its authors' is 6 [C].
+    cfg.MODEL.LOSSES.MSEL.START_EPOCH = 0
+    # Discriminative centre loss on the global feature (PMT, AAAI 2023).
+    cfg.MODEL.LOSSES.DCL = CfgNode()
+    # Its factor; 0 leaves the loss out, 0.5 is its authors' [C].
+    cfg.MODEL.LOSSES.DCL.WEIGHT = 0.0
+    # First epoch with it, from 0: its authors' is 6 [C].
+    cfg.MODEL.LOSSES.DCL.START_EPOCH = 0
 
     # ---- Data -----------------------------------------------------------------------------
     # K_v, K_t: visible and thermal images of each identity in a batch. The number of identities is

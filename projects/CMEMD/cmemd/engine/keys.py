@@ -438,6 +438,16 @@ KEYS: dict[str, Row] = {
     "MODEL.LOSSES.RANK.STRENGTH": _ours(_judged("above 0"), _above_0("MODEL.LOSSES.RANK.WEIGHT")),
     "MODEL.LOSSES.WRT.WEIGHT": _ours(_judged("of at least 0")),
     "MODEL.LOSSES.WRT.SQUARED": _ours(_FLAG),
+    "MODEL.LOSSES.HCT.WEIGHT": _ours(_judged("of at least 0")),
+    "MODEL.LOSSES.HCT.MARGIN": _ours(_judged("above 0"), _above_0("MODEL.LOSSES.HCT.WEIGHT")),
+    "MODEL.LOSSES.MSEL.WEIGHT": _ours(_judged("of at least 0")),
+    "MODEL.LOSSES.MSEL.START_EPOCH": _ours(
+        _judged("of at least 0", _is_whole), _above_0("MODEL.LOSSES.MSEL.WEIGHT")
+    ),
+    "MODEL.LOSSES.DCL.WEIGHT": _ours(_judged("of at least 0")),
+    "MODEL.LOSSES.DCL.START_EPOCH": _ours(
+        _judged("of at least 0", _is_whole), _above_0("MODEL.LOSSES.DCL.WEIGHT")
+    ),
     "MODEL.WEIGHTS": _other(
         Rule("a checkpoint, or empty", _TEXT.holds),
         "one of another architecture, damaged, or trained on identities under test is refused",

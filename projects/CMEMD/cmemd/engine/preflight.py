@@ -548,6 +548,12 @@ def _long_starts(cfg: CfgNode, schedule: Schedule) -> Iterator[str]:
         "INPUT.GREY_EPOCHS": cfg.INPUT.GREY_EPOCHS * schedule.epoch_length >= last,
         "SOLVER.FREEZE_ITERS": cfg.MODEL.FREEZE_LAYERS and cfg.SOLVER.FREEZE_ITERS >= last,
         "MODEL.LOSSES.ALIGN.START_EPOCH": start >= last,
+        **{
+            f"MODEL.LOSSES.{name}.START_EPOCH": own.WEIGHT > 0
+            and own.START_EPOCH * schedule.epoch_length >= last
+            for name in ("MSEL", "DCL")
+            if (own := cfg.MODEL.LOSSES[name])
+        },
         "MODEL.LOSSES.ALIGN.WARMUP_ITERS": start < last <= start + align.WARMUP_ITERS,
     }
     for key, is_long in long.items():

@@ -12,8 +12,10 @@ from cmemd.errors import InputError
 from cmemd.losses.alignment import build_alignment
 from cmemd.losses.centre_cluster import CentreClusterLoss
 from cmemd.losses.cm_dl import CMDLLoss
+from cmemd.losses.hetero_centre_triplet import HeteroCentreTripletLoss
 from cmemd.losses.identity import IdentityLoss
 from cmemd.losses.interface import LossInputs, LossOutput
+from cmemd.losses.pmt import DCLLoss, MSELLoss
 from cmemd.losses.soft_labels import SoftLabelLoss
 from cmemd.losses.soft_rank import SoftRankLoss
 from cmemd.losses.triplet import TripletLoss, WeightedTripletLoss
@@ -65,6 +67,14 @@ LOSSES: dict[str, LossRow] = {
         lambda options: WeightedTripletLoss(options.SQUARED),
         ("global_feature", "targets"),
     ),
+    "hct": LossRow(
+        "HCT",
+        "WEIGHT",
+        lambda options: HeteroCentreTripletLoss(options.MARGIN),
+        ("features", "rows"),
+    ),
+    "msel": LossRow("MSEL", "WEIGHT", lambda options: MSELLoss(), ("global_feature", "rows")),
+    "dcl": LossRow("DCL", "WEIGHT", lambda options: DCLLoss(), ("global_feature", "rows")),
 }
 
 # fast-reid switches its own losses on by a list of names instead of a weight.

@@ -253,7 +253,7 @@ class CMEMDNet(nn.Module):
         """Return each loss's weight at an iteration."""
         if self.epoch_length is None and any(loss.start_epoch for loss in self.losses.values()):
             raise InputError(
-                "the number of iterations of an epoch, for MODEL.LOSSES.ALIGN.START_EPOCH",
+                "the number of iterations of an epoch, for a START_EPOCH of MODEL.LOSSES",
                 "none",
                 "train with cmemd.Trainer, or set the network's epoch_length",
             )
