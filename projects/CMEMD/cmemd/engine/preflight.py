@@ -6,7 +6,7 @@
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -547,15 +547,12 @@ def _long_starts(cfg: CfgNode, schedule: Schedule) -> Iterator[str]:
     long = {
         "INPUT.GREY_EPOCHS": cfg.INPUT.GREY_EPOCHS * schedule.epoch_length >= last,
         "SOLVER.FREEZE_ITERS": cfg.MODEL.FREEZE_LAYERS and cfg.SOLVER.FREEZE_ITERS >= last,
-        "MODEL.LOSSES.ALIGN.START_EPOCH": start >= last,
-        **{
-            f"MODEL.LOSSES.{name}.START_EPOCH": own.WEIGHT > 0
-            and own.START_EPOCH * schedule.epoch_length >= last
-            for name in ("MSEL", "DCL")
-            if (own := cfg.MODEL.LOSSES[name])
-        },
         "MODEL.LOSSES.ALIGN.WARMUP_ITERS": start < last <= start + align.WARMUP_ITERS,
     }
+    for name, loss in cfg.MODEL.LOSSES.items():
+        if isinstance(loss, Mapping) and loss.get("START_EPOCH") and loss["WEIGHT"] > 0:
+            key = f"MODEL.LOSSES.{name}.START_EPOCH"
+            long[key] = loss["START_EPOCH"] * schedule.epoch_length >= last
     for key, is_long in long.items():
         if is_long:
             yield f"{key} {get_value(cfg, key)} lasts to the end of the training, {last} iterations"
